@@ -1,0 +1,75 @@
+"""Mathematics asks, the executor answers: nodes yield the network calls they want and are sent the results.
+
+A generator of type `Asking[T]` yields `list[Call]`, is sent one tuple of tensors per call, and
+returns a T.
+No `no_grad`, `autocast` or other context may be open around a `yield`: it would leak to the caller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from typing import Any, NamedTuple, TypeAlias, TypeVar
+
+T = TypeVar("T")
+
+
+class Call(NamedTuple):
+    """One forward that a node wants: all that mathematics may ask of the world.
+
+    component  the node's component field (a handle: name, config, identity)
+    forward    module-level function `(net, **batched, **shared) -> tuple` of batch-first tensors or lists
+    batched    one entry per sample along axis 0; a list is ragged, one item per sample
+    shared     hashable values, equal within a batch
+    """
+
+    component: Any
+    forward: Callable[..., tuple[Any, ...]]
+    batched: Mapping[str, Any]
+    shared: Mapping[str, Any] = {}
+
+
+Asking: TypeAlias = Generator[Any, Any, T]
+
+
+def gather(*asks: Asking[Any]) -> Asking[list[Any]]:
+    """Run several generators in lockstep: each round's calls go out together. Returns their results in order."""
+    results: list[Any] = [None] * len(asks)
+    wanted: dict[int, list[Call]] = {}
+
+    def advance(i: int, answer: list[tuple[Any, ...]] | None) -> None:
+        try:
+            wanted[i] = asks[i].send(answer)
+        except StopIteration as stop:
+            results[i] = stop.value
+            wanted.pop(i, None)
+
+    for i in range(len(asks)):
+        advance(i, None)
+    while wanted:
+        sizes = {i: len(calls) for i, calls in wanted.items()}
+        answers = yield [call for calls in wanted.values() for call in calls]
+        for i, size in sizes.items():
+            mine, answers = answers[:size], answers[size:]
+            advance(i, mine)
+    return results
+
+
+def answer(ask: Any) -> Any:
+    """Run a node on its own, answering each call at once: for tests and notebooks. A plain result passes through.
+
+    The components of the node are then the modules themselves.
+    """
+    import torch
+
+    if not isinstance(ask, Generator):
+        return ask
+    reply: Any = None
+    while True:
+        try:
+            message = ask.send(reply)
+        except StopIteration as stop:
+            return stop.value
+        reply = None
+        if isinstance(message, list):
+            with torch.inference_mode():
+                reply = [c.forward(c.component, **c.batched, **c.shared) for c in message]

@@ -1,0 +1,72 @@
+"""The pipeline as data: what a graph file says after composition. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from runtime.errors import Position
+from runtime.fields import Field
+
+
+class Ref(NamedTuple):
+    """An edge's source: `node.port`. Node `request` is the request itself."""
+
+    node: str
+    port: str
+
+    def __str__(self) -> str:
+        return f"{self.node}.{self.port}"
+
+
+@dataclass(frozen=True)
+class NodeSpec:
+    """One node as written. type: `module.Class`. components: field of the class to component of the graph."""
+
+    name: str
+    type: str
+    inputs: Mapping[str, Ref] = field(default_factory=dict)
+    params: Mapping[str, Any] = field(default_factory=dict)
+    components: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ComponentSpec:
+    """What is known of a component before anything is read; all of it can be overridden per component.
+
+    name       key of model_index.json
+    path       a folder or hub id of its own; none: the folder `name` in the model
+    revision   branch, tag or commit of that hub id; none: the model's
+    dtype      dtype of its weights (`float32`, `bfloat16`, `float16`); none: by policy
+    config     values that replace those of the component's own config
+    """
+
+    name: str
+    path: str | None = None
+    revision: str | None = None
+    dtype: str | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A composed graph.
+
+    matches    which checkpoints it serves: `class`, `config` (dotted key into the checkpoint's
+               configs: value)
+    request    fields a request may fill
+    outputs    name to edge; a run computes those that are asked for
+    sources    the files that contributed, base first
+    """
+
+    name: str
+    title: str
+    nodes: Mapping[str, NodeSpec]
+    request: Mapping[str, Field]
+    components: Mapping[str, ComponentSpec]
+    outputs: Mapping[str, Ref]
+    matches: Mapping[str, Any] = field(default_factory=dict)
+    sources: tuple[Path, ...] = ()
+    positions: Mapping[str, Position] = field(default_factory=dict, compare=False, repr=False)

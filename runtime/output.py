@@ -1,0 +1,38 @@
+"""What a run leaves behind: where files go, and the files that were written. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+
+@dataclass(frozen=True)
+class File:
+    """A file that was written whole. media_type as in HTTP, size in bytes."""
+
+    path: Path
+    media_type: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where a save node writes, and how it encodes.
+
+    folder       created when missing; nothing is ever written outside it
+    name         file name without suffix, already safe
+    suffix       `.png`, `.jpg`, `.webp`, `.mp4`, `.gif`; empty: the node's default for what it
+               saves
+    quality      default | low | medium | high | maximum
+    compression  0 to 100, overrides quality; none: by quality
+    x264_preset  speed of the H.264 encoder
+    """
+
+    folder: Path
+    name: str
+    suffix: str = ""
+    quality: str = "default"
+    compression: int | None = None
+    x264_preset: str = "fast"
+    on_host: ClassVar[bool] = True
