@@ -1,4 +1,4 @@
-"""Mathematics asks, the executor answers: nodes yield the network calls they want and are sent the results.
+"""Mathematics asks, the executor answers: nodes yield network calls and are sent the results.
 
 A generator of type `Asking[T]` yields `list[Call]`, is sent one tuple of tensors per call, and
 returns a T.
@@ -32,7 +32,7 @@ Asking: TypeAlias = Generator[Any, Any, T]
 
 
 def gather(*asks: Asking[Any]) -> Asking[list[Any]]:
-    """Run several generators in lockstep: each round's calls go out together. Returns their results in order."""
+    """Run generators in lockstep, each round's calls together; their results in order."""
     results: list[Any] = [None] * len(asks)
     wanted: dict[int, list[Call]] = {}
 
@@ -55,7 +55,7 @@ def gather(*asks: Asking[Any]) -> Asking[list[Any]]:
 
 
 def answer(ask: Any) -> Any:
-    """Run a node on its own, answering each call at once: for tests and notebooks. A plain result passes through.
+    """Run a node alone, answering each call at once (tests, notebooks). A plain result passes through.
 
     The components of the node are then the modules themselves.
     """

@@ -44,7 +44,7 @@ class Step:
 
 
 class Denoiser(Protocol):
-    """A prediction with its conditioning bound. Binding is lazy: no weight is touched before `predict`."""
+    """A prediction with its conditioning bound; no weight is touched before `predict`."""
 
     def predict(self, x: Parts, step: Step) -> Asking[Parts]:
         """Ask for the forwards of one step and return the prediction, one tensor per modality."""

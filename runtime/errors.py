@@ -1,4 +1,4 @@
-"""What can go wrong, and how it is said: where, what was found, what was expected, what to write."""
+"""What can go wrong and how it is said: where, what was found and expected, what to write."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Typed fields: how the value of a request, policy or component field is parsed and checked. Imports no torch."""
+"""Typed fields: how a value of a request, policy or component is parsed. Imports no torch."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Field:
     help: str = ""
 
     def parse(self, value: Any, shown: str = "") -> Any:
-        """The typed value of what a user wrote; raises UserError naming `shown` (or the field), value and fix."""
+        """The typed value of what a user wrote; a UserError names `shown`, the value and the fix."""
         shown = shown or f"`{self.name}`"
         if value is None or (
             isinstance(value, Raw) and self.type != "text" and value.lower() in {"null", "none"}

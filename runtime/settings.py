@@ -13,7 +13,7 @@ from runtime.errors import Position
 
 
 class Raw(str):
-    """Text as typed, on the command line or as a plain YAML scalar: parsed by the type of its field, later."""
+    """Text as typed (command line, plain YAML scalar): parsed later, by the type of its field."""
 
     __slots__ = ()
 

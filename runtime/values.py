@@ -83,8 +83,12 @@ class Rng:
 def tensors(value: Any) -> list[Tensor]:
     """Every tensor inside a value, its mappings, sequences and frozen dataclasses."""
     found: list[Tensor] = []
-    map_tensors(value, lambda x: found.append(x) or x)  # type: ignore[func-returns-value]  # append
-    gives None
+
+    def keep(tensor: Tensor) -> Tensor:
+        found.append(tensor)
+        return tensor
+
+    map_tensors(value, keep)
     return found
 
 
