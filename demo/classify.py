@@ -161,13 +161,12 @@ def _bounding_box(mask: Mask) -> tuple[slice, slice]:
 
 def _nearest_shape(mask: Mask) -> int:
     """The drawn shape that overlaps best, both cut to their bounding boxes and stretched alike."""
-    stretched, aspect = _stretch(mask), mask.shape[1] / mask.shape[0]
-    scores = [
+    stretched = _stretch(mask)
+    overlaps = [
         float(np.minimum(stretched, model).sum() / np.maximum(stretched, model).sum())
-        - 0.15 * abs(math.log(aspect / model_aspect))
-        for model, model_aspect in _drawn_shapes()
+        for model in _drawn_shapes()
     ]
-    return int(np.argmax(scores))
+    return int(np.argmax(overlaps))
 
 
 def _stretch(mask: Mask) -> Floats:
@@ -178,8 +177,8 @@ def _stretch(mask: Mask) -> Floats:
 
 
 @cache
-def _drawn_shapes() -> tuple[tuple[Floats, float], ...]:
-    """Every shape as `_stretch` sees it, and its width over its height."""
+def _drawn_shapes() -> tuple[Floats, ...]:
+    """Every shape as `_stretch` sees it, `48 48`."""
     black, white = COLOURS.index("black"), COLOURS.index("white")
     models = []
     for shape in range(len(SHAPES)):
@@ -188,6 +187,5 @@ def _drawn_shapes() -> tuple[tuple[Floats, float], ...]:
         place[0, 0] = (0.5, 0.5, 0.33, 0)
         drawn = Geometry(place, np.zeros((1, 4), np.float32), RGB[[[white, black, black]]])
         mask = render(scenes_of(np.array([scene])), drawn)[0, 0, 0].numpy() < 0
-        cut = mask[_bounding_box(mask)]
-        models.append((_stretch(cut), cut.shape[1] / cut.shape[0]))
+        models.append(_stretch(mask[_bounding_box(mask)]))
     return tuple(models)
