@@ -1,0 +1,206 @@
+"""Clips in files: H.264 in MP4, animated WebP and GIF. Frames are streamed. Imports no torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runtime.errors import UserError, did_you_mean
+from runtime.media import CLIPS, check_size, check_suffix, on_white, quality_percent, to_numpy
+from runtime.whole import whole
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL.Image import Image
+
+    Picture = NDArray[np.uint8]
+
+PRESETS = (
+    "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow",
+    "placebo",
+)  # fmt: skip
+# Numbers of ITU-T H.273. Players that ignore the tags decode with BT.601 more often than not, so
+# that is the matrix; primaries and transfer are those of sRGB, in which all pictures are.
+BT601, LIMITED, SRGB_PRIMARIES, SRGB_TRANSFER = 6, 1, 1, 13
+
+
+def write_video(
+    frames: Iterable[Any],
+    path: Path,
+    *,
+    fps: float | Fraction,
+    quality: str = "default",
+    compression: int | None = None,
+    preset: str = "fast",
+) -> None:
+    """Write a clip as MP4 (H.264), animated WebP or GIF, by suffix.
+
+    frames       each h w c, uint8, c is 1, 3 or 4, all of one size; taken one at a time
+    fps          frames per second; exact in MP4 and WebP, GIF rounds times to 10 ms
+    compression  0 to 100, overrides quality; neither changes a GIF
+    preset       speed of the H.264 encoder
+    """
+    suffix = path.suffix.lower()
+    check_suffix(suffix, 2, float(fps))
+    percent = quality_percent(quality, compression, 50 if suffix == ".mp4" else 75)
+    rate = exact_rate(fps)
+    pictures: Iterator[Picture] = map(_rgb, frames)
+    first = next(pictures, None)
+    if first is None:
+        raise ValueError(f"no frames for {path}")
+    check_size(suffix, *first.shape[:2])
+    pictures = _same_size(first, pictures)
+    with whole(path) as temporary:
+        if suffix == ".mp4":
+            _write_mp4(pictures, first.shape, temporary, rate, percent=percent, preset=preset)
+        elif suffix == ".webp":
+            _write_webp(pictures, first.shape, temporary, rate, percent)
+        else:
+            _write_gif(pictures, temporary, rate)
+
+
+def exact_rate(fps: float | Fraction) -> Fraction:
+    """The fraction a frame rate was meant as: 23.976 is 2997/125, 30000/1001 stays what it is."""
+    if not math.isfinite(fps) or fps <= 0:
+        raise UserError(f"`fps` expects a number above 0, got {fps}", field="fps")
+    return Fraction(fps).limit_denominator(100_000)
+
+
+def _rgb(frame: Any) -> Picture:
+    """One frame `h w c` as `h w 3`, transparent parts white."""
+    import numpy as np
+    from PIL import Image
+
+    pixels = to_numpy(frame)
+    if pixels.shape[2] == 1:
+        return np.repeat(pixels, 3, axis=2)
+    if pixels.shape[2] == 4:
+        return np.asarray(on_white(Image.fromarray(pixels)))
+    return pixels
+
+
+def _same_size(first: Picture, others: Iterator[Picture]) -> Iterator[Picture]:
+    for picture in chain([first], others):
+        if picture.shape != first.shape:
+            raise ValueError(f"frames differ in shape: {first.shape} and {picture.shape}")
+        yield picture
+
+
+def _write_mp4(
+    pictures: Iterable[Picture],
+    shape: tuple[int, ...],
+    path: Path,
+    rate: Fraction,
+    *,
+    percent: int,
+    preset: str,
+) -> None:
+    import av
+    from av.video.reformatter import Colorspace, Interpolation
+
+    if preset not in PRESETS:
+        raise UserError(
+            f'`x264_preset` expects one of {", ".join(PRESETS)}, got "{preset}"',
+            help=did_you_mean(preset, PRESETS),
+            field="x264_preset",
+        )
+    options = {"crf": str((100 - percent) * 51 // 100), "preset": preset}
+    # A clip's length is stored in these units: with the usual milliseconds it would be rounded.
+    units = rate.numerator * math.ceil(1000 / rate.numerator)
+    layout = {"movflags": "+faststart", "movie_timescale": str(units)}
+    with av.open(str(path), "w", format="mp4", options=layout) as file:
+        stream = file.add_stream("libx264", rate=rate, options=options)
+        stream.height, stream.width = shape[:2]
+        # Halved colour needs even sides, and an exact size matters more than old players.
+        stream.pix_fmt = "yuv420p" if shape[0] % 2 == shape[1] % 2 == 0 else "yuv444p"
+        context = stream.codec_context
+        context.colorspace, context.color_range = BT601, LIMITED
+        context.color_primaries, context.color_trc = SRGB_PRIMARIES, SRGB_TRANSFER
+        for picture in pictures:
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(
+                format=stream.pix_fmt,
+                dst_colorspace=Colorspace.ITU601,
+                interpolation=Interpolation.BICUBIC,
+            )
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode())
+
+
+def _write_webp(
+    pictures: Iterable[Picture], shape: tuple[int, ...], path: Path, rate: Fraction, percent: int
+) -> None:
+    """Animated WebP by FFmpeg, since Pillow wants all frames at once."""
+    import av
+
+    with av.open(str(path), "w", format="webp", options={"loop": "0"}) as file:
+        stream = file.add_stream("libwebp_anim", rate=rate, options={"quality": str(percent)})
+        stream.height, stream.width = shape[:2]
+        stream.pix_fmt = "yuv420p"
+        for picture in pictures:
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        file.mux(stream.encode())
+
+
+def _write_gif(pictures: Iterable[Picture], path: Path, rate: Fraction) -> None:
+    from PIL import Image
+
+    def timed() -> Iterator[Image.Image]:
+        end = 0
+        for index, picture in enumerate(pictures, start=1):
+            # Times are whole hundredths of a second: rounding their sum keeps the clip's length.
+            start, end = end, round(index * 100 / rate)
+            image = Image.fromarray(picture)
+            image.info["duration"] = (end - start) * 10
+            yield image
+
+    images = timed()
+    with path.open("wb") as file:
+        next(images).save(file, format="gif", save_all=True, append_images=images, loop=0)
+
+
+def read_video(path: Path) -> tuple[Picture, float]:
+    """Read a clip: frames `f h w 3`, uint8, and frames per second."""
+    import av
+    import numpy as np
+
+    if not path.is_file():
+        reason = "is a folder, not a clip" if path.is_dir() else "does not exist"
+        raise UserError(f"{path} {reason}", help="give the path of a clip")
+    if path.suffix.lower() in CLIPS and path.suffix.lower() != ".mp4":
+        return _read_animation(path)
+    try:
+        with av.open(str(path)) as file:
+            stream = file.streams.video[0]
+            frames = [frame.to_ndarray(format="rgb24") for frame in file.decode(stream)]
+            rate = float(stream.average_rate or stream.guessed_rate or 0)
+    except (av.error.FFmpegError, IndexError) as problem:
+        raise _unreadable(path, problem) from problem
+    if not frames or not rate:
+        raise _unreadable(path, "it holds no frames")
+    return np.stack(frames), rate
+
+
+def _read_animation(path: Path) -> tuple[Picture, float]:
+    import numpy as np
+    from PIL import Image, ImageSequence
+
+    frames, milliseconds = [], 0.0
+    try:
+        with Image.open(path) as image:
+            for frame in ImageSequence.Iterator(image):
+                frames.append(np.asarray(frame.convert("RGB")))
+                milliseconds += frame.info.get("duration") or 100  # as browsers play it
+    except (OSError, SyntaxError, ValueError, EOFError) as problem:
+        raise _unreadable(path, problem) from problem
+    return np.stack(frames), len(frames) * 1000 / milliseconds
+
+
+def _unreadable(path: Path, problem: object) -> UserError:
+    return UserError(
+        f"{path} cannot be read as a clip: {problem}", help="give an MP4, WebP or GIF file"
+    )
