@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from runtime.errors import Position
+from runtime.settings import Setting
 from runtime.fields import Field
 
 
@@ -58,7 +58,9 @@ class Graph:
                configs: value)
     request    fields a request may fill
     outputs    name to edge; a run computes those that are asked for
+    checkpoint the model it brings along, if it does (`pkg://package/folder`)
     sources    the files that contributed, base first
+    edits      settings that changed the graph after its files
     """
 
     name: str
@@ -68,5 +70,6 @@ class Graph:
     components: Mapping[str, ComponentSpec]
     outputs: Mapping[str, Ref]
     matches: Mapping[str, Any] = field(default_factory=dict)
+    checkpoint: str | None = None
     sources: tuple[Path, ...] = ()
-    positions: Mapping[str, Position] = field(default_factory=dict, compare=False, repr=False)
+    edits: tuple[Setting, ...] = ()

@@ -1,16 +1,31 @@
 """What a node class declares, read off its signature: components, parameters, inputs, outputs.
 
 `Component[...]` fields are the weights it needs, other fields are parameters, keyword arguments of
-`run` are
-input ports, the fields of `Out` are output ports. Nothing is registered and nothing is declared
-twice.
+`run` are input ports, the fields of `Out` are output ports. Nothing is registered and nothing is
+declared twice.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias, TypeVar
+import dataclasses
+import hashlib
+import importlib
+import inspect
+import re
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias, TypeVar
+
+from runtime.errors import did_you_mean
 
 T = TypeVar("T")
+MISSING = dataclasses.MISSING
+PLUGINS = "sglang_graph.nodes"  # entry point group: name -> package that holds node modules
 
 
 class Needs:
@@ -18,3 +33,168 @@ class Needs:
 
 
 Component: TypeAlias = Annotated[T, Needs()]
+
+
+class UnknownType(LookupError):
+    """No node class is found under a type name; `help` says what there is."""
+
+    def __init__(self, message: str, help: str = "") -> None:
+        super().__init__(message)
+        self.help = help
+
+
+@dataclass(frozen=True)
+class Port:
+    """A port or a parameter: its type without annotations, its axes, its default (MISSING: required)."""
+
+    name: str
+    type: Any
+    axes: str = ""
+    default: Any = MISSING
+
+    @property
+    def required(self) -> bool:
+        """Whether the graph must connect or set it."""
+        return self.default is MISSING
+
+    def __str__(self) -> str:
+        return f"{self.name}: {type_name(self.type)}"
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """All that the runtime knows of a node class. digest: of the source file that holds it."""
+
+    type: str
+    cls: Any
+    components: Mapping[str, bool]  # field -> required
+    params: Mapping[str, Port]
+    inputs: Mapping[str, Port]
+    outputs: Mapping[str, Port]
+    file: Path
+    line: int
+    digest: str
+
+    @property
+    def summary(self) -> str:
+        """The first line of the class's docstring."""
+        return (inspect.getdoc(self.cls) or "").split("\n")[0]
+
+
+@cache
+def declaration(type: str) -> Declaration:
+    """The declaration of `module.Class` (in `nodes/`) or `plugin:module.Class` (an entry point)."""
+    cls = _find(type)
+    hints = typing.get_type_hints(cls, include_extras=True)
+    fields = dataclasses.fields(cls)
+    needs = {f.name: f.default is MISSING for f in fields if _is_component(hints[f.name])}
+    params = {
+        f.name: _port(f.name, hints[f.name], f.default) for f in fields if f.name not in needs
+    }
+    source = Path(inspect.getsourcefile(cls) or "")
+    return Declaration(
+        type, cls, needs, params, _inputs(cls), _outputs(cls), source,
+        inspect.getsourcelines(cls)[1], hashlib.sha256(source.read_bytes()).hexdigest()[:16],
+    )  # fmt: skip
+
+
+def _find(type: str) -> Any:
+    match = re.fullmatch(r"(?:([\w-]+):)?((?:[a-z_]\w*\.)+)([A-Z]\w*)", type)
+    if not match:
+        raise UnknownType(
+            f"`{type}` is no node type", "write module.Class, such as vae.DecodeVideo"
+        )
+    plugin, module, name = match[1], match[2].rstrip("."), match[3]
+    package = _package(plugin) if plugin else "nodes"
+    try:
+        found = importlib.import_module(f"{package}.{module}")
+    except ModuleNotFoundError as problem:
+        if problem.name and not f"{package}.{module}".startswith(problem.name):
+            raise  # the node's own import is missing: not a mistake in the graph
+        known = _modules(package)
+        hint = did_you_mean(module, known, "`{}." + name + "`") or f"there are: {', '.join(known)}"
+        raise UnknownType(f"there is no node module `{module}` in `{package}`", hint) from None
+    cls = getattr(found, name, None)
+    if not (inspect.isclass(cls) and dataclasses.is_dataclass(cls) and hasattr(cls, "run")):
+        known = node_names(found)
+        hint = did_you_mean(name, known, f"`{module}.{{}}`") or f"it has: {', '.join(known)}"
+        raise UnknownType(f"`{package}.{module}` has no node `{name}`", hint)
+    return cls
+
+
+def _package(plugin: str) -> str:
+    known = {e.name: e.value for e in entry_points(group=PLUGINS)}
+    if plugin not in known:
+        listed = f"installed: {', '.join(sorted(known))}" if known else "none is installed"
+        raise UnknownType(f"there is no node plugin `{plugin}`", f"{listed} (group {PLUGINS})")
+    return known[plugin]
+
+
+def _modules(package: str) -> list[str]:
+    folder = Path(importlib.import_module(package).__path__[0])
+    return sorted(p.stem for p in folder.glob("*.py") if p.stem not in {"__init__", "contracts"})
+
+
+def node_names(module: types.ModuleType) -> list[str]:
+    """Names of the node classes that a module defines."""
+    return sorted(
+        name
+        for name, cls in vars(module).items()
+        if inspect.isclass(cls) and cls.__module__ == module.__name__ and hasattr(cls, "Out")
+    )
+
+
+def _is_component(hint: Any) -> bool:
+    return any(
+        isinstance(m, Needs) for part in (hint, *typing.get_args(hint)) for m in _extras(part)
+    )
+
+
+def _extras(hint: Any) -> tuple[Any, ...]:
+    return getattr(hint, "__metadata__", ())
+
+
+def _inputs(cls: Any) -> dict[str, Port]:
+    hints = typing.get_type_hints(cls.run, include_extras=True)
+    ports = [p for n, p in inspect.signature(cls.run).parameters.items() if n != "self"]
+    empty = inspect.Parameter.empty
+    return {
+        p.name: _port(p.name, hints.get(p.name, Any), MISSING if p.default is empty else p.default)
+        for p in ports
+    }
+
+
+def _outputs(cls: Any) -> dict[str, Port]:
+    return {n: _port(n, h) for n, h in typing.get_type_hints(cls.Out, include_extras=True).items()}
+
+
+def _port(name: str, hint: Any, default: Any = MISSING) -> Port:
+    axes = " ".join(str(m) for m in _extras(hint))
+    return Port(name, typing.get_args(hint)[0] if _extras(hint) else hint, axes, default)
+
+
+def options(hint: Any) -> tuple[Any, ...]:
+    """The members of a union, None included; anything else is its own only member."""
+    if typing.get_origin(hint) in {typing.Union, types.UnionType}:
+        return tuple(o for part in typing.get_args(hint) for o in options(part))
+    return (typing.get_args(hint)[0],) if _extras(hint) else (hint,)
+
+
+def accepts(wanted: Any, found: Any) -> bool:
+    """Whether every value of type `found` may enter a port of type `wanted`. An int is a float."""
+    if wanted is Any:
+        return True
+    allowed = options(wanted)
+    return all(o in allowed or (o is int and float in allowed) for o in options(found))
+
+
+def type_name(hint: Any) -> str:
+    """A type as a graph author reads it: `Latents`, `int | None`, `tuple[int, ...]`."""
+    if hint is type(None) or hint is None:
+        return "None"
+    members = options(hint)
+    if len(members) > 1:
+        return " | ".join(map(type_name, members))
+    if typing.get_args(hint):
+        return str(hint).replace("typing.", "")
+    return getattr(hint, "__name__", str(hint))

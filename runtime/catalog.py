@@ -1,0 +1,159 @@
+"""Which graphs there are and which serves a checkpoint: reads the files' heads only. Imports no torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any, Protocol
+
+import yaml
+
+from runtime.errors import UserError, did_you_mean
+
+ABSENT = object()
+SEARCH_PATH_VARIABLE = "SGLANG_GRAPH_PATH"
+
+
+class Configured(Protocol):
+    """What a checkpoint tells about itself."""
+
+    @property
+    def name(self) -> str:
+        """As the user named it."""
+        ...
+
+    @property
+    def class_name(self) -> str:
+        """Class of its pipeline."""
+        ...
+
+    def lookup(self, key: str) -> Any:
+        """The value at a dotted key of its configs; None where absent."""
+        ...
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One graph file: what the catalogue shows, and which checkpoints it serves."""
+
+    name: str
+    path: Path
+    title: str = ""
+    checkpoint: str | None = None
+    matches: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Pipeline classes that it serves."""
+        found = self.matches.get("class", ())
+        return (found,) if isinstance(found, str) else tuple(found)
+
+    def score(self, class_name: str, checkpoint: Configured, names: Iterable[str]) -> int:
+        """How specifically it serves a checkpoint; 0: it does not. Facts count one, ids a hundred."""
+        if class_name not in self.classes:
+            return 0
+        facts = self.matches.get("config") or {}
+        if any(checkpoint.lookup(key) != wanted for key, wanted in facts.items()):
+            return 0
+        ids = self.matches.get("ids") or ()
+        if ids and not any(fnmatch(n.lower(), i.lower()) for n in names for i in ids):
+            return 0
+        return 1 + len(facts) + 100 * bool(ids)
+
+
+def folders() -> tuple[Path, ...]:
+    """The search path for graphs: `$SGLANG_GRAPH_PATH`, then the packaged ones."""
+    own = os.environ.get(SEARCH_PATH_VARIABLE, "")
+    return (*(Path(p).resolve() for p in own.split(os.pathsep) if p), packaged("graphs"))
+
+
+def packaged(package: str) -> Path:
+    """The folder of an installed data package."""
+    return Path(str(resources.files(package)))
+
+
+def entries(extra: Iterable[Path] = ()) -> dict[str, Entry]:
+    """Every graph on the search path, by name; earlier folders win."""
+    found: dict[str, Entry] = {}
+    for folder in (*extra, *folders()):
+        for path in sorted(folder.glob("*.yaml")):
+            found.setdefault(path.stem, _entry(path, (folder, *folders())))
+    return found
+
+
+def _entry(path: Path, search: tuple[Path, ...]) -> Entry:
+    head: dict[str, Any] = {}
+    for file in chain(path, search):
+        raw = read_yaml(file)
+        head = merge(head, {k: raw[k] for k in ("title", "checkpoint", "matches") if k in raw})
+    matches = head.get("matches") or {}
+    return Entry(path.stem, path, str(head.get("title", "")), head.get("checkpoint"), matches)
+
+
+def chain(path: Path, search: Iterable[Path]) -> tuple[Path, ...]:
+    """The files that a graph is composed of, base first: what it extends (`defaults`), then itself."""
+    folders = (path.parent, *search)
+    found: list[Path] = []
+
+    def visit(file: Path, above: tuple[Path, ...]) -> None:
+        for base in read_yaml(file).get("defaults") or ():
+            candidates = (folder / f"{base}.yaml" for folder in folders)
+            target = next((c for c in candidates if isinstance(base, str) and c.is_file()), None)
+            if target and target not in above:
+                visit(target, (*above, file))
+        found.append(file)
+
+    visit(path, ())
+    return tuple(dict.fromkeys(found))
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Deep merge of plain mappings: `over` wins."""
+    out = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(out.get(key), Mapping)
+        out[key] = merge(out[key], value) if both else value
+    return out
+
+
+@cache
+def _read(path: Path, changed: int) -> dict[str, Any]:
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        raw = yaml.load(path.read_text("utf-8"), loader)
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return {}  # said with its place when that graph is composed; it must not break the others
+    return raw if isinstance(raw, dict) else {}
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file as plain data; an unreadable one is empty here."""
+    return _read(path, path.stat().st_mtime_ns)
+
+
+def choose(checkpoint: Configured, *, class_name: str | None, model_id: str | None) -> Entry:
+    """The graph that serves a checkpoint most specifically; an error lists near matches."""
+    wanted = class_name or checkpoint.class_name
+    names = [model_id] if model_id else [checkpoint.name, Path(checkpoint.name).name]
+    ranked = sorted(
+        ((e.score(wanted, checkpoint, names), e.name, e) for e in entries().values()), reverse=True
+    )
+    if ranked and ranked[0][0]:
+        return ranked[0][2]
+    served = sorted({c for e in entries().values() for c in e.classes})
+    near = [e.name for e in entries().values() if wanted in e.classes]
+    if near:
+        raise UserError(
+            f"no graph fits this {wanted} in `{checkpoint.name}`: its config differs from what "
+            f"{', '.join(f'`{n}`' for n in near)} expect{'s' * (len(near) == 1)}",
+            help=f"to use one all the same, name it: --graph {near[0]}", field="model.path",
+        )  # fmt: skip
+    raise UserError(
+        f"no graph serves {wanted} (from `{checkpoint.name}`); there are graphs for {', '.join(served)}",
+        help=did_you_mean(wanted, served) or "write one: --graph my.yaml", field="model.path",
+    )  # fmt: skip

@@ -1,0 +1,336 @@
+"""Settings to a `RunConfig`: which graph, which checkpoint, every value typed. Imports no torch.
+
+Precedence is the order of the settings: the caller passes environment, file, command line; a graph's
+defaults and the options of `conf/` lie below. All problems are reported together.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from runtime import catalog, policies
+from runtime.checkpoint import Checkpoint
+from runtime.composed import composed_graph
+from runtime.errors import GraphError, Position, Problem, UserError, did_you_mean
+from runtime.fields import Field
+from runtime.graph import ComponentSpec, Graph
+from runtime.policies import Policies, policy_fields
+from runtime.positions import locate
+from runtime.reading import COMPONENT, Parts, read
+from runtime.settings import Raw, Setting, is_nothing, is_one_rank
+
+EDITS = ("nodes", "components", "outputs", "matches", "title")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that is decided before a request arrives.
+
+    request  typed values that settings gave; `prompt` and seeds are tuples, one run each
+    notes    what was chosen and why, for a person
+    """
+
+    graph: Graph
+    checkpoint: Checkpoint
+    request: Mapping[str, Any]
+    policies: Policies
+    notes: tuple[str, ...] = ()
+
+
+def resolve(settings: Sequence[Setting], *, allow_unused: bool = False) -> RunConfig:
+    """Compose the graph that the settings choose and type every value; nothing heavy is imported."""
+    problems: list[UserError] = []
+    options = _options(settings, problems)
+    typed = _policy_values(settings, problems)
+    _raise(problems)
+    early = policies.build(typed).model
+    entry, checkpoint, notes = _choose(settings, early)
+    data, base = composed_graph(entry.path, options)
+    edits = tuple(s for s in settings if _is_edit(s))
+    for edit in edits:
+        _lay(data, edit)
+    graph = _graph(entry, read(data), edits)
+    values = {g: base.get(g, {}) | typed.get(g, {}) for g in policy_fields()}
+    request = _request(graph, settings, problems)
+    problems += _unused(graph, settings, allow_unused)
+    _raise(problems)
+    return RunConfig(graph, checkpoint, request, policies.build(_typed_options(values)), notes)
+
+
+def resolve_graph(settings: Sequence[Setting]) -> Graph:
+    """The composed graph alone, without a checkpoint: to look at it."""
+    named = next(s for s in settings if s.path == ("graph",))
+    entry = _named(named)
+    data, _ = composed_graph(entry.path, _options((), []))
+    edits = tuple(s for s in settings if _is_edit(s))
+    for edit in edits:
+        _lay(data, edit)
+    return _graph(entry, read(data), edits)
+
+
+def consumed() -> frozenset[str]:
+    """Dotted paths, or their heads, that something in this version consumes."""
+    paths = {f"{group}.{name}" for group, fields in policy_fields().items() for name in fields}
+    attributes = {f"components.*.{name}" for name in COMPONENT}
+    return frozenset(paths | attributes | {"graph", "request", "nodes", "outputs"})
+
+
+def shown(setting: Setting) -> str:
+    """How a message names a setting: the flag, or the key and its place in the file."""
+    place = setting.position
+    return (
+        f"{setting.name} ({place})" if place.line or place.file == "environment" else setting.name
+    )
+
+
+def _raise(problems: list[UserError]) -> None:
+    if len(problems) == 1:
+        raise problems[0]
+    if problems:
+        raise UserError("\n".join(map(str, problems)), field=problems[0].field)
+
+
+def _options(settings: Iterable[Setting], problems: list[UserError]) -> dict[str, str]:
+    """The option of each policy group: `placement=cpu` over conf/default.yaml."""
+    folder = catalog.packaged("conf")
+    chosen: dict[str, str] = dict(catalog.read_yaml(folder / "default.yaml").get("defaults", {}))
+    for setting in settings:
+        group = setting.path[0]
+        if len(setting.path) != 1 or group not in policy_fields() or is_nothing(setting.value):
+            continue
+        known = sorted(p.stem for p in (folder / group).glob("*.yaml"))
+        if str(setting.value) in known:
+            chosen[group] = str(setting.value)
+        else:
+            problems.append(
+                UserError(
+                    f"{shown(setting)} expects an option of conf/{group}, got `{setting.value}`",
+                    help=f"there are: {', '.join(known)}"
+                    if known
+                    else f"set a field: {group}.X=...",
+                    field=group,
+                )
+            )
+    return chosen
+
+
+def _policy_values(
+    settings: Iterable[Setting], problems: list[UserError]
+) -> dict[str, dict[str, Any]]:
+    values: dict[str, dict[str, Any]] = {}
+    for setting in settings:
+        field = policy_fields().get(setting.path[0], {}).get(".".join(setting.path[1:]))
+        if field is None:
+            continue
+        nothing = isinstance(setting.value, Raw) and setting.value in {"null", "None"}
+        try:
+            value = None if nothing else field.parse(setting.value, shown(setting))
+        except UserError as problem:
+            problems.append(problem)
+            continue
+        values.setdefault(setting.path[0], {})[field.name.split(".")[1]] = (
+            field.default if value is None else value
+        )
+    return values
+
+
+def _typed_options(values: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Options of conf/ come as plain YAML: typed like everything else; null keeps the default."""
+    fields = policy_fields()
+    return {
+        group: {n: fields[group][n].parse(v) for n, v in said.items() if v is not None}
+        for group, said in values.items()
+    }
+
+
+def _choose(
+    settings: Sequence[Setting], model: policies.Model
+) -> tuple[catalog.Entry, Checkpoint, tuple[str, ...]]:
+    """The graph and the checkpoint, and a note that says why."""
+    named = next((s for s in reversed(settings) if s.path == ("graph",)), None)
+    entry = _named(named) if named and not is_nothing(named.value) else None
+    if model.backend == "diffusers":
+        raise UserError(
+            "`backend` diffusers (vanilla pipelines as one node) is not in this version",
+            help="leave out --backend, or give auto or sglang", field="model.backend",
+        )  # fmt: skip
+    if model.path:
+        checkpoint = Checkpoint.open(model.path, revision=model.revision)
+        if entry:
+            return entry, checkpoint, (f"graph `{entry.name}`, as asked, with {model.path}",)
+        class_name = model.pipeline_class_name
+        entry = catalog.choose(checkpoint, class_name=class_name, model_id=model.id)
+        served = class_name or checkpoint.class_name
+        return entry, checkpoint, (f"graph `{entry.name}` serves {served} ({model.path})",)
+    default = catalog.read_yaml(catalog.packaged("conf") / "default.yaml")["graph"]
+    entry = entry or catalog.entries()[default]
+    if not entry.checkpoint:
+        raise UserError(
+            f"graph `{entry.name}` needs a model and none is given",
+            help="add --model-path FOLDER or a hub id", field="model.path",
+        )  # fmt: skip
+    checkpoint = Checkpoint.open(_folder(entry.checkpoint))
+    note = f"No --model-path given: using {entry.title or entry.name}"
+    return entry, checkpoint, (note,)
+
+
+def _folder(place: str) -> str:
+    if place.startswith("pkg://"):
+        package, _, inside = place.removeprefix("pkg://").partition("/")
+        return str(catalog.packaged(package) / inside)
+    return place
+
+
+def _named(setting: Setting) -> catalog.Entry:
+    """A graph by name on the search path, or by the path of its file."""
+    name = str(setting.value)
+    if name.endswith((".yaml", ".yml")) or "/" in name:
+        path = Path(name).expanduser()
+        if path.suffix == ".yml" or not path.is_file():
+            what = "must end in .yaml" if path.is_file() else "does not exist"
+            raise UserError(f"{shown(setting)}: the file {name} {what}", field="graph")
+        return catalog.entries([path.parent.resolve()])[path.stem]
+    known = catalog.entries()
+    if name not in known:
+        raise UserError(
+            f"{shown(setting)}: there is no graph `{name}`",
+            help=did_you_mean(name, known) or f"there are: {', '.join(sorted(known))}", field="graph",
+        )  # fmt: skip
+    return known[name]
+
+
+def _is_edit(setting: Setting) -> bool:
+    head = setting.path[0]
+    return (head in EDITS and len(setting.path) > 1) or (
+        head == "request" and len(setting.path) > 2
+    )
+
+
+def _lay(data: dict[str, Any], edit: Setting) -> None:
+    """Lay one setting over the composed graph; plain text means what it would in a YAML file."""
+    value = edit.value
+    if isinstance(value, Raw) and (edit.path[0], *edit.path[2:3]) != ("components", "path"):
+        value = _scalar(value)
+    here = data
+    for key in edit.path[:-1]:
+        below = here.get(key)
+        here[key] = dict(below) if isinstance(below, Mapping) else {}
+        here = here[key]
+    here[edit.path[-1]] = value
+
+
+def _scalar(text: str) -> Any:
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return str(text)
+    return value if isinstance(value, int | float | bool | list | None) else str(text)
+
+
+def _graph(entry: catalog.Entry, parts: Parts, edits: tuple[Setting, ...]) -> Graph:
+    sources = catalog.chain(entry.path, catalog.folders())
+    if parts.findings:
+        raise GraphError(
+            entry.name,
+            [Problem(locate(f.path, sources, edits), *f) for f in parts.findings],
+        )
+    return Graph(
+        entry.name, parts.title, parts.nodes, parts.request, parts.components, parts.outputs,
+        parts.matches, parts.checkpoint, sources, edits,
+    )  # fmt: skip
+
+
+def _request(
+    graph: Graph, settings: Iterable[Setting], problems: list[UserError]
+) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for setting in settings:
+        if setting.path[0] != "request" or len(setting.path) != 2:
+            continue
+        field = graph.request.get(setting.path[1])
+        if field is None:
+            if not is_nothing(setting.value):
+                problems.append(unknown_field(graph, setting.path[1], shown(setting)))
+            continue
+        many = dataclasses.replace(field, many=True) if is_batched(field) else field
+        try:
+            value = many.parse(setting.value, shown(setting))
+        except UserError as problem:
+            problems.append(problem)
+            continue
+        values.pop(field.name, None)
+        if value is not None:
+            values[field.name] = value
+    return values
+
+
+def is_batched(field: Field) -> bool:
+    """Whether several values mean several runs."""
+    return field.type == "seed" or field.name == "prompt"
+
+
+def unknown_field(graph: Graph, name: str, said: str) -> UserError:
+    """The error for a request field that a graph does not take."""
+    known = ", ".join(graph.request)
+    return UserError(
+        f"{said}: graph `{graph.name}` takes no `{name}`. It takes: {known}.",
+        help=did_you_mean(name, graph.request), field=f"request.{name}",
+    )  # fmt: skip
+
+
+def _unused(graph: Graph, settings: Iterable[Setting], allow: bool) -> list[UserError]:
+    """What nothing consumes: named, unless it asks for nothing (null, false, one rank)."""
+    return [
+        _unused_error(graph, setting)
+        for setting in settings
+        if not (allow or _is_consumed(graph, setting) or _asks_nothing(setting))
+    ]
+
+
+def _asks_nothing(setting: Setting) -> bool:
+    one_rank = setting.path[0] == "parallel" and is_one_rank(setting.value)
+    return one_rank or is_nothing(setting.value)
+
+
+def _is_consumed(graph: Graph, setting: Setting) -> bool:
+    head, *rest = setting.path
+    if head == "components":
+        return bool(rest) and rest[0] in graph.components and bool({*rest[1:2]} & {*COMPONENT})
+    if head in {"request", "nodes", "outputs"}:
+        return True  # request fields and graph edits have checks of their own
+    return setting.path == ("graph",) or (head in policy_fields() and _declared(head, rest))
+
+
+def _declared(group: str, rest: Sequence[str]) -> bool:
+    return not rest or ".".join(rest) in policy_fields()[group]
+
+
+def _unused_error(graph: Graph, setting: Setting) -> UserError:
+    head, *rest = setting.path
+    if head == "components" and rest and rest[0] not in graph.components:
+        known = ", ".join(graph.components)
+        message = f"graph `{graph.name}` has no component `{rest[0]}`. It has: {known}."
+        return UserError(
+            f"{shown(setting)}: {message}", help=did_you_mean(rest[0], graph.components),
+            field=setting.dotted,
+        )  # fmt: skip
+    return UserError(
+        f"{shown(setting)}: nothing in this version consumes `{setting.dotted}`",
+        help=did_you_mean(setting.dotted, consumed()) or "leave it out", field=setting.dotted,
+    )  # fmt: skip
+
+
+def edit(path: str, value: Any) -> Setting:
+    """A setting from Python: `edit("components.vae.path", folder)`."""
+    return Setting(tuple(path.split(".")), value, path, Position("python"))
+
+
+def component(graph: Graph, name: str) -> ComponentSpec:
+    """The component spec of a name that a node binds; an undeclared one is as the checkpoint says."""
+    return graph.components.get(name, ComponentSpec(name))

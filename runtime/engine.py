@@ -1,0 +1,135 @@
+"""The engine of one configured pipeline: its checked graph, components, memo and executor."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Generator, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+from runtime import device as devices
+from runtime.check import Checked, check
+from runtime.components import Handle, store
+from runtime.config import RunConfig, component
+from runtime.events import Event
+from runtime.executor import Executor, Work
+from runtime.memo import Memo
+from runtime.output import Destination
+from runtime.passes import digest
+from runtime.plan import ComponentFacts, Facts, Plan, bound, plan
+from runtime.policies import role_dtype
+from runtime.requests import DENOISING_STEPS
+from runtime.sources import ComponentSource
+from runtime.values import Rng
+
+
+class Engine:
+    """Plans and runs requests of one configuration on one device."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self.config = config
+        self.device = devices.choose(config.policies.placement.device)
+        self.memo = Memo(config.policies.memo.max_mb * 2**20)
+        self.executor = Executor(self.device, self.memo, self._load)
+
+    @cached_property
+    def checked(self) -> Checked:
+        """The checked graph; raises GraphError with every problem."""
+        return check(self.config.graph)
+
+    @cached_property
+    def sources(self) -> dict[str, ComponentSource]:
+        """Every component that a node binds, as found; optional ones that are absent are left out."""
+        found: dict[str, ComponentSource] = {}
+        for name, node in self.checked.graph.nodes.items():
+            known = self.checked.declarations[name]
+            for field, key in bound(node, known).items():
+                if key in found:
+                    continue
+                if known.components[field] or self.config.checkpoint.lookup(key):
+                    spec = component(self.config.graph, key)
+                    found[key] = self.config.checkpoint.component(spec)
+        return found
+
+    @cached_property
+    def facts(self) -> dict[str, ComponentFacts]:
+        """What the plan knows of each component."""
+        made = {}
+        for name, source in self.sources.items():
+            dtype = self._dtype(name)
+            heavy = source.has_weights
+            made[name] = ComponentFacts(
+                source.class_name, source.identity, dtype if heavy else "",
+                source.nbytes(dtype) if heavy else 0, Handle(source, dtype),
+            )  # fmt: skip
+        return made
+
+    def plan(
+        self, request: Mapping[str, Any], outputs: Sequence[str], destination: Destination
+    ) -> Plan:
+        """The plan of a complete request."""
+        wanted = {name: self.config.graph.outputs[name] for name in outputs}
+        ports = self.ports(request, destination)
+        facts = Facts(
+            device=str(self.device), components=self.facts, request_keys=_keys(ports),
+            resident=self._resident(), memo=self.memo.keys(),
+        )  # fmt: skip
+        return plan(self.checked, request, wanted, facts)
+
+    def run(
+        self,
+        request: Mapping[str, Any],
+        outputs: Sequence[str],
+        destination: Destination,
+        cancelled: Callable[[], bool],
+    ) -> Generator[Event, None, tuple[dict[str, Any], dict[str, dict[str, float]]]]:
+        """Plan and run a request; returns outputs and memory at the end of the run."""
+        made = self.plan(request, outputs, destination)
+        ports = self.ports(request, destination)
+        work = Work(made, ports, int(request.get(DENOISING_STEPS) or 0), cancelled)
+        before = devices.memory(self.device)
+        values = yield from self.executor.run(work)
+        return values, {"before": before, "after": devices.memory(self.device)}
+
+    def ports(self, request: Mapping[str, Any], destination: Destination) -> dict[str, Any]:
+        """The values of `request.*`: the fields, and the built-in rng and destination."""
+        seeds = [n for n, f in self.config.graph.request.items() if f.type == "seed"]
+        rng = {"rng": Rng.from_seed(request[seeds[0]])} if seeds else {}
+        return {**request, **rng, "destination": destination}
+
+    def _dtype(self, name: str) -> str:
+        """Explicit for the component, else by the precision policy, else the graph's for the device."""
+        recommended = component(self.config.graph, name).dtype
+        asked = any(e.dotted == f"components.{name}.dtype" for e in self.config.graph.edits)
+        chosen = recommended if asked else role_dtype(self.config.policies.precision, name)
+        made = chosen or devices.default_dtype(self.device, recommended)
+        return str(made).removeprefix("torch.")
+
+    def _resident(self) -> frozenset[str]:
+        keys = store().keys()
+        return frozenset(n for n, f in self.facts.items() if self._key(n, f) in keys)
+
+    def _key(self, name: str, fact: ComponentFacts) -> Any:
+        return store().key(self.sources[name], fact.dtype or None, self.device)
+
+    def _load(self, name: str) -> Any:
+        fact = self.facts[name]
+        return store().load(
+            self.sources[name],
+            dtype=fact.dtype or None,
+            device=self.device,
+            trust_remote_code=self.config.policies.model.trust_remote_code,
+        )
+
+
+def _keys(ports: Mapping[str, Any]) -> dict[str, str]:
+    """Digests of request ports: of their values, at the request's edge only."""
+    keys = {}
+    for name, value in ports.items():
+        if isinstance(value, Rng):
+            keys[name] = digest(["rng", value.state.numpy().tobytes().hex()])
+        elif isinstance(value, Destination):
+            keys[name] = digest(["destination", dataclasses.astuple(value)])
+        else:
+            keys[name] = digest(["value", type(value).__name__, value])
+    return keys

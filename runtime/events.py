@@ -1,0 +1,73 @@
+"""Events: one stream feeds the progress bar, the perf dump, job progress and metrics. Imports no torch."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Something that happened; time is `time.perf_counter()` seconds."""
+
+    time: float = field(default_factory=time.perf_counter)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned(Event):
+    """The plan is made. nodes: how many will run. steps: denoising steps, as far as the request tells."""
+
+    nodes: int
+    steps: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loading(Event):
+    """A component starts to load. nbytes: predicted size of its weights."""
+
+    component: str
+    nbytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded(Event):
+    """A component is resident."""
+
+    component: str
+    nbytes: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeStarted(Event):
+    """A node starts."""
+
+    node: str
+    type: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stepped(Event):
+    """A denoising step is done. index: from 1. count: of the run. seconds: this step's."""
+
+    node: str
+    index: int
+    count: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeDone(Event):
+    """A node is done; memoised: its result was known from an earlier run."""
+
+    node: str
+    type: str
+    seconds: float
+    memoised: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Freed(Event):
+    """A node's values had their last use."""
+
+    node: str

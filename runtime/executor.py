@@ -1,0 +1,214 @@
+"""The executor interprets plans: it loads, runs, recalls and frees, and answers the calls of nodes.
+
+A node runs between two events; a denoise node is advanced step by step, so that a run can be
+cancelled, watched and resumed without any change to it.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from runtime.asking import Call
+from runtime.denoising import StepDone
+from runtime.errors import Cancelled, NodeFailed, UserError
+from runtime.events import (
+    Event,
+    Freed,
+    Loaded,
+    Loading,
+    NodeDone,
+    NodeStarted,
+    Planned,
+    Stepped,
+)
+from runtime.graph import NodeSpec, Ref
+from runtime.memo import Memo
+from runtime.output import File
+from runtime.plan import Free, Load, Plan, Recall, Run, bound, makes_denoiser
+from runtime.ports import Declaration, options
+from runtime.positions import locate
+from runtime.values import Rng, map_tensors, tensors
+
+
+@dataclass
+class Work:
+    """One run in progress: its plan, request ports, and values that are still needed."""
+
+    plan: Plan
+    request: Mapping[str, Any]
+    steps: int
+    cancelled: Callable[[], bool]
+    values: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Executor:
+    """Runs plans on one device.
+
+    load   component name to the loaded object: the network, or a tokenizer, scheduler, processor
+    """
+
+    device: torch.device
+    memo: Memo
+    load: Callable[[str], Any]
+
+    def run(self, work: Work) -> Generator[Event, None, dict[str, Any]]:
+        """Interpret a plan, yielding events; returns the wanted outputs by name."""
+        plan = work.plan
+        loaded: dict[str, Any] = {}
+        yield Planned(nodes=sum(isinstance(i, Run) for i in plan.items), steps=work.steps)
+        for item in plan.items:
+            if work.cancelled():
+                raise Cancelled
+            match item:
+                case Load(component=name, nbytes=nbytes):
+                    yield from self._load(name, nbytes, loaded)
+                case Recall(node=name):
+                    yield from self._recall(name, work)
+                case Run(node=name):
+                    yield from self._run(name, work, loaded)
+                case Free(node=name):
+                    work.values.pop(name, None)
+                    yield Freed(node=name)
+        return {n: getattr(work.values[r.node], r.port) for n, r in plan.outputs.items()}
+
+    def _load(self, name: str, nbytes: int, loaded: dict[str, Any]) -> Iterator[Event]:
+        yield Loading(component=name, nbytes=nbytes)
+        start = time.perf_counter()
+        loaded[name] = self.load(name)
+        yield Loaded(component=name, nbytes=nbytes, seconds=time.perf_counter() - start)
+
+    def _recall(self, name: str, work: Work) -> Iterator[Event]:
+        kind = work.plan.checked.graph.nodes[name].type
+        work.values[name] = map_tensors(self.memo.get(work.plan.keys[name]), self._here)
+        yield NodeDone(node=name, type=kind, seconds=0.0, memoised=True)
+
+    def _run(self, name: str, work: Work, loaded: dict[str, Any]) -> Iterator[Event]:
+        node = work.plan.checked.graph.nodes[name]
+        known = work.plan.checked.declarations[name]
+        yield NodeStarted(node=name, type=node.type)
+        start = time.perf_counter()
+        inputs = self._inputs(node, known, work)
+        try:
+            out = yield from self._drive(
+                self._start(node, known, inputs, work, loaded), name, work, loaded
+            )
+        except (UserError, Cancelled, NodeFailed):
+            raise
+        except Exception as problem:
+            raise self._failed(node, inputs, work, problem) from problem
+        out = map_tensors(out, self._here)
+        work.values[name] = out
+        if is_memoisable(known):
+            self.memo.put(work.plan.keys[name], map_tensors(out, _to_host))
+        yield NodeDone(node=name, type=node.type, seconds=time.perf_counter() - start)
+
+    def _start(
+        self,
+        node: NodeSpec,
+        known: Declaration,
+        inputs: dict[str, Any],
+        work: Work,
+        loaded: dict[str, Any],
+    ) -> Any:
+        """Build the node with its components and call it: its result, or the generator that asks."""
+        made: dict[str, Any] = {}
+        for name, component in bound(node, known).items():
+            fact = work.plan.facts.components.get(component)
+            if fact is None:
+                made[name] = None
+            else:
+                made[name] = fact.handle if fact.nbytes else self._module(component, loaded)
+        params = {k: tuple(v) if isinstance(v, list) else v for k, v in node.params.items()}
+        with torch.inference_mode():
+            return known.cls(**made, **params).run(**inputs)
+
+    def _drive(
+        self, asked: Any, name: str, work: Work, loaded: dict[str, Any]
+    ) -> Generator[Event, None, Any]:
+        """Answer a node's calls until it returns. No context stays open across a yield of ours."""
+        if not isinstance(asked, Generator):
+            return asked
+        reply: Any = None
+        since = time.perf_counter()
+        while True:
+            try:
+                with torch.inference_mode():
+                    message = asked.send(reply)
+                    reply = None
+                    if isinstance(message, list):
+                        reply = [self._answer(call, loaded) for call in message]
+            except StopIteration as stop:
+                return stop.value
+            if isinstance(message, StepDone):
+                now = time.perf_counter()
+                yield Stepped(
+                    node=name, index=message.state.index, count=message.count, seconds=now - since
+                )
+                since = now
+            if work.cancelled():
+                asked.close()
+                raise Cancelled
+
+    def _answer(self, call: Call, loaded: dict[str, Any]) -> tuple[Any, ...]:
+        net = self._module(call.component.name, loaded)
+        return call.forward(net, **map_tensors(dict(call.batched), self._here), **call.shared)
+
+    def _module(self, component: str, loaded: dict[str, Any]) -> Any:
+        if component not in loaded:
+            loaded[component] = self.load(component)
+        return loaded[component]
+
+    def _inputs(self, node: NodeSpec, known: Declaration, work: Work) -> dict[str, Any]:
+        found = {}
+        for port, ref in node.inputs.items():
+            value = self._value(ref, work)
+            if value is not None or known.inputs[port].required:
+                found[port] = value
+        return found
+
+    def _value(self, ref: Ref, work: Work) -> Any:
+        if ref.node == "request":
+            return work.request[ref.port]
+        return getattr(work.values[ref.node], ref.port)
+
+    def _here(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor if tensor.device == self.device else tensor.to(self.device)
+
+    def _failed(
+        self, node: NodeSpec, inputs: Mapping[str, Any], work: Work, problem: Exception
+    ) -> NodeFailed:
+        graph = work.plan.checked.graph
+        position = locate(f"nodes.{node.name}", graph.sources, graph.edits)
+        cause = traceback.format_exception_only(problem)[-1].strip()
+        if isinstance(problem, torch.OutOfMemoryError):
+            cause += "; a smaller height, width or num_frames needs less, or placement=cpu"
+        shown = [f"{port}: {describe(value)}" for port, value in inputs.items()]
+        return NodeFailed(node.name, node.type, str(position), shown, cause)
+
+
+def is_memoisable(known: Declaration) -> bool:
+    """Whether results may be kept: files are effects, and binding a denoiser costs nothing."""
+    members = [o for port in known.outputs.values() for o in options(port.type)]
+    return File not in members and not makes_denoiser(known)
+
+
+def describe(value: Any) -> str:
+    """A value in a message: its tensors as shape, dtype and device; never its content."""
+    if isinstance(value, str):
+        return f"text of {len(value)} characters"
+    if isinstance(value, int | float | bool | None):
+        return repr(value)
+    found = [] if isinstance(value, Rng) else tensors(value)
+    shapes = [f"{tuple(t.shape)} {str(t.dtype).removeprefix('torch.')} {t.device}" for t in found]
+    return f"{type(value).__name__} {', '.join(shapes)}".strip()
+
+
+def _to_host(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.cpu()

@@ -1,0 +1,228 @@
+"""The plan: what is loaded, run, recalled and freed, in which order. Pure; made before a weight is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from runtime.check import Checked
+from runtime.denoising import Denoiser
+from runtime.graph import NodeSpec, Ref
+from runtime.passes import fold, known_arguments, prune
+from runtime.ports import Declaration, options
+
+
+@dataclass(frozen=True)
+class ComponentFacts:
+    """What the plan knows of a component. nbytes: of its weights in their final dtype; 0: has none."""
+
+    class_name: str
+    identity: str
+    dtype: str
+    nbytes: int
+    handle: Any = field(compare=False, repr=False, default=None)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The world as the plan sees it.
+
+    components    by the graph's name; a component that the checkpoint lacks is absent
+    resident      names of those already loaded
+    memo          content keys whose results are kept
+    request_keys  digest of each request port
+    """
+
+    device: str
+    components: Mapping[str, ComponentFacts]
+    request_keys: Mapping[str, str]
+    resident: frozenset[str] = frozenset()
+    memo: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Load:
+    """Make a component resident."""
+
+    component: str
+    class_name: str
+    dtype: str
+    nbytes: int
+
+
+@dataclass(frozen=True)
+class Recall:
+    """Take a node's result from the memo."""
+
+    node: str
+    type: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """Run a node. nbytes: predicted outputs and working set; none where the node does not tell."""
+
+    node: str
+    type: str
+    nbytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Free:
+    """Drop a node's values: this was their last use."""
+
+    node: str
+
+
+Item: TypeAlias = Load | Recall | Run | Free
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A plan and what it was made of.
+
+    checked  the graph after prune and fold
+    outputs  name to edge in that graph
+    keys     node to content key
+    dropped  node to the reason why it does not run
+    """
+
+    items: tuple[Item, ...]
+    checked: Checked
+    outputs: Mapping[str, Ref]
+    keys: Mapping[str, str]
+    dropped: Mapping[str, str]
+    facts: Facts
+
+    def __str__(self) -> str:
+        from runtime.printing import plan_text
+
+        return plan_text(self)
+
+    @property
+    def peak_bytes(self) -> int:
+        """Predicted peak: resident weights plus the largest working set at any point."""
+        held = sum(self.facts.components[c].nbytes for c in self.facts.resident)
+        peak = held
+        for item in self.items:
+            if isinstance(item, Load):
+                held += item.nbytes
+            peak = max(peak, held + (item.nbytes or 0 if isinstance(item, Run) else 0))
+        return peak
+
+
+def plan(
+    checked: Checked, request: Mapping[str, Any], outputs: Mapping[str, Ref], facts: Facts
+) -> Plan:
+    """Plan a request: prune, fold, then order loads, runs and frees."""
+    small, wanted, dropped = prune(checked, request, outputs)
+    identities = {n: f"{c.identity}:{c.dtype}" for n, c in facts.components.items()}
+    folded, keys, alias = fold(small, facts.request_keys, identities)
+    joined = {old.node: new.node for old, new in alias.items()}
+    dropped |= {n: f"equal to `{other}`" for n, other in joined.items()}
+    wanted = {name: alias.get(ref, ref) for name, ref in wanted.items()}
+    needed, recalled = _needed(folded, wanted, keys, facts.memo)
+    for name in folded.order:
+        if name not in needed:
+            dropped[name] = "its result is kept"
+    items = _order(folded, needed, recalled, wanted, request, facts)
+    return Plan(tuple(items), folded, wanted, keys, dropped, facts)
+
+
+def _needed(
+    checked: Checked, wanted: Mapping[str, Ref], keys: Mapping[str, str], memo: frozenset[str]
+) -> tuple[set[str], set[str]]:
+    """Backwards from the outputs: nodes that are wanted, and those of them that the memo holds."""
+    needed: set[str] = set()
+    recalled: set[str] = set()
+    todo = [ref.node for ref in wanted.values()]
+    while todo:
+        name = todo.pop()
+        if name in needed or name == "request":
+            continue
+        needed.add(name)
+        if keys[name] in memo:
+            recalled.add(name)
+        else:
+            todo += [ref.node for ref in checked.graph.nodes[name].inputs.values()]
+    return needed, recalled
+
+
+def _order(
+    checked: Checked,
+    needed: set[str],
+    recalled: set[str],
+    wanted: Mapping[str, Ref],
+    request: Mapping[str, Any],
+    facts: Facts,
+) -> list[Item]:
+    order = [n for n in checked.order if n in needed]
+    last = _last_use(checked, order, recalled)
+    kept = {ref.node for ref in wanted.values()}
+    here = set(facts.resident)
+    items: list[Item] = []
+    for name in order:
+        node, known = checked.graph.nodes[name], checked.declarations[name]
+        if name in recalled:
+            items.append(Recall(name, node.type))
+        else:
+            for component in _to_load(checked, name):
+                fact = facts.components.get(component)
+                if fact and component not in here:
+                    here.add(component)
+                    items.append(Load(component, fact.class_name, fact.dtype, fact.nbytes))
+            items.append(Run(name, node.type, estimate(node, known, request, facts)))
+        items += [Free(n) for n in order if last[n] == name and n not in kept]
+    return items
+
+
+def _last_use(checked: Checked, order: list[str], recalled: set[str]) -> dict[str, str]:
+    last = {name: name for name in order}
+    for name in order:
+        if name not in recalled:
+            for ref in checked.graph.nodes[name].inputs.values():
+                last[ref.node] = name
+    return last
+
+
+def bound(node: NodeSpec, known: Declaration) -> dict[str, str]:
+    """Component field of a node to the component it binds."""
+    return {field: node.components.get(field, field) for field in known.components}
+
+
+def makes_denoiser(known: Declaration) -> bool:
+    """Whether a node only binds a denoiser: its weights are wanted later, when someone predicts."""
+    return any(Denoiser in options(port.type) for port in known.outputs.values())
+
+
+def _to_load(checked: Checked, name: str) -> list[str]:
+    """Components a node's run may ask for: its own, and those of the denoisers that reach it."""
+    node, known = checked.graph.nodes[name], checked.declarations[name]
+    if makes_denoiser(known):
+        return []
+    found: list[str] = list(bound(node, known).values())
+    todo = list(node.inputs.values())
+    while todo:
+        ref = todo.pop(0)
+        source = checked.declarations.get(ref.node)
+        if source and makes_denoiser(source):
+            found += bound(checked.graph.nodes[ref.node], source).values()
+            todo += checked.graph.nodes[ref.node].inputs.values()
+    return list(dict.fromkeys(found))
+
+
+def estimate(
+    node: NodeSpec, known: Declaration, request: Mapping[str, Any], facts: Facts
+) -> int | None:
+    """Predicted bytes of a node's outputs and working set, by its own `estimate`, if it has one."""
+    rule = getattr(known.cls, "estimate", None)
+    if rule is None:
+        return None
+    arguments = known_arguments(rule, node, known, request)
+    handles = {f: facts.components.get(c) for f, c in bound(node, known).items()}
+    if arguments is None or any(h is None and known.components[f] for f, h in handles.items()):
+        return None
+    made = {f: h.handle if h else None for f, h in handles.items()}
+    instance = known.cls(**made, **node.params)
+    return int(rule(instance, **{k: v for k, v in arguments.items() if k not in known.params}))

@@ -1,0 +1,127 @@
+"""Policies: where and how a graph runs. Frozen, resolved, knowing no family. Imports no torch.
+
+A field's metadata is its declaration: what it accepts, its unit, its help. `conf/GROUP/OPTION.yaml`
+holds named sets of values; a path that no policy declares is consumed by nothing, and is refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from runtime.fields import Field
+
+QUALITIES = ("default", "low", "medium", "high", "maximum")
+LOG_LEVELS = ("debug", "info", "warning", "error")
+PRESETS = (
+    *("ultrafast", "superfast", "veryfast", "faster", "fast"),
+    *("medium", "slow", "slower", "veryslow"),
+)
+
+
+def setting(default: Any, type: str = "text", **accepts: Any) -> Any:
+    """A policy field: its default, and what `Field` accepts of it."""
+    return dataclasses.field(default=default, metadata={"type": type, **accepts})
+
+
+@dataclass(frozen=True)
+class Model:
+    """Which checkpoint, and how it is found."""
+
+    path: str | None = setting(None, "path", help="folder or hub id of a checkpoint")
+    id: str | None = setting(None, help="name that chooses the graph when the path does not tell")
+    revision: str | None = setting(None, help="branch, tag or commit of the hub repository")
+    trust_remote_code: bool = setting(False, "bool", help="allow code that a checkpoint brings")
+    backend: str = setting("auto", "choice", choices=("auto", "sglang", "diffusers"))
+    pipeline_class_name: str | None = setting(None, help="stands in for _class_name")
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where nodes run."""
+
+    device: str = setting("auto", help="auto, or a device such as cuda:0, mps, cpu")
+
+
+@dataclass(frozen=True)
+class Precision:
+    """Dtype of weights by role, over what the graph recommends; none: the graph, float32 on a CPU."""
+
+    dit: str | None = setting(None, "dtype", help="transformer*, unet*")
+    vae: str | None = setting(None, "dtype", help="vae*")
+    text_encoders: tuple[str, ...] = setting((), "dtype", many=True, help="text_encoder*, in order")
+
+
+@dataclass(frozen=True)
+class Memo:
+    """How much of earlier results is kept."""
+
+    max_mb: int = setting(512, "int", min=0, unit="MB", help="0 keeps nothing")
+
+
+@dataclass(frozen=True)
+class Output:
+    """What is left behind, and how a run is shown."""
+
+    path: str = setting("outputs", "path", help="output folder")
+    file_name: str | None = setting(None, help="file name; its suffix picks the format")
+    save: bool | None = setting(None, "bool", help="write the result (on by default)")
+    return_frames: bool = setting(False, "bool", help="raw frames as .npy, uint8, f h w c")
+    quality: str = setting("default", "choice", choices=QUALITIES)
+    compression: int | None = setting(None, "int", min=0, max=100)
+    x264_preset: str = setting("fast", "choice", choices=PRESETS)
+    num_outputs: int | None = setting(None, "int", min=1, help="samples per prompt")
+    prompt_file: str | None = setting(None, "path", help="one prompt per line")
+    perf_dump_path: str | None = setting(None, "path", help="JSON of times per node and step")
+    log_level: str = setting("info", "choice", choices=LOG_LEVELS)
+    dry_run: bool = setting(False, "bool", help="print the plan, load nothing")
+
+
+@dataclass(frozen=True)
+class Policies:
+    """All policies of one run."""
+
+    model: Model = Model()
+    placement: Placement = Placement()
+    precision: Precision = Precision()
+    memo: Memo = Memo()
+    output: Output = Output()
+
+
+@cache
+def policy_fields() -> Mapping[str, Mapping[str, Field]]:
+    """Group name to its fields, as declared above."""
+    return {
+        group.name: {
+            f.name: Field(name=f"{group.name}.{f.name}", default=f.default, **f.metadata)
+            for f in dataclasses.fields(type(group.default))  # type: ignore[arg-type]  # an instance
+        }
+        for group in dataclasses.fields(Policies)
+    }
+
+
+def build(values: Mapping[str, Mapping[str, Any]]) -> Policies:
+    """Policies from typed values per group; what is not given keeps its default."""
+    made: dict[str, Any] = {
+        group.name: dataclasses.replace(
+            getattr(Policies(), group.name), **values.get(group.name, {})
+        )
+        for group in dataclasses.fields(Policies)
+    }
+    return Policies(**made)
+
+
+def role_dtype(precision: Precision, component: str) -> str | None:
+    """The dtype that the precision policy gives a component, by the role its name tells."""
+    if component.startswith(("transformer", "unet")):
+        return precision.dit
+    if component.startswith("vae"):
+        return precision.vae
+    if component.startswith("text_encoder") and precision.text_encoders:
+        tail = component.removeprefix("text_encoder").lstrip("_")
+        index = int(tail) - 1 if tail.isdigit() else 0
+        return precision.text_encoders[min(index, len(precision.text_encoders) - 1)]
+    return None

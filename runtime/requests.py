@@ -1,0 +1,48 @@
+"""A request: values for `request.*`, checked against what the graph declares. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from runtime.config import RunConfig, unknown_field
+from runtime.errors import UserError
+
+DENOISING_STEPS = "num_inference_steps"
+
+
+def complete(config: RunConfig, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Every request field with its value: given, else from settings, else the graph's default.
+
+    Raises UserError naming the field, the value and the fix.
+    """
+    graph = config.graph
+    for name in given:
+        if name not in graph.request:
+            raise unknown_field(graph, name, f"`{name}`")
+    values: dict[str, Any] = {}
+    for name, field in graph.request.items():
+        if given.get(name) is not None:
+            values[name] = field.parse(given[name])
+        elif name in config.request:
+            values[name] = _single(name, config.request[name], field.many)
+        else:
+            values[name] = field.default
+        if values[name] is None and field.required:
+            flag = "--" + name.replace("_", "-")
+            raise UserError(
+                f"`{name}` is required and not given", help=f"add {flag} ...", field=name
+            )
+    return values
+
+
+def _single(name: str, value: Any, many: bool) -> Any:
+    """One run's value: settings may hold several prompts or seeds, one run each."""
+    if many or not isinstance(value, tuple):
+        return value
+    if len(value) != 1:
+        raise UserError(
+            f"`{name}` has {len(value)} values and one run takes one",
+            help=f"start one run per value: {name}=...", field=name,
+        )  # fmt: skip
+    return value[0]

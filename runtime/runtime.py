@@ -1,0 +1,229 @@
+"""The Python interface: load a pipeline, generate, watch its steps, cancel. Imports no torch until a run.
+
+from runtime import Runtime
+
+pipeline = Runtime.load("path/or/hub-id")
+result = pipeline.generate(prompt="a red circle on a blue background", seed=1)
+result.outputs["video"].frames            # f h w c, uint8
+
+run = pipeline.start(prompt="a green square", outputs=("video",))
+for event in run:                         # runtime.events: Stepped, NodeDone, ...
+    if enough(event):
+        run.cancel()
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runtime import catalog
+from runtime.config import RunConfig, consumed, edit, resolve
+from runtime.errors import Cancelled, UserError, did_you_mean
+from runtime.events import Event, NodeDone, Stepped
+from runtime.fields import Field
+from runtime.graph import Graph
+from runtime.output import Destination
+from runtime.policies import Output
+from runtime.requests import DENOISING_STEPS, complete
+from runtime.settings import Setting
+
+if TYPE_CHECKING:
+    from runtime.engine import Engine
+    from runtime.plan import Plan
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run gave.
+
+    outputs           by the graph's output name
+    rows              one per node that ran: node, type, duration_ms, memoised
+    denoise_steps_ms  one per denoising step
+    memory            name of a checkpoint in the run to allocated_mb, reserved_mb, peaks
+    """
+
+    outputs: Mapping[str, Any]
+    rows: Sequence[Mapping[str, Any]] = ()
+    denoise_steps_ms: Sequence[float] = ()
+    memory: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+
+class Run:
+    """One request in progress: iterate over its events, then read `result`. Cancel from any thread."""
+
+    def __init__(
+        self, engine: Engine, request: Mapping[str, Any], outputs: Sequence[str], to: Destination
+    ) -> None:
+        self._engine, self._request, self._outputs, self._to = engine, request, outputs, to
+        self._stop = threading.Event()
+        self._result: Result | None = None
+
+    def cancel(self) -> None:
+        """Stop at the end of the step that is running; the iteration then raises Cancelled."""
+        self._stop.set()
+
+    @property
+    def result(self) -> Result:
+        """The result; raises where the run is not finished."""
+        if self._result is None:
+            raise RuntimeError("the run is not finished: iterate over it first")
+        return self._result
+
+    def __iter__(self) -> Iterator[Event]:
+        """Run, yielding events. Raises UserError, NodeFailed or Cancelled."""
+        rows: list[dict[str, Any]] = []
+        steps: list[float] = []
+        events = self._engine.run(self._request, self._outputs, self._to, self._stop.is_set)
+        while True:
+            try:
+                event = next(events)
+            except StopIteration as done:
+                outputs, memory = done.value
+                break
+            if isinstance(event, NodeDone):
+                rows.append(
+                    {
+                        "node": event.node,
+                        "type": event.type,
+                        "duration_ms": event.seconds * 1000,
+                        "memoised": event.memoised,
+                    }
+                )
+            elif isinstance(event, Stepped):
+                steps.append(event.seconds * 1000)
+            yield event
+        self._result = Result(outputs, rows, steps, memory)
+
+
+class Runtime:
+    """A configured pipeline. Cheap to make: weights load when a node first needs them."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self.config = config
+        self._made: Engine | None = None
+        self._lock = threading.Lock()
+
+    @classmethod
+    def load(
+        cls,
+        model: str | Path | Sequence[Setting] | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        *,
+        graph: str | Path | None = None,
+        allow_unused: bool = False,
+    ) -> Runtime:
+        """Configure a pipeline; nothing heavy is imported and no weight is read.
+
+        model         folder or hub id; none: the demo model. The command line passes its settings
+        overrides     config path to value: {"components.vae.path": "other/vae"}
+        graph         name, or path of a YAML file; none: chosen by the checkpoint
+        allow_unused  accept settings that nothing consumes
+
+        Raises UserError (GraphError for a wrong graph).
+        """
+        said: list[Setting] = []
+        if model is not None and not isinstance(model, str | Path):
+            said += model
+        elif model is not None:
+            said.append(edit("model.path", str(model)))
+        if graph is not None:
+            said.append(edit("graph", str(graph)))
+        said += [edit(path, value) for path, value in (overrides or {}).items()]
+        return cls(resolve(said, allow_unused=allow_unused))
+
+    @staticmethod
+    def graphs() -> list[dict[str, Any]]:
+        """The catalogue: a row per graph on the search path."""
+        return [
+            {"name": e.name, "title": e.title, "classes": list(e.classes), "path": str(e.path)}
+            for e in catalog.entries().values()
+        ]
+
+    @staticmethod
+    def consumed() -> frozenset[str]:
+        """Config paths (or their heads) that this version consumes."""
+        return consumed()
+
+    @property
+    def graph(self) -> Graph:
+        """The composed graph."""
+        return self.config.graph
+
+    @property
+    def fields(self) -> Mapping[str, Field]:
+        """What a request may say."""
+        return self.config.graph.request
+
+    @property
+    def request(self) -> Mapping[str, Any]:
+        """Typed request values from settings; `prompt` and `seed` are tuples."""
+        return self.config.request
+
+    @property
+    def output(self) -> Output:
+        """The output policy."""
+        return self.config.policies.output
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was chosen and why."""
+        return self.config.notes
+
+    def validate(self, **request: Any) -> dict[str, Any]:
+        """The complete request, or a UserError. Imports no torch."""
+        return complete(self.config, request)
+
+    def start(
+        self,
+        *,
+        outputs: Sequence[str] | None = None,
+        destination: Destination | None = None,
+        **request: Any,
+    ) -> Run:
+        """A run of one request; nothing happens until it is iterated.
+
+        outputs      names of the graph's outputs; none: the first
+        destination  where save nodes write; none: `output.path`, name `output`
+        """
+        wanted = self._outputs(outputs)
+        to = destination or Destination(Path(self.output.path), "output")
+        return Run(self.engine, complete(self.config, request), wanted, to)
+
+    def generate(self, **request: Any) -> Result:
+        """Run one request to its end. Takes what `start` takes."""
+        run = self.start(**request)
+        for _ in run:
+            pass
+        return run.result
+
+    def plan(self, *, outputs: Sequence[str] | None = None, **request: Any) -> Plan:
+        """What would happen, with predicted bytes. Checks the graph; reads no weights."""
+        to = Destination(Path(self.output.path), "output")
+        return self.engine.plan(complete(self.config, request), self._outputs(outputs), to)
+
+    def _outputs(self, names: Sequence[str] | None) -> tuple[str, ...]:
+        known = self.graph.outputs
+        for name in names or ():
+            if name not in known:
+                raise UserError(
+                    f"graph `{self.graph.name}` has no output `{name}`. It has: {', '.join(known)}.",
+                    help=did_you_mean(name, known), field="outputs",
+                )  # fmt: skip
+        return tuple(names or [next(iter(known))])
+
+    @property
+    def engine(self) -> Engine:
+        """What plans and runs; made at first use, and only then torch is imported."""
+        from runtime.engine import Engine
+
+        with self._lock:
+            if self._made is None:
+                self._made = Engine(self.config)
+            return self._made
+
+
+__all__ = ["DENOISING_STEPS", "Cancelled", "Result", "Run", "Runtime"]
