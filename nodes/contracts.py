@@ -1,0 +1,72 @@
+"""What nodes ask of components: the little of diffusers' and transformers' interfaces that is used.
+
+A network arrives as a handle (name and config) and is itself only inside a `forward`; a tokenizer
+or scheduler has no weights and arrives as the object.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+
+class Network(Protocol):
+    """A component with weights. name: its key in the graph. config: attributes of config.json."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def config(self) -> Any: ...
+
+    @property
+    def dtype(self) -> torch.dtype: ...
+
+
+class TextEncoder(Network, Protocol):
+    """Token ids `b l` to `last_hidden_state` `b l d` and, of CLIP, `pooler_output` `b d`."""
+
+    def __call__(self, ids: Tensor, mask: Tensor | None = None, **options: Any) -> Any: ...
+
+
+class Transformer(Network, Protocol):
+    """A denoising network; each family has its own keyword arguments."""
+
+    def __call__(self, **inputs: Any) -> Any: ...
+
+
+class VAE(Network, Protocol):
+    """An autoencoder between pixels and latents."""
+
+    def decode(self, latents: Tensor, return_dict: bool = True) -> Any: ...
+
+
+class Tokenizer(Protocol):
+    """A tokenizer of transformers. model_max_length: tokens that its encoder was made for."""
+
+    model_max_length: int
+
+    def __call__(self, text: list[str], **options: Any) -> Any: ...
+
+
+class Scheduler(Protocol):
+    """A scheduler of diffusers: a schedule and a solver in one object, with state in it."""
+
+    timesteps: Tensor
+    sigmas: Tensor
+
+    @property
+    def config(self) -> Any: ...
+
+    @classmethod
+    def from_config(cls, config: Any, **changes: Any) -> Any: ...
+
+    def set_timesteps(self, *arguments: Any, **options: Any) -> None: ...
+
+    def set_begin_index(self, begin_index: int = 0) -> None: ...
+
+    def step(
+        self, model_output: Tensor, timestep: Tensor, sample: Tensor, **options: Any
+    ) -> Any: ...

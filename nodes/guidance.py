@@ -1,0 +1,76 @@
+"""Guidance: denoisers in, denoiser out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from runtime.asking import Asking, gather
+from runtime.denoising import Denoiser, Parts, Step
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierFree:
+    """Push the prediction away from the one of the negative prompt; off at a scale of 1 or less.
+
+    scale  1 is `cond` alone
+
+    Source: Ho and Salimans, arXiv:2207.12598, with w of Imagen (arXiv:2205.11487, equation 2).
+    """
+
+    class Out(NamedTuple):
+        denoiser: Denoiser
+
+    @staticmethod
+    def bypass(*, scale: float) -> str | None:
+        """Guidance at 1 or less is its `cond`."""
+        return "cond" if scale <= 1 else None
+
+    def run(self, *, cond: Denoiser, uncond: Denoiser, scale: float) -> Out:
+        """Bind the two predictions."""
+        return self.Out(ClassifierFreeDenoiser(cond, uncond, scale))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrueClassifierFree:
+    """Classifier-free guidance for a model with guidance distilled in: off without a negative.
+
+    scale     1 is `cond` alone
+    negative  the text that `uncond` was made from; none: guidance is off at any scale
+
+    Source: diffusers 0.42, pipelines/flux/pipeline_flux.py, `true_cfg_scale`.
+    """
+
+    class Out(NamedTuple):
+        denoiser: Denoiser
+
+    @staticmethod
+    def bypass(*, scale: float, negative: str | None) -> str | None:
+        """Without a negative, or at a scale of 1 or less, guidance is its `cond`."""
+        return "cond" if scale <= 1 or negative is None else None
+
+    def run(
+        self, *, cond: Denoiser, uncond: Denoiser, scale: float, negative: str | None = None
+    ) -> Out:
+        """Bind the two predictions."""
+        return self.Out(ClassifierFreeDenoiser(cond, uncond, scale))
+
+
+@dataclass(frozen=True, eq=False)
+class ClassifierFreeDenoiser:
+    """uncond + scale (cond - uncond), as two passes in the order of the reference."""
+
+    cond: Denoiser
+    uncond: Denoiser
+    scale: float
+
+    def predict(self, x: Parts, step: Step) -> Asking[Parts]:
+        """Ask for both predictions at once; the executor may batch or split them."""
+        cond, uncond = yield from gather(
+            self.cond.predict(x, step.at("cond")), self.uncond.predict(x, step.at("uncond"))
+        )
+        return {k: uncond[k] + self.scale * (cond[k] - uncond[k]) for k in cond}
+
+    def touches(self, step: Step) -> frozenset[str]:
+        """Those of both."""
+        return self.cond.touches(step) | self.uncond.touches(step)

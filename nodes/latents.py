@@ -1,0 +1,120 @@
+"""Initial noise, and the layouts of latents. Letters: b c t h w as in runtime.values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from nodes.contracts import VAE, Transformer
+from runtime.errors import UserError
+from runtime.ports import Component
+from runtime.values import Latents, Rng, TextEmbeds
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoNoise:
+    """Draw the noise that a video starts from.
+
+    height, width  px, multiples of the VAE's scale times the transformer's patch
+    num_frames     frames, 1 plus a multiple of the VAE's scale in time
+    latents        `video`: 1 c t h w, float32
+    """
+
+    transformer: Component[Transformer]
+    vae: Component[VAE]
+
+    class Out(NamedTuple):
+        latents: Latents
+        rng: Rng
+
+    def run(self, *, height: int, width: int, num_frames: int, rng: Rng) -> Out:
+        """Draw on the CPU, so that a seed means the same on every device."""
+        noise, rng = rng.normal(self.shape(height, width, num_frames))
+        return self.Out(Latents({"video": noise}), rng)
+
+    def estimate(self, *, height: int, width: int, num_frames: int) -> int:
+        """Bytes of the noise."""
+        return 4 * prod(self.shape(height, width, num_frames))
+
+    def shape(self, height: int, width: int, num_frames: int) -> tuple[int, ...]:
+        """Axes 1 c t h w; a UserError where a size does not fit this checkpoint."""
+        scale, (_, patch_rows, patch_columns) = (
+            self.vae.config.scale_factor_spatial,
+            self.transformer.config.patch_size,
+        )
+        check_multiple("height", height, scale * patch_rows)
+        check_multiple("width", width, scale * patch_columns)
+        frames = (num_frames - 1) // self.vae.config.scale_factor_temporal + 1
+        channels = self.transformer.config.in_channels
+        return 1, channels, frames, height // scale, width // scale
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageNoise:
+    """Draw the noise that a picture starts from.
+
+    patch_size     latent pixels per token side; sizes are multiples of the VAE's scale times this
+    height, width  px
+    like           noise is drawn in the dtype of these hidden states, for in bfloat16 other numbers
+                   come out of the same seed; none: float32
+    latents        `image`: 1 c h w
+    """
+
+    vae: Component[VAE]
+    patch_size: int = 1
+
+    class Out(NamedTuple):
+        latents: Latents
+        rng: Rng
+
+    def run(self, *, height: int, width: int, rng: Rng, like: TextEmbeds | None = None) -> Out:
+        """Draw on the CPU, so that a seed means the same on every device."""
+        shape = self.shape(height, width)
+        noise, rng = rng.normal(shape) if like is None else rng.normal(shape, like.tokens.dtype)
+        return self.Out(Latents({"image": noise}), rng)
+
+    def estimate(self, *, height: int, width: int) -> int:
+        """Bytes of the noise, at most."""
+        return 4 * prod(self.shape(height, width))
+
+    def shape(self, height: int, width: int) -> tuple[int, ...]:
+        """Axes 1 c h w; a UserError where a size does not fit this checkpoint."""
+        rows, columns = image_size(self.vae.config, self.patch_size, height, width)
+        return 1, self.vae.config.latent_channels, rows, columns
+
+
+def image_size(config: Any, patch_size: int, height: int, width: int) -> tuple[int, int]:
+    """Latent rows and columns of a picture, `height` × `width` px; config: of an AutoencoderKL."""
+    scale = 2 ** (len(config.block_out_channels) - 1)  # one halving between two levels
+    check_multiple("height", height, scale * patch_size)
+    check_multiple("width", width, scale * patch_size)
+    return height // scale, width // scale
+
+
+def check_multiple(name: str, value: int, multiple: int) -> None:
+    """Refuse a size that this checkpoint cannot draw; rounding it in silence would surprise."""
+    if value < multiple or value % multiple:
+        low = value - value % multiple
+        near = [str(x) for x in (low, low + multiple) if x >= multiple]
+        raise UserError(
+            f"`{name}` expects a multiple of {multiple} px for this checkpoint, got {value}",
+            help=f"the nearest that fit are {' or '.join(near)}",
+            field=name,
+        )
+
+
+def pack(latents: Tensor) -> Tensor:
+    """Patches of 2×2 as tokens: b c 2h 2w to b (h w) (c 2 2)."""
+    b, c, rows, columns = latents.shape
+    patches = latents.reshape(b, c, rows // 2, 2, columns // 2, 2)
+    return patches.permute(0, 2, 4, 1, 3, 5).reshape(b, rows // 2 * (columns // 2), c * 4)
+
+
+def unpack(tokens: Tensor, rows: int, columns: int) -> Tensor:
+    """Tokens back to a picture of `rows` × `columns`: b (h w) (c 2 2) to b c 2h 2w."""
+    b, _, width = tokens.shape
+    patches = tokens.reshape(b, rows // 2, columns // 2, width // 4, 2, 2)
+    return patches.permute(0, 3, 1, 4, 2, 5).reshape(b, width // 4, rows, columns)

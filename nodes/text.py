@@ -1,0 +1,143 @@
+"""Prompts to hidden states."""
+
+from __future__ import annotations
+
+import html
+import re
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from nodes.contracts import TextEncoder, Tokenizer
+from runtime.asking import Asking, Call
+from runtime.ports import Component
+from runtime.values import TextEmbeds
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodeUMT5:
+    """Encode a prompt as Wan reads it: cleaned, padded, and zero past its last token.
+
+    text                 cut after `max_sequence_length` tokens
+    max_sequence_length  l, tokens
+    embeds               tokens 1 l d; no mask: the transformer attends to the zeros
+
+    Source: diffusers 0.42, pipelines/wan/pipeline_wan.py.
+    """
+
+    text_encoder: Component[TextEncoder]
+    tokenizer: Component[Tokenizer]
+
+    class Out(NamedTuple):
+        embeds: TextEmbeds
+
+    def run(self, *, text: str, max_sequence_length: int = 512) -> Asking[Out]:
+        """Ask for one forward of the encoder."""
+        tokens = tokenize(self.tokenizer, clean(text), max_sequence_length)
+        batched = {"ids": tokens.input_ids, "mask": tokens.attention_mask}
+        ((states,),) = yield [Call(self.text_encoder, masked_states, batched)]
+        return self.Out(TextEmbeds(states))
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodeT5:
+    """Encode a prompt with T5, which attends to the padding as well.
+
+    text                 cut after `max_sequence_length` tokens
+    max_sequence_length  l, tokens
+    embeds               tokens 1 l d
+
+    Source: diffusers 0.42, pipelines/flux/pipeline_flux.py.
+    """
+
+    text_encoder: Component[TextEncoder]
+    tokenizer: Component[Tokenizer]
+
+    class Out(NamedTuple):
+        embeds: TextEmbeds
+
+    def run(self, *, text: str, max_sequence_length: int = 512) -> Asking[Out]:
+        """Ask for one forward of the encoder."""
+        tokens = tokenize(self.tokenizer, text, max_sequence_length)
+        ((states,),) = yield [Call(self.text_encoder, states_of, {"ids": tokens.input_ids})]
+        return self.Out(TextEmbeds(states))
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodeCLIP:
+    """Encode a prompt with CLIP, cut to the length that its tokenizer states.
+
+    text    any length
+    embeds  tokens 1 l d, pooled 1 d
+
+    Source: diffusers 0.42, pipelines/flux/pipeline_flux.py.
+    """
+
+    text_encoder: Component[TextEncoder]
+    tokenizer: Component[Tokenizer]
+
+    class Out(NamedTuple):
+        embeds: TextEmbeds
+
+    def run(self, *, text: str) -> Asking[Out]:
+        """Ask for one forward of the encoder."""
+        tokens = tokenize(self.tokenizer, text, self.tokenizer.model_max_length)
+        batched = {"ids": tokens.input_ids}
+        ((states, pooled),) = yield [Call(self.text_encoder, states_and_pooled, batched)]
+        return self.Out(TextEmbeds(states, pooled=pooled))
+
+
+def masked_states(net: TextEncoder, ids: Tensor, mask: Tensor) -> tuple[Tensor]:
+    """Token ids and mask `b l` to hidden states `b l d`, zero past the mask's number of tokens."""
+    states = net(ids, mask).last_hidden_state.to(net.dtype)
+    position = torch.arange(ids.shape[1], device=ids.device)
+    beyond = position >= mask.gt(0).sum(dim=1, keepdim=True)
+    return (states.masked_fill(beyond.unsqueeze(-1), 0),)
+
+
+def states_of(net: TextEncoder, ids: Tensor) -> tuple[Tensor]:
+    """Token ids `b l` to hidden states `b l d`."""
+    return (net(ids).last_hidden_state.to(net.dtype),)
+
+
+def states_and_pooled(net: TextEncoder, ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Token ids `b l` to hidden states `b l d` and the pooled vector `b d`."""
+    output = net(ids)
+    return output.last_hidden_state.to(net.dtype), output.pooler_output.to(net.dtype)
+
+
+def tokenize(tokenizer: Tokenizer, text: str, length: int) -> Any:
+    """One prompt to `input_ids` and `attention_mask`, 1 l, padded and cut to `length` tokens."""
+    return tokenizer(
+        [text],
+        padding="max_length",
+        max_length=length,
+        truncation=True,
+        return_attention_mask=True,
+        return_tensors="pt",
+    )
+
+
+def clean(text: str) -> str:
+    """Wan's own cleaning: mend broken Unicode, unescape HTML twice, collapse white space."""
+    text = html.unescape(html.unescape(mend(text)))
+    return re.sub(r"\s+", " ", text.strip()).strip()
+
+
+def mend(text: str) -> str:
+    """Fix mojibake where ftfy is installed: without it diffusers leaves the text alone as well."""
+    fix = mender()
+    return text if fix is None else str(fix(text))
+
+
+@cache
+def mender() -> Any:
+    """ftfy's `fix_text`, or none where it is not installed."""
+    try:
+        import ftfy  # type: ignore[import-not-found]  # optional, and untyped
+    except ImportError:
+        return None
+    return ftfy.fix_text

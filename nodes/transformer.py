@@ -1,0 +1,157 @@
+"""Denoising networks with their conditioning bound: how each family calls its transformer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from nodes.contracts import Transformer
+from nodes.latents import pack, unpack
+from runtime.asking import Asking, Call
+from runtime.denoising import Denoiser, Parts, Step
+from runtime.ports import Component
+from runtime.values import TextEmbeds
+
+
+@dataclass(frozen=True, kw_only=True)
+class WanDenoiser:
+    """Bind a prompt to a Wan transformer.
+
+    text      tokens 1 l d
+    denoiser  predicts the velocity of `video`, b c t h w, in the transformer's dtype
+
+    Source: Wan report, arXiv:2503.20314; diffusers 0.42, pipelines/wan/pipeline_wan.py.
+    """
+
+    transformer: Component[Transformer]
+
+    class Out(NamedTuple):
+        denoiser: Denoiser
+
+    def run(self, *, text: TextEmbeds) -> Out:
+        """Bind; no weight is touched."""
+        return self.Out(WanPrediction(self.transformer, text))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FluxDenoiser:
+    """Bind a prompt and an embedded guidance to a FLUX.1 transformer.
+
+    text      tokens 1 l d, of T5
+    pooled    pooled 1 d, of CLIP
+    guidance  embedded where the checkpoint was distilled for it, else without effect
+    denoiser  predicts the velocity of `image`, b c h w with even h and w
+
+    Source: diffusers 0.42, pipelines/flux/pipeline_flux.py.
+    """
+
+    transformer: Component[Transformer]
+
+    class Out(NamedTuple):
+        denoiser: Denoiser
+
+    def run(self, *, text: TextEmbeds, pooled: TextEmbeds, guidance: float = 3.5) -> Out:
+        """Bind; no weight is touched."""
+        embedded = guidance if self.transformer.config.guidance_embeds else None
+        return self.Out(FluxPrediction(self.transformer, text, pooled, embedded))
+
+
+@dataclass(frozen=True, eq=False)
+class WanPrediction:
+    """The velocity that a Wan transformer predicts for one prompt."""
+
+    transformer: Transformer
+    text: TextEmbeds
+
+    def predict(self, x: Parts, step: Step) -> Asking[Parts]:
+        """Ask for one forward; the timestep stays the whole number that the scheduler made."""
+        video = x["video"]
+        batched = {
+            "latents": video,
+            "timestep": step.t.expand(len(video)),
+            "text": self.text.tokens,
+        }
+        ((velocity,),) = yield [Call(self.transformer, wan_velocity, batched)]
+        return {"video": velocity}
+
+    def touches(self, step: Step) -> frozenset[str]:
+        """The one transformer."""
+        return frozenset([self.transformer.name])
+
+
+@dataclass(frozen=True, eq=False)
+class FluxPrediction:
+    """The velocity that FLUX.1 predicts for one prompt. guidance: none where not embedded."""
+
+    transformer: Transformer
+    text: TextEmbeds
+    pooled: TextEmbeds
+    guidance: float | None
+
+    def predict(self, x: Parts, step: Step) -> Asking[Parts]:
+        """Ask for one forward."""
+        image = x["image"]
+        batched: dict[str, Any] = {
+            "latents": image,
+            # First to the latents' dtype, then from 0..1000 to 0..1: the order shows in bfloat16.
+            "timestep": step.t.expand(len(image)).to(image.dtype) / 1000,
+            "text": self.text.tokens,
+            "pooled": self.pooled.pooled,
+        }
+        if self.guidance is not None:
+            batched["guidance"] = torch.full([len(image)], self.guidance, dtype=torch.float32)
+        ((velocity,),) = yield [Call(self.transformer, flux_velocity, batched)]
+        return {"image": velocity}
+
+    def touches(self, step: Step) -> frozenset[str]:
+        """The one transformer."""
+        return frozenset([self.transformer.name])
+
+
+def wan_velocity(
+    net: Transformer, latents: Tensor, timestep: Tensor, text: Tensor
+) -> tuple[Tensor]:
+    """latents b c t h w, timestep b, text b l d to velocity b c t h w."""
+    output = net(
+        hidden_states=latents.to(net.dtype),
+        timestep=timestep,
+        encoder_hidden_states=text.to(net.dtype),
+        return_dict=False,
+    )
+    return (output[0],)
+
+
+def flux_velocity(
+    net: Transformer,
+    *,
+    latents: Tensor,
+    timestep: Tensor,
+    text: Tensor,
+    pooled: Tensor,
+    guidance: Tensor | None = None,
+) -> tuple[Tensor]:
+    """latents b c h w, timestep b, text b l d, pooled b d, guidance b to velocity b c h w."""
+    rows, columns = latents.shape[-2:]
+    tokens = pack(latents.to(net.dtype))
+    output = net(
+        hidden_states=tokens,
+        timestep=timestep,
+        guidance=guidance,
+        pooled_projections=pooled.to(net.dtype),
+        encoder_hidden_states=text.to(net.dtype),
+        txt_ids=tokens.new_zeros(text.shape[1], 3),
+        img_ids=positions(rows // 2, columns // 2, tokens),
+        return_dict=False,
+    )
+    return (unpack(output[0], rows, columns),)
+
+
+def positions(rows: int, columns: int, like: Tensor) -> Tensor:
+    """Where each packed token is: (rows columns) 3, as 0, row, column; dtype, device of `like`."""
+    row = torch.arange(rows, device=like.device, dtype=like.dtype)
+    column = torch.arange(columns, device=like.device, dtype=like.dtype)
+    grid = torch.stack(torch.meshgrid(row, column, indexing="ij"), dim=-1).reshape(-1, 2)
+    return torch.cat([torch.zeros_like(grid[:, :1]), grid], dim=1)
