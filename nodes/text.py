@@ -46,7 +46,7 @@ class EncodeUMT5:
 class EncodeT5:
     """Encode a prompt with T5, which attends to the padding as well.
 
-    text                 cut after `max_sequence_length` tokens
+    text                 cut after `max_sequence_length` tokens; none: empty
     max_sequence_length  l, tokens
     embeds               tokens 1 l d
 
@@ -59,7 +59,7 @@ class EncodeT5:
     class Out(NamedTuple):
         embeds: TextEmbeds
 
-    def run(self, *, text: str, max_sequence_length: int = 512) -> Asking[Out]:
+    def run(self, *, text: str = "", max_sequence_length: int = 512) -> Asking[Out]:
         """Ask for one forward of the encoder."""
         tokens = tokenize(self.tokenizer, text, max_sequence_length)
         ((states,),) = yield [Call(self.text_encoder, states_of, {"ids": tokens.input_ids})]
@@ -68,9 +68,9 @@ class EncodeT5:
 
 @dataclass(frozen=True, kw_only=True)
 class EncodeCLIP:
-    """Encode a prompt with CLIP, cut to the length that its tokenizer states.
+    """Encode a prompt with CLIP, whose tokenizer states the length.
 
-    text    any length
+    text    cut to that length; none: empty
     embeds  tokens 1 l d, pooled 1 d
 
     Source: diffusers 0.42, pipelines/flux/pipeline_flux.py.
@@ -82,7 +82,7 @@ class EncodeCLIP:
     class Out(NamedTuple):
         embeds: TextEmbeds
 
-    def run(self, *, text: str) -> Asking[Out]:
+    def run(self, *, text: str = "") -> Asking[Out]:
         """Ask for one forward of the encoder."""
         tokens = tokenize(self.tokenizer, text, self.tokenizer.model_max_length)
         batched = {"ids": tokens.input_ids}
