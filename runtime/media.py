@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -129,8 +130,10 @@ def write_image(
         image = on_white(image)
         if percent >= 90:
             options["subsampling"] = 0  # halved colour would show before anything else does
-    with whole(path) as temporary, temporary.open("wb") as file:
-        image.save(file, **options)
+    encoded = BytesIO()  # given a file, Pillow takes a write cut short by a full disk for success
+    image.save(encoded, **options)
+    with whole(path) as temporary:
+        temporary.write_bytes(encoded.getbuffer())
 
 
 def on_white(image: Image) -> Image:
@@ -145,12 +148,17 @@ def on_white(image: Image) -> Image:
 
 
 def write_frames(frames: Any, path: Path) -> None:
-    """Write raw frames `f h w c`, uint8, as `.npy`."""
+    """Write raw frames as `.npy`, one at a time.
+
+    frames  f h w c  uint8, a tensor on any device or an array
+    """
     import numpy as np
 
-    array = to_numpy(frames)
+    header = {"descr": "|u1", "fortran_order": False, "shape": tuple(frames.shape)}
     with whole(path) as temporary, temporary.open("wb") as file:
-        np.save(file, array)
+        np.lib.format.write_array_header_1_0(file, header)
+        for frame in frames:
+            file.write(np.ascontiguousarray(to_numpy(frame)).data)
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:

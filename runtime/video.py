@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
+from io import BytesIO
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -101,7 +102,6 @@ def _write_mp4(
     preset: str,
 ) -> None:
     import av
-    from av.video.reformatter import Colorspace, Interpolation
 
     if preset not in PRESETS:
         raise UserError(
@@ -123,9 +123,7 @@ def _write_mp4(
         context.color_primaries, context.color_trc = SRGB_PRIMARIES, SRGB_TRANSFER
         for picture in pictures:
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(
-                format=stream.pix_fmt,
-                dst_colorspace=Colorspace.ITU601,
-                interpolation=Interpolation.BICUBIC,
+                format=stream.pix_fmt, dst_colorspace="ITU601", interpolation="BICUBIC"
             )
             file.mux(stream.encode(frame))
         file.mux(stream.encode())
@@ -159,8 +157,9 @@ def _write_gif(pictures: Iterable[Picture], path: Path, rate: Fraction) -> None:
             yield image
 
     images = timed()
-    with path.open("wb") as file:
-        next(images).save(file, format="gif", save_all=True, append_images=images, loop=0)
+    encoded = BytesIO()  # given a file, Pillow takes a write cut short by a full disk for success
+    next(images).save(encoded, format="gif", save_all=True, append_images=images, loop=0)
+    path.write_bytes(encoded.getbuffer())
 
 
 def read_video(path: Path) -> tuple[Picture, float]:

@@ -21,6 +21,7 @@ MISTAKES: Mapping[int, tuple[str, str]] = {
     errno.EISDIR: ("a folder has that name", "choose another file name"),
     errno.ENAMETOOLONG: ("the name is too long", "choose a shorter file name"),
     errno.ENOSPC: ("the disk is full", "free some space, or choose a folder on another disk"),
+    errno.EFBIG: ("it would be larger than the system allows", "choose a folder on another disk"),
     errno.EDQUOT: ("the disk quota is used up", "free some space, or choose another folder"),
 }
 
