@@ -50,7 +50,7 @@ def check(graph: Graph) -> Checked:
             Problem(locate(f.path, graph.sources, graph.edits), *f) for f in dict.fromkeys(findings)
         ]
         raise GraphError(graph.name, problems)
-    return Checked(graph, checker.declarations, tuple(networkx.topological_sort(edges(graph))))
+    return Checked(graph, checker.declarations, data_flow_order(graph))
 
 
 def edges(graph: Graph) -> networkx.DiGraph[str]:
@@ -62,6 +62,12 @@ def edges(graph: Graph) -> networkx.DiGraph[str]:
             (ref.node, node.name) for ref in node.inputs.values() if ref.node in graph.nodes
         )
     return net
+
+
+def data_flow_order(graph: Graph) -> tuple[str, ...]:
+    """Nodes so that each comes after what it needs; as written, where that leaves a choice."""
+    place = {name: i for i, name in enumerate(graph.nodes)}
+    return tuple(networkx.lexicographical_topological_sort(edges(graph), key=place.__getitem__))
 
 
 def request_port(graph: Graph, name: str) -> Any:

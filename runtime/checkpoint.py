@@ -183,7 +183,7 @@ def _repo(id: str, revision: str | None) -> hub.Repo:
 def _wrong_path(spec: ComponentSpec, reason: str) -> UserError:
     return UserError(
         f"components.{spec.name}.path: `{spec.path}` is no source for `{spec.name}`: {reason}.",
-        help="give a component's folder, a model that has one (folder or hub id), or a .safetensors",
+        help="give a component's folder, a model with one (folder or hub id), or a .safetensors",
         field=f"components.{spec.name}.path",
     )
 

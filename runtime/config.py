@@ -175,16 +175,18 @@ def _choose(
             f"graph `{entry.name}` needs a model and none is given",
             help="add --model-path FOLDER or a hub id", field="model.path",
         )  # fmt: skip
-    checkpoint = Checkpoint.open(_folder(entry.checkpoint))
+    checkpoint = Checkpoint.open(_folder(entry))
     note = f"No --model-path given: using {entry.title or entry.name}"
     return entry, checkpoint, (note,)
 
 
-def _folder(place: str) -> str:
+def _folder(entry: catalog.Entry) -> str:
+    """Where the checkpoint is that a graph brings: in a package, beside the graph's file, or an id."""
+    place = entry.checkpoint or ""
     if place.startswith("pkg://"):
         package, _, inside = place.removeprefix("pkg://").partition("/")
         return str(catalog.packaged(package) / inside)
-    return place
+    return str(entry.path.parent / place) if place.startswith(".") else place
 
 
 def _named(setting: Setting) -> catalog.Entry:

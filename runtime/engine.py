@@ -28,7 +28,8 @@ class Engine:
 
     def __init__(self, config: RunConfig) -> None:
         self.config = config
-        self.device = devices.choose(config.policies.placement.device)
+        asked = config.policies.placement.device
+        self.device = devices.choose(None if asked == "auto" else asked)
         self.memo = Memo(config.policies.memo.max_mb * 2**20)
         self.executor = Executor(self.device, self.memo, self._load)
 
@@ -60,7 +61,7 @@ class Engine:
             heavy = source.has_weights
             made[name] = ComponentFacts(
                 source.class_name, source.identity, dtype if heavy else "",
-                source.nbytes(dtype) if heavy else 0, Handle(source, dtype),
+                source.nbytes(dtype) if heavy else 0, Handle.of(source, dtype or None),
             )  # fmt: skip
         return made
 
@@ -87,9 +88,9 @@ class Engine:
         made = self.plan(request, outputs, destination)
         ports = self.ports(request, destination)
         work = Work(made, ports, int(request.get(DENOISING_STEPS) or 0), cancelled)
-        before = devices.memory(self.device)
+        before = _megabytes(devices.memory(self.device))
         values = yield from self.executor.run(work)
-        return values, {"before": before, "after": devices.memory(self.device)}
+        return values, {"before": before, "after": _megabytes(devices.memory(self.device))}
 
     def ports(self, request: Mapping[str, Any], destination: Destination) -> dict[str, Any]:
         """The values of `request.*`: the fields, and the built-in rng and destination."""
@@ -103,11 +104,10 @@ class Engine:
         asked = any(e.dotted == f"components.{name}.dtype" for e in self.config.graph.edits)
         chosen = recommended if asked else role_dtype(self.config.policies.precision, name)
         made = chosen or devices.default_dtype(self.device, recommended)
-        return str(made).removeprefix("torch.")
+        return str(made).removeprefix("torch.") if made else ""
 
     def _resident(self) -> frozenset[str]:
-        keys = store().keys()
-        return frozenset(n for n, f in self.facts.items() if self._key(n, f) in keys)
+        return frozenset(n for n, f in self.facts.items() if store().holds(self._key(n, f)))
 
     def _key(self, name: str, fact: ComponentFacts) -> Any:
         return store().key(self.sources[name], fact.dtype or None, self.device)
@@ -120,6 +120,13 @@ class Engine:
             device=self.device,
             trust_remote_code=self.config.policies.model.trust_remote_code,
         )
+
+
+def _megabytes(memory: devices.Memory) -> dict[str, float]:
+    """A memory checkpoint of the perf dump."""
+    mb = {name: round(value / 2**20, 2) for name, value in dataclasses.asdict(memory).items()}
+    names = ("allocated", "reserved", "peak_allocated", "peak_reserved")
+    return {**{f"{n}_mb": mb[n] for n in names}, "peak_host_anon_mb": mb["host_peak"]}
 
 
 def _keys(ports: Mapping[str, Any]) -> dict[str, str]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import networkx
 
-from runtime.check import Checked, edges
+from runtime.check import Checked, data_flow_order, edges
 from runtime.graph import NodeSpec, Ref
 from runtime.ports import MISSING, Declaration
 
@@ -96,7 +96,7 @@ def _only(checked: Checked, nodes: Mapping[str, NodeSpec], wanted: set[str]) -> 
     net = edges(graph)
     roots = wanted & set(nodes)
     keep = roots.union(*(networkx.ancestors(net, n) for n in roots)) if roots else set()
-    order = tuple(n for n in networkx.topological_sort(net) if n in keep)
+    order = tuple(n for n in data_flow_order(graph) if n in keep)
     graph = dataclasses.replace(graph, nodes={n: s for n, s in nodes.items() if n in keep})
     return Checked(graph, {n: checked.declarations[n] for n in keep}, order)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -167,9 +168,10 @@ def _order(
         if name in recalled:
             items.append(Recall(name, node.type))
         else:
+            asks = inspect.isgeneratorfunction(known.cls.run)  # else it reads configs at most
             for component in _to_load(checked, name):
                 fact = facts.components.get(component)
-                if fact and component not in here:
+                if fact and component not in here and (asks or not fact.nbytes):
                     here.add(component)
                     items.append(Load(component, fact.class_name, fact.dtype, fact.nbytes))
             items.append(Run(name, node.type, estimate(node, known, request, facts)))

@@ -24,7 +24,7 @@ from typing import Annotated, Any, TypeAlias, TypeVar
 from runtime.errors import did_you_mean
 
 T = TypeVar("T")
-MISSING = dataclasses.MISSING
+MISSING: Any = type("Missing", (), {"__repr__": lambda self: "MISSING"})()  # no default
 PLUGINS = "sglang_graph.nodes"  # entry point group: name -> package that holds node modules
 
 
@@ -87,7 +87,9 @@ def declaration(type: str) -> Declaration:
     cls = _find(type)
     hints = typing.get_type_hints(cls, include_extras=True)
     fields = dataclasses.fields(cls)
-    needs = {f.name: f.default is MISSING for f in fields if _is_component(hints[f.name])}
+    needs = {
+        f.name: f.default is dataclasses.MISSING for f in fields if _is_component(hints[f.name])
+    }
     params = {
         f.name: _port(f.name, hints[f.name], f.default) for f in fields if f.name not in needs
     }
@@ -144,6 +146,12 @@ def node_names(module: types.ModuleType) -> list[str]:
     )
 
 
+def _default(field: dataclasses.Field[Any]) -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return MISSING if field.default is dataclasses.MISSING else field.default
+
+
 def _is_component(hint: Any) -> bool:
     return any(
         isinstance(m, Needs) for part in (hint, *typing.get_args(hint)) for m in _extras(part)
@@ -155,7 +163,7 @@ def _extras(hint: Any) -> tuple[Any, ...]:
 
 
 def _inputs(cls: Any) -> dict[str, Port]:
-    hints = typing.get_type_hints(cls.run, include_extras=True)
+    hints = typing.get_type_hints(cls.run, localns={"Out": cls.Out}, include_extras=True)
     ports = [p for n, p in inspect.signature(cls.run).parameters.items() if n != "self"]
     empty = inspect.Parameter.empty
     return {

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from runtime.errors import UserError
 from runtime.folders import Folder
@@ -22,10 +23,11 @@ HEADER_BYTES = 100 * 2**20
 
 @dataclass(frozen=True)
 class Stored:
-    """One tensor of a safetensors file: dtype as the file spells it, shape, size in bytes."""
+    """One tensor of a safetensors file: dtype as the file spells it, shape, place in the file."""
 
     dtype: str
     shape: tuple[int, ...]
+    start: int
     nbytes: int
 
     def bytes_as(self, dtype: str | None) -> int:
@@ -110,9 +112,7 @@ def _header(path: str, size: int, mtime_ns: int) -> Mapping[str, Stored]:
     try:
         listed = json.loads(text)
         found = {
-            key: Stored(str(t["dtype"]), tuple(t["shape"]), _length(t["data_offsets"]))
-            for key, t in listed.items()
-            if key != "__metadata__"
+            key: _stored(t, 8 + len(text)) for key, t in listed.items() if key != "__metadata__"
         }
     except (ValueError, KeyError, TypeError, AttributeError) as problem:
         raise UserError(
@@ -127,6 +127,6 @@ def _header(path: str, size: int, mtime_ns: int) -> Mapping[str, Stored]:
     return found
 
 
-def _length(offsets: list[int]) -> int:
-    begin, end = offsets
-    return int(end) - int(begin)
+def _stored(entry: Mapping[str, Any], data: int) -> Stored:
+    begin, end = map(int, entry["data_offsets"])
+    return Stored(str(entry["dtype"]), tuple(entry["shape"]), data + begin, end - begin)

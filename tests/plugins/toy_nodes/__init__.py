@@ -1,0 +1,1 @@
+"""Toy nodes for tests of the engine: an installed plugin, found by its entry point."""
