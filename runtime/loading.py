@@ -1,0 +1,228 @@
+"""Build models and fill them from files: final dtype, target device, no second full copy.
+
+While a model is built in another dtype than float32, the process-wide default dtype is changed for
+some milliseconds, as both libraries do it; nothing may compute in other threads meanwhile.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from runtime.classes import defaults, find_class
+from runtime.errors import UserError, did_you_mean
+from runtime.sources import SCHEDULER, ComponentSource
+from runtime.tensors import open_weights, stored_dtype
+
+
+def load(
+    source: ComponentSource,
+    *,
+    dtype: torch.dtype | None,
+    device: torch.device,
+    trust_remote_code: bool = False,
+) -> Any:
+    """Load a component: a model in eval mode, or a tokenizer, scheduler or processor.
+
+    dtype  of floating-point weights; none: as stored
+    """
+    cls = find_class(
+        source.name,
+        source.library,
+        source.class_name,
+        source.config,
+        trust_remote_code=trust_remote_code,
+    )
+    if not source.has_weights:
+        return _weightless(cls, source)
+    if source.config.get("quantization_config"):
+        raise UserError(
+            f"{source.folder}: the weights of `{source.name}` are quantized, which is unsupported.",
+            help=f"give unquantized weights as components.{source.name}.path",
+            field=f"components.{source.name}.path",
+        )
+    final = dtype or stored_dtype(source.weights)
+    if issubclass(cls, nn.Module) and hasattr(cls, "config_class"):
+        model = _transformers(cls, source, final).to(device)
+    else:
+        model = _diffusers(cls, source, final, device)
+    return model.requires_grad_(False).eval()
+
+
+def nbytes(module: Any) -> int:
+    """Bytes of a module's parameters and buffers, tied ones once; 0 for what is no module."""
+    if not isinstance(module, nn.Module):
+        return 0
+    held = {id(t): t for t in (*module.parameters(), *module.buffers())}
+    return sum(t.numel() * t.element_size() for t in held.values())
+
+
+def build(cls: Any, config: Mapping[str, Any]) -> nn.Module:
+    """A model of diffusers whose parameters take no memory; its computed buffers are real."""
+    with Skeleton():
+        model: nn.Module = cls.from_config(dict(config))
+    if any(buffer.is_meta for buffer in model.buffers()):  # one that was filled by hand
+        model = cls.from_config(dict(config))
+    return model
+
+
+class Skeleton(TorchFunctionMode):
+    """Makes `torch.empty` allocate nothing, in this thread: initialising its results is free."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is torch.empty and kwargs.get("device") is None:
+            kwargs = {**kwargs, "device": "meta"}
+        return func(*args, **kwargs)
+
+
+def _weightless(cls: Any, source: ComponentSource) -> Any:
+    if source.config_name == SCHEDULER:
+        _check_changed(source, defaults(cls))
+        return cls.from_config(dict(source.config))
+    return cls.from_pretrained(source.folder, local_files_only=True, **source.changed)
+
+
+def _diffusers(
+    cls: Any, source: ComponentSource, dtype: torch.dtype, device: torch.device
+) -> nn.Module:
+    _check_changed(source, defaults(cls))
+    with _default_dtype(dtype):
+        model = build(cls, source.config)
+    tensors = dict(open_weights(source.weights, dtype))
+    renamed = {key: key for key in tensors}
+    if len(source.weights) == 1:  # diffusers knows old names of single files only
+        cls._fix_state_dict_keys_on_load(model, renamed)
+    expected = model.state_dict()
+    ignored = getattr(cls, "_keys_to_ignore_on_load_unexpected", None) or ()
+    _check_keys(source, expected, renamed, ignored)
+    kept = set(getattr(cls, "_keep_in_fp32_modules", None) or ())
+    for key, old in renamed.items():
+        if key not in expected:
+            continue
+        found = tensors.pop(old)[...]
+        _check_shape(source, key, found.shape, expected[key].shape)
+        final = torch.float32 if kept & set(key.split(".")) else dtype
+        _put(model, key, found.to(device, final if found.is_floating_point() else None))
+    for name, buffer in list(model.named_buffers()):
+        _put(model, name, buffer.to(device))
+    return model
+
+
+def _transformers(cls: Any, source: ComponentSource, dtype: torch.dtype) -> nn.Module:
+    """Let transformers build, rename, cast and tie; the files are read by us, tensor by tensor."""
+    config = cls.config_class.from_dict(dict(source.config))
+    unknown = [key for key in source.changed if not hasattr(cls.config_class(), key)]
+    _check_changed(source, dict.fromkeys(set(source.changed) - set(unknown)))
+    with _no_progress_bars():
+        model, info = cls.from_pretrained(
+            None,
+            config=config,
+            state_dict=dict(open_weights(source.weights, dtype)),
+            dtype=dtype,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+        )
+    for key, stored, wanted in sorted(info["mismatched_keys"]):
+        _check_shape(source, key, stored, wanted)
+    _report_keys(source, sorted(info["missing_keys"]), sorted(info["unexpected_keys"]))
+    built: nn.Module = model
+    return built
+
+
+def _check_changed(source: ComponentSource, known: Mapping[str, Any]) -> None:
+    for key in source.changed:
+        if key not in known:
+            raise UserError(
+                f"components.{source.name}.config.{key}: {source.class_name} has no such setting.",
+                help=did_you_mean(key, known),
+                field=f"components.{source.name}.config.{key}",
+            )
+
+
+def _check_keys(
+    source: ComponentSource,
+    expected: Mapping[str, Any],
+    found: Mapping[str, Any],
+    ignored: Iterable[str],
+) -> None:
+    missing = [key for key in expected if key not in found]
+    extra = [key for key in found if key not in expected]
+    extra = [key for key in extra if not any(re.search(p, key) for p in ignored)]
+    _report_keys(source, missing, extra)
+
+
+def _report_keys(source: ComponentSource, missing: list[str], extra: list[str]) -> None:
+    for keys, what in ((missing, "lacks"), (extra, "has unknown")):
+        if keys:
+            shown = ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
+            raise UserError(
+                f"{_files(source)} {what} {len(keys)} weight{'s' * (len(keys) > 1)} for"
+                f" {source.class_name} (`{source.name}`): {shown}",
+                help="the weights belong to another class or config; check"
+                f" components.{source.name}.path, or download them again",
+                field=f"components.{source.name}.path",
+            )
+
+
+def _check_shape(
+    source: ComponentSource, key: str, found: Iterable[int], expected: Iterable[int]
+) -> None:
+    if tuple(found) != tuple(expected):
+        raise UserError(
+            f"{_files(source)}: `{key}` has the shape {[*found]}, but {source.class_name}"
+            f" (`{source.name}`) with its config expects {[*expected]}.",
+            help="the weights belong to another config; give config.json and weights of one model",
+            field=f"components.{source.name}.path",
+        )
+
+
+def _files(source: ComponentSource) -> str:
+    first = source.weights[0]
+    return (
+        str(first) if len(source.weights) == 1 else f"{first.parent} ({len(source.weights)} files)"
+    )
+
+
+def _put(model: nn.Module, name: str, tensor: Tensor) -> None:
+    """Replace one parameter or buffer."""
+    place, _, leaf = name.rpartition(".")
+    module = model.get_submodule(place)
+    if leaf in module._parameters:
+        module._parameters[leaf] = nn.Parameter(tensor, requires_grad=False)
+    else:
+        module._buffers[leaf] = tensor
+
+
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    """Keep transformers' own bar off the terminal: loading is an event of the runtime."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+@contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Build with this default dtype: computed buffers have it, as in diffusers."""
+    before = torch.get_default_dtype()
+    change: Callable[[torch.dtype], None] = torch.set_default_dtype
+    change(dtype)
+    try:
+        yield
+    finally:
+        change(before)
