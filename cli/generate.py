@@ -1,0 +1,151 @@
+"""`sglang generate`: settings to jobs, jobs to files. Only paths of written files go to stdout."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from cli import perf_dump
+from cli.config_file import read_config
+from cli.console import Console
+from cli.environment import read_environment
+from cli.help import command_help
+from cli.jobs import Job, make_jobs
+from cli.parser import CommandLine, parse
+from cli.progress import Progress
+from runtime import File, Result, Runtime, Setting, UserError
+from runtime.media import check_suffix
+
+
+def generate(argv: Sequence[str]) -> int:
+    """Run the command; raises UserError before anything is loaded where the user is at fault."""
+    line = parse(argv, "generate")
+    if line.help:
+        print(command_help("generate"))
+        return 0
+    settings, line = gather(line)
+    session = Runtime.load(settings, allow_unused=line.allow_unused)
+    console = Console(session.output.log_level)
+    _tell(console, session, line)
+    outputs = wanted_outputs(session)
+    jobs = make_jobs(session, settings, datetime.now())
+    _check_places(session, jobs, outputs)
+    if session.output.dry_run:
+        _print_plan(session, jobs, outputs)
+        return 0
+    runs = []
+    for index, job in enumerate(jobs):
+        label = f"[{index + 1}/{len(jobs)}] " if len(jobs) > 1 else ""
+        runs.append(_run(session, job, outputs, (console, label)))
+    if session.output.perf_dump_path:
+        perf_dump.write(Path(session.output.perf_dump_path).expanduser(), runs)
+    return 0
+
+
+def gather(line: CommandLine) -> tuple[list[Setting], CommandLine]:
+    """All settings, later ones winning: environment, config files, command line."""
+    files = CommandLine()
+    for file in line.config_files:
+        read_config(file, files)
+    unknown = files.unknown + line.unknown
+    if unknown and not line.allow_unused:
+        raise unknown[0] if len(unknown) == 1 else UserError("\n".join(map(str, unknown)))
+    line.unknown = unknown
+    line.ignored = files.ignored + line.ignored
+    return read_environment(os.environ) + files.settings + line.settings, line
+
+
+def wanted_outputs(session: Runtime) -> tuple[str, ...]:
+    """Names of the graph's outputs that the call asks for: a file, raw frames, or both."""
+    output = session.output
+    save = output.save if output.save is not None else not output.return_frames
+    if not save and not output.return_frames:
+        raise UserError(
+            "nothing would come out: saving is off and no frames are asked for",
+            help="leave out --no-save-output, or add --return-frames", field="output.save",
+        )  # fmt: skip
+    return ("file",) * save + ("frames",) * output.return_frames
+
+
+def _tell(console: Console, session: Runtime, line: CommandLine) -> None:
+    if line.ignored:
+        names = ", ".join(dict.fromkeys(line.ignored))
+        console.note(f"note: only `sglang serve` uses {names}: ignored", "warning")
+    for problem in line.unknown:
+        console.note(f"note: {problem.message}: ignored", "warning")
+    for note in session.notes:
+        console.note(note)
+
+
+def _check_places(session: Runtime, jobs: Sequence[Job], outputs: Sequence[str]) -> None:
+    """Refuse suffixes and folders that cannot work, before anything is loaded."""
+    output = session.output
+    if not output.path:
+        raise UserError(
+            "--output-path is empty: there is nowhere to write",
+            help="name a folder, or leave it out for outputs/", field="output.path",
+        )  # fmt: skip
+    for job in jobs if "file" in outputs else ():
+        if job.destination.suffix:
+            frames = job.complete.get("num_frames") or 1
+            check_suffix(job.destination.suffix, frames, job.complete.get("fps"))
+    _check_folder("--output-path", jobs[0].destination.folder)
+    if output.perf_dump_path:
+        file = Path(output.perf_dump_path).expanduser()
+        if file.is_dir():
+            raise UserError(f"--perf-dump-path {file}: a folder, not a file", help="name a file")
+        _check_folder("--perf-dump-path", file.parent)
+
+
+def _check_folder(flag: str, folder: Path) -> None:
+    place = folder.absolute()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        raise UserError(f"{flag} {folder}: {place} is a file", help="choose another folder")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise UserError(f"{flag} {folder}: {place} is not writable", help="choose another folder")
+
+
+def _print_plan(session: Runtime, jobs: Sequence[Job], outputs: Sequence[str]) -> None:
+    print(session.plan(outputs=outputs, **jobs[0].request))
+    if len(jobs) > 1:
+        print(f"The same for {len(jobs) - 1} more of {len(jobs)} files.")
+
+
+def _run(
+    session: Runtime, job: Job, outputs: Sequence[str], shown: tuple[Console, str]
+) -> dict[str, Any]:
+    """Run one job, print its files' paths, and return its perf dump. shown: console and label."""
+    console, label = shown
+    began = time.perf_counter()
+    progress = Progress(console.stream, label=label, quiet=not console.shows("info"))
+    run = session.start(outputs=outputs, destination=job.destination, **job.request)
+    try:
+        for event in run:
+            progress.show(event)
+    except BaseException:
+        run.cancel()
+        raise
+    finally:
+        progress.close()
+    seconds = time.perf_counter() - began
+    result: Result = run.result
+    for name in outputs:
+        _print_file(name, result.outputs[name])
+    speed = f" ({progress.steps} steps, {progress.rate:.2f} steps/s)" if progress.steps else ""
+    console.note(f"{label}done in {seconds:.2f} s{speed}")
+    model = session.config.checkpoint.name
+    return perf_dump.describe(result, seconds, job.complete.get("prompt"), model)
+
+
+def _print_file(name: str, file: object) -> None:
+    if not isinstance(file, File) or not file.path.is_file():
+        raise RuntimeError(f"the output `{name}` was not written")
+    sys.stdout.write(f"{file.path}\n")
+    sys.stdout.flush()

@@ -1,0 +1,134 @@
+"""`sglang COMMAND ...`: commands, exit codes and signals.
+
+0  every requested file was written      2    a mistake of the user
+1  a failure                             130  Ctrl-C (143: SIGTERM)
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from types import FrameType
+
+from cli.console import report
+from cli.flags import nearest
+from runtime import UserError
+
+HELP = """usage: sglang COMMAND [flags]
+
+  generate   make pictures or clips from a prompt
+  graphs     list the graphs that can be run
+  version    print versions
+  serve      an HTTP server (not in this version)
+
+sglang COMMAND --help explains a command. The shortest one that draws:
+  sglang generate --prompt "a red circle on a blue background\""""
+
+Command = Callable[[Sequence[str]], int]
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived; unwinding removes temporary files, as Ctrl-C does."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `sglang` with arguments (those of the process where none are given); the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    command, rest = (words[0], words[1:]) if words else ("", [])
+    if command in {"-h", "--help", "help", ""}:
+        print(HELP, file=sys.stdout if command else sys.stderr)
+        return 0 if command else 2
+    command = "version" if command in {"--version", "-V"} else command
+    return _run(command, rest)
+
+
+def _run(command: str, rest: Sequence[str]) -> int:
+    shown = f"sglang {command}" if command in COMMANDS else "sglang"
+    before = _on_terminate(_terminate)
+    try:
+        return _command(command)(rest)
+    except KeyboardInterrupt:
+        print(f"{shown}: interrupted", file=sys.stderr)
+        return 130
+    except Terminated:
+        print(f"{shown}: terminated", file=sys.stderr)
+        return 143
+    except BrokenPipeError:
+        # Whoever read our output is gone; a second failure at exit would print a traceback.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+    except UserError as problem:
+        report(problem, shown, debug="--debug" in rest)
+        return 2
+    except Exception as problem:
+        report(problem, shown, debug="--debug" in rest)
+        return 1
+    finally:
+        _on_terminate(before)
+
+
+def _command(name: str) -> Command:
+    if name in COMMANDS:
+        return COMMANDS[name]
+    if name.startswith("-"):
+        raise UserError(f"`{name}` comes before a command", help=f"sglang generate {name} ...")
+    best = nearest(name, COMMANDS)
+    raise UserError(
+        f"there is no command `{name}`",
+        help=f"did you mean `{best}`?" if best else f"there are: {', '.join(COMMANDS)}",
+    )
+
+
+def _generate(argv: Sequence[str]) -> int:
+    from cli.generate import generate
+
+    return generate(argv)
+
+
+def _graphs(argv: Sequence[str]) -> int:
+    from cli.graphs import graphs
+
+    return graphs(argv)
+
+
+def _version(argv: Sequence[str]) -> int:
+    from cli.version import version
+
+    return version(argv)
+
+
+def _serve(argv: Sequence[str]) -> int:
+    if {"-h", "--help"} & set(argv):
+        from cli.help import command_help
+
+        print(command_help("serve"))
+        return 0
+    raise UserError("this version has no server yet", help="sglang generate makes files")
+
+
+COMMANDS: dict[str, Command] = {
+    "generate": _generate,
+    "graphs": _graphs,
+    "version": _version,
+    "serve": _serve,
+}
+
+Handler = Callable[[int, FrameType | None], object] | int | signal.Handlers | None
+
+
+def _on_terminate(handler: Handler) -> Handler:
+    """Set the handler of SIGTERM and return the one before; only a main thread may."""
+    try:
+        return signal.signal(signal.SIGTERM, handler)
+    except ValueError:
+        return None
+
+
+def _terminate(signum: int, frame: FrameType | None) -> None:
+    raise Terminated
+
+
+if __name__ == "__main__":
+    sys.exit(main())

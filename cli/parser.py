@@ -1,0 +1,207 @@
+"""argv to settings. Nothing is abbreviated or interpolated; a value is what was typed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from cli.flags import Flag, Table, flat, nearest, table
+from cli.keys import find, flat_path, is_known, path_of, settings_of, unknown
+from runtime import Position, Raw, Setting, UserError
+
+HERE = Position("command line")
+FLAG = re.compile(r"(--[A-Za-z0-9][\w.-]*)(?:=(.*))?", re.DOTALL)
+KEY = re.compile(r"([A-Za-z_][\w-]*(?:\.[\w-]+)*)=(.*)", re.DOTALL)
+DASHES = re.compile(r"[\u2010-\u2015\u2212]+([A-Za-z][\w-]*)")
+NUMBERS = frozenset({"int", "float", "seed"})
+
+
+@dataclass
+class CommandLine:
+    """What was asked for.
+
+    settings      in the order typed; later ones win
+    config_files  paths of --config, in order
+    ignored       server-only flags as typed
+    unknown       words that name no setting, as errors (--allow-unused turns them into notes)
+    """
+
+    settings: list[Setting] = field(default_factory=list)
+    config_files: list[str] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)
+    unknown: list[UserError] = field(default_factory=list)
+    help: bool = False
+    debug: bool = False
+    allow_unused: bool = False
+
+
+def parse(argv: Sequence[str], command: str = "generate") -> CommandLine:
+    """The settings of a command line; a UserError names the word at fault."""
+    return _Reader(table(), list(argv), command).read()
+
+
+def is_flag(word: str) -> bool:
+    """Whether a word can only be a flag; `--a b` with a space, or `-1`, is a value."""
+    return word in {"-h", "--"} or FLAG.fullmatch(word) is not None
+
+
+class _Reader:
+    """One pass over the words."""
+
+    def __init__(self, table: Table, words: list[str], command: str) -> None:
+        self.table, self.words, self.command = table, words, command
+        self.at = 0
+        self.result = CommandLine()
+        self.lists: dict[str, list[Any]] = {}
+
+    def read(self) -> CommandLine:
+        """Consume all words."""
+        only_keys = False
+        while self.at < len(self.words):
+            word = self._next()
+            if word == "--" and not only_keys:
+                only_keys = True
+            elif is_flag(word) and not only_keys:
+                self._flag(word)
+            else:
+                self._key(word)
+        return self.result
+
+    def _next(self) -> str:
+        self.at += 1
+        return self.words[self.at - 1]
+
+    def _peek(self) -> str | None:
+        return self.words[self.at] if self.at < len(self.words) else None
+
+    def _flag(self, word: str) -> None:
+        matched = FLAG.fullmatch(word)
+        typed, text = (matched[1], matched[2]) if matched else ("--help", None)
+        flag = find(self.table, tuple(flat(typed).split(".")))
+        if flag is None:
+            raise self._unknown_flag(typed)
+        value = self._value(flag, typed, text)
+        if flag.own:
+            self._own(flag, value)
+        elif flag.server_only and self.command == "generate":
+            self.result.ignored.append(typed)
+        elif self.command not in flag.commands:
+            raise UserError(f"{typed} belongs to `sglang {flag.commands[0]}`", field=typed)
+        else:
+            if flag.append:
+                value = self._appended(flag, value)
+            self.result.settings += settings_of(flag, value, typed, HERE)
+
+    def _unknown_flag(self, typed: str) -> UserError:
+        best = nearest(typed.replace("_", "-"), self.table.spellings())
+        help = f"did you mean `{best}`?" if best else f"see `sglang {self.command} --help`"
+        root = typed.removeprefix("--").partition(".")[0]
+        if "." in typed and root in self.table.roots:
+            help = f"a config path is written without dashes: {typed.removeprefix('--')}=VALUE"
+        return UserError(f"there is no flag `{typed}`", help=help, field=typed)
+
+    def _value(self, flag: Flag, typed: str, text: str | None) -> Any:
+        if flag.type == "bool":
+            return self._bool(typed, text)
+        if text is not None:
+            return Raw(text)
+        following = self._peek()
+        if following is None or is_flag(following):
+            shown = f", but `{following}` follows" if following else ""
+            dashes = f"; one that begins with dashes is written {typed}=--..."
+            raise UserError(
+                f"{typed} needs a value{shown}",
+                help=f"write {typed} VALUE{dashes if following else ''}", field=flat_path(flag),
+            )  # fmt: skip
+        words = [Raw(self._next())]
+        while flag.many and self._continues(flag):
+            words.append(Raw(self._next()))
+        return words if len(words) > 1 or flag.append else words[0]
+
+    def _continues(self, flag: Flag) -> bool:
+        """Whether the next word is one more value of a list."""
+        following = self._peek()
+        if following is None or is_flag(following):
+            return False
+        matched = KEY.fullmatch(following)
+        if matched is None:
+            return True
+        return flag.type not in NUMBERS and not is_known(self.table, tuple(matched[1].split(".")))
+
+    def _bool(self, typed: str, text: str | None) -> bool:
+        following = self._peek()
+        if text is None and following is not None and "=" not in following:
+            text = None if is_flag(following) else self._next()
+        if text is None:
+            return True
+        if text.lower() not in {"true", "false"}:
+            raise UserError(
+                f'{typed} is true or false, got "{text}"',
+                help=f"write {typed}, or {typed} false", field=typed,
+            )  # fmt: skip
+        return text.lower() == "true"
+
+    def _appended(self, flag: Flag, value: Any) -> list[Any]:
+        """The value with those of earlier uses of the flag."""
+        listed = self.lists.setdefault(flag.name, [])
+        listed += value if isinstance(value, list) else [value]
+        return list(listed)
+
+    def _own(self, flag: Flag, value: Any) -> None:
+        name = flag.path[1]
+        if name in {"help", "debug", "allow_unused"}:
+            setattr(self.result, name, value)
+        elif name == "config":
+            self.result.config_files += map(str, value if isinstance(value, list) else [value])
+        else:
+            for word in value if isinstance(value, list) else [value]:
+                self._key(word)
+
+    def _key(self, word: str) -> None:
+        """One `key=value`."""
+        matched = KEY.fullmatch(word)
+        if matched is None:
+            raise _unexpected(word)
+        key, value = matched[1], Raw(matched[2])
+        take(self.table, self.result, (key, value), HERE, self.command)
+
+
+def take(
+    table: Table, into: CommandLine, said: tuple[str, Any], at: Position, command: str
+) -> None:
+    """Add one key and its value, from the command line or a file, to what was asked for."""
+    key, value = said
+    segments = tuple(key.split("."))
+    flag = find(table, segments)
+    if flag and flag.own:
+        into.unknown.append(
+            UserError(f"`{key}` is a flag of the command line only", help=f"write {flag.name}")
+        )
+    elif flag and flag.server_only and command == "generate":
+        into.ignored.append(key)
+    elif flag:
+        into.settings += settings_of(flag, value, key, at)
+    elif segments[0] == "server" and command == "generate":
+        into.ignored.append(key)
+    elif len(segments) == 1 and not is_known(table, segments):
+        into.unknown.append(unknown(table, key, at))
+    else:
+        into.settings.append(Setting(path_of(table, segments), value, key, at))
+
+
+def _unexpected(word: str) -> UserError:
+    dashed = DASHES.match(word)
+    if dashed:
+        return UserError(
+            f"`{word}` begins with a long dash",
+            help=f"write two short ones: --{dashed[1]}",
+        )
+    if word.startswith("-"):
+        return UserError(f"there is no flag `{word}`", help="flags begin with two dashes")
+    shown = word if len(word) <= 40 else f"{word[:37]}..."
+    return UserError(
+        f"unexpected word `{shown}`",
+        help="a setting is KEY=VALUE; a text with spaces goes in quotes",
+    )

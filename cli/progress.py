@@ -1,0 +1,112 @@
+"""Progress from a run's events: one moving line on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from typing import TextIO
+
+from runtime.events import Event, Loaded, Loading, NodeDone, NodeStarted, Planned, Stepped
+
+BAR = 24  # characters
+REDRAW = 0.1  # seconds between two drawings of the moving line
+
+
+class Progress:
+    """Shows events of one run. label: `[2/5] `, in front of every line; quiet: show nothing."""
+
+    def __init__(self, stream: TextIO, *, label: str = "", quiet: bool = False) -> None:
+        self.stream, self.label, self.quiet = stream, label, quiet
+        self.moving = not quiet and stream.isatty()
+        self.steps = 0
+        self.recent: deque[float] = deque(maxlen=8)
+        self.drawn = 0.0
+
+    def show(self, event: Event) -> None:
+        """Take one event."""
+        if isinstance(event, Stepped):
+            self.steps += 1
+            self.recent.append(event.seconds)
+        if self.quiet:
+            return
+        if self.moving:
+            self._move(event)
+        else:
+            self._print(event)
+
+    def close(self) -> None:
+        """Leave an empty line where the moving one was."""
+        if self.moving:
+            self._write("\r\x1b[K")
+
+    @property
+    def rate(self) -> float:
+        """Steps per second of late."""
+        return len(self.recent) / max(sum(self.recent), 1e-9)
+
+    def _print(self, event: Event) -> None:
+        text = ""
+        match event:
+            case Planned():
+                text = f"starts: {event.nodes} nodes, {event.steps} steps"
+            case Loading():
+                text = f"loading {event.component}{megabytes(event.nbytes)}"
+            case Stepped() if is_tenth(event.index, event.count):
+                text = f"{event.node}: {self._pace(event)}"
+            case NodeDone():
+                took = "known from before" if event.memoised else f"{event.seconds:.2f} s"
+                text = f"{event.node}: {took}"
+        if text:
+            self._write(f"{self.label}{text}\n")
+
+    def _move(self, event: Event) -> None:
+        text = ""
+        match event:
+            case Loading() | Loaded():
+                text = f"loading {event.component}{megabytes(event.nbytes)}"
+            case NodeStarted():
+                text = event.node
+            case Stepped():
+                now = time.perf_counter()
+                if now - self.drawn < REDRAW and event.index < event.count:
+                    return
+                self.drawn = now
+                full = BAR * event.index // max(event.count, 1)
+                bar = "#" * full + "." * (BAR - full)
+                text = f"{event.node} [{bar}] {self._pace(event)}"
+        if text:
+            shown = f"{self.label}{text}"[: max(self._width() - 1, 1)]
+            self._write(f"\r{shown}\x1b[K")
+
+    def _pace(self, event: Stepped) -> str:
+        left = (event.count - event.index) / self.rate
+        speed = f"{self.rate:.2f} steps/s" if self.rate >= 1 else f"{1 / self.rate:.2f} s/step"
+        return f"step {event.index}/{event.count}, {speed}, {clock(left)} left"
+
+    def _width(self) -> int:
+        try:
+            return os.get_terminal_size(self.stream.fileno()).columns or 80
+        except (OSError, ValueError):
+            return 80
+
+    def _write(self, text: str) -> None:
+        self.stream.write(text)
+        self.stream.flush()
+
+
+def is_tenth(index: int, count: int) -> bool:
+    """Whether step `index` (from 1) is the first of all, or the first to reach another tenth."""
+    return index == 1 or index * 10 // count > (index - 1) * 10 // count
+
+
+def clock(seconds: float) -> str:
+    """A duration as m:ss, or h:mm:ss."""
+    whole = round(seconds)
+    hours, minutes = whole // 3600, whole // 60 % 60
+    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
+
+
+def megabytes(nbytes: int) -> str:
+    """A size in brackets, or nothing where it is not known."""
+    return f" ({nbytes / 1e6:.1f} MB)" if nbytes else ""
