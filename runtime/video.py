@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runtime.errors import UserError, did_you_mean
-from runtime.media import CLIPS, check_size, check_suffix, on_white, quality_percent, to_numpy
+from runtime.media import (
+    CLIPS,
+    DAMAGED,
+    check_size,
+    check_suffix,
+    on_white,
+    quality_percent,
+    to_numpy,
+)
 from runtime.whole import whole
 
 if TYPE_CHECKING:
@@ -177,7 +185,7 @@ def read_video(path: Path) -> tuple[Picture, float]:
             stream = file.streams.video[0]
             frames = [frame.to_ndarray(format="rgb24") for frame in file.decode(stream)]
             rate = float(stream.average_rate or stream.guessed_rate or 0)
-    except (av.error.FFmpegError, IndexError) as problem:
+    except (*DAMAGED, av.error.FFmpegError) as problem:
         raise _unreadable(path, problem) from problem
     if not frames or not rate:
         raise _unreadable(path, "it holds no frames")
@@ -194,7 +202,7 @@ def _read_animation(path: Path) -> tuple[Picture, float]:
             for frame in ImageSequence.Iterator(image):
                 frames.append(np.asarray(frame.convert("RGB")))
                 milliseconds += frame.info.get("duration") or 100  # as browsers play it
-    except (OSError, SyntaxError, ValueError, EOFError) as problem:
+    except (*DAMAGED, Image.DecompressionBombError) as problem:
         raise _unreadable(path, problem) from problem
     return np.stack(frames), len(frames) * 1000 / milliseconds
 
