@@ -58,8 +58,10 @@ class Entry:
         if class_name not in self.classes:
             return 0
         facts = self.matches.get("config") or {}
-        if any(checkpoint.lookup(key) != wanted for key, wanted in facts.items()):
-            return 0
+        if any(
+            (checkpoint.lookup(key) or None) != (wanted or None) for key, wanted in facts.items()
+        ):
+            return 0  # older checkpoints leave out what newer ones set to null or false
         ids = self.matches.get("ids") or ()
         if ids and not any(fnmatch(n.lower(), i.lower()) for n in names for i in ids):
             return 0
@@ -90,7 +92,10 @@ def _entry(path: Path, search: tuple[Path, ...]) -> Entry:
     head: dict[str, Any] = {}
     for file in chain(path, search):
         raw = read_yaml(file)
-        head = merge(head, {k: raw[k] for k in ("title", "checkpoint", "matches") if k in raw})
+        said: dict[str, Any] = {k: raw[k] for k in ("title", "checkpoint", "matches") if k in raw}
+        if str(said.get("checkpoint", "")).startswith("."):
+            said["checkpoint"] = str(file.parent / said["checkpoint"])
+        head = merge(head, said)
     matches = head.get("matches") or {}
     return Entry(path.stem, path, str(head.get("title", "")), head.get("checkpoint"), matches)
 

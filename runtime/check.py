@@ -12,7 +12,7 @@ import networkx
 
 from runtime.errors import GraphError, Problem, did_you_mean
 from runtime.fields import show
-from runtime.graph import Graph, NodeSpec, Ref
+from runtime.graph import Finding, Graph, NodeSpec, Ref
 from runtime.ports import (
     Declaration,
     Port,
@@ -23,7 +23,7 @@ from runtime.ports import (
     type_name,
 )
 from runtime.positions import locate
-from runtime.reading import BUILT_IN, Finding
+from runtime.reading import BUILT_IN
 from runtime.values import Rng
 
 SCALARS: Mapping[str, Any] = {
@@ -44,7 +44,7 @@ class Checked:
 def check(graph: Graph) -> Checked:
     """Check a graph; raises GraphError with every problem, sorted by position."""
     checker = _Checker(graph)
-    findings = [*checker.findings()]
+    findings = [*graph.findings, *checker.findings()]
     if findings:
         problems = [
             Problem(locate(f.path, graph.sources, graph.edits), *f) for f in dict.fromkeys(findings)
@@ -93,6 +93,9 @@ class _Checker:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.unknown: dict[str, UnknownType] = {}
+        # Entries that could not be read are wrong once; nothing that leans on them is reported too.
+        self.wrong = {f.path for f in graph.findings}
+        self.broken = {".".join(path.split(".")[:2]) for path in self.wrong}
 
     @cached_property
     def declarations(self) -> dict[str, Declaration]:
@@ -131,12 +134,14 @@ class _Checker:
             found = None if bad else self.type_of(ref)
             if found is not None and not self.fits(wanted, found):
                 message = f"expects {type_name(wanted.type)}, but `{ref}` is {type_name(found)}."
-                yield Finding(f"{path}.{port}", message, self.candidates(wanted))
+                yield Finding(f"{path}.{port}", message, self.candidates(wanted, node.name))
         for port, wanted in known.inputs.items():
-            if wanted.required and port not in node.inputs:
+            if wanted.required and port not in node.inputs and f"{path}.{port}" not in self.wrong:
                 message = f"`{port}` ({type_name(wanted.type)}) is not connected."
                 yield Finding(
-                    path if node.inputs else f"nodes.{node.name}", message, self.candidates(wanted)
+                    path if node.inputs else f"nodes.{node.name}",
+                    message,
+                    self.candidates(wanted, node.name),
                 )
 
     def fits(self, wanted: Port, found: Any) -> bool:
@@ -154,6 +159,8 @@ class _Checker:
 
     def source(self, path: str, ref: Ref) -> Iterator[Finding]:
         """Whether an edge's source exists."""
+        if f"nodes.{ref.node}" in self.broken or f"request.{ref.port}" in self.broken:
+            return
         if ref.node == "request":
             if request_port(self.graph, ref.port) is None:
                 names = [*self.graph.request, *BUILT_IN]
@@ -180,13 +187,13 @@ class _Checker:
                 did_you_mean(ref.port, known.outputs, f"`{ref.node}.{{}}`"),
             )
 
-    def candidates(self, wanted: Port) -> str:
+    def candidates(self, wanted: Port, node: str) -> str:
         """Edges that would fit a port."""
         fitting = [
             f"`{name}.{port.name}`"
             for name, known in self.declarations.items()
             for port in known.outputs.values()
-            if accepts(wanted.type, port.type)
+            if name != node and accepts(wanted.type, port.type)
         ]
         fitting += [
             f"`request.{name}`"
@@ -236,11 +243,13 @@ class _Checker:
     def shape(self) -> Iterator[Finding]:
         """Cycles, nodes and request fields that nothing uses, components that nothing binds."""
         net = edges(self.graph)
+        place = {name: i for i, name in enumerate(self.graph.nodes)}
         for loop in networkx.simple_cycles(net):
-            yield Finding(
-                f"nodes.{loop[0]}.inputs",
-                f"the graph has a cycle: {' -> '.join([*loop, loop[0]])}.",
-            )
+            first = loop.index(min(loop, key=place.__getitem__))
+            shown = " -> ".join([*loop[first:], *loop[: first + 1]])
+            yield Finding(f"nodes.{loop[first]}.inputs", f"the graph has a cycle: {shown}.")
+        if any(path.startswith("nodes") for path in self.wrong):
+            return  # what looks unused may be used by an entry that could not be read
         wanted = {r.node for r in self.graph.outputs.values()} & set(self.graph.nodes)
         used = wanted.union(*(networkx.ancestors(net, n) for n in wanted)) if wanted else set()
         for name in self.graph.nodes:

@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from runtime.errors import UserError
+from runtime.positions import shown
 
 _one_at_a_time = threading.Lock()  # Hydra keeps its state in process-wide singletons
 
@@ -42,18 +43,18 @@ def compose_graph(
             data = OmegaConf.to_container(composed, resolve=False)
         except (HydraException, OmegaConfBaseException, ValueError, TypeError) as problem:
             raise UserError(
-                f"graph {path} cannot be composed: {_first_line(problem)}",
+                f"graph {shown(path)} cannot be composed: {_first_line(problem)}",
                 help="`defaults` lists the graphs that it extends, then `_self_`", field="graph",
             ) from problem  # fmt: skip
         except Exception as problem:
             if not type(problem).__module__.startswith("yaml"):
                 raise
-            raise UserError(f"graph {path} is not YAML: {problem}", field="graph") from problem
+            raise UserError(_not_yaml(path, problem), field="graph") from problem
         finally:
             GlobalHydra.instance().clear()
     if not isinstance(data, dict):
         raise UserError(
-            f"graph {path} is empty", help="it needs `nodes` and `outputs`", field="graph"
+            f"graph {shown(path)} is empty", help="it needs `nodes` and `outputs`", field="graph"
         )
     graph = {str(k): v for k, v in data.items()}
     return graph, graph.pop("policies", {})
@@ -61,6 +62,12 @@ def compose_graph(
 
 def _quoted(text: str) -> str:
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _not_yaml(path: Path, problem: Any) -> str:
+    mark = getattr(problem, "problem_mark", None)
+    place = f"{shown(path)}:{mark.line + 1}:{mark.column + 1}" if mark else shown(path)
+    return f"{place}  graph `{path.stem}` is not YAML: {getattr(problem, 'problem', problem)}"
 
 
 def _first_line(problem: Exception) -> str:

@@ -17,11 +17,10 @@ import yaml
 from runtime import catalog, policies
 from runtime.checkpoint import Checkpoint
 from runtime.composed import composed_graph
-from runtime.errors import GraphError, Position, Problem, UserError, did_you_mean
+from runtime.errors import Position, UserError, did_you_mean
 from runtime.fields import Field
 from runtime.graph import ComponentSpec, Graph
 from runtime.policies import Policies, policy_fields
-from runtime.positions import locate
 from runtime.reading import COMPONENT, Parts, read
 from runtime.settings import Raw, Setting, is_nothing, is_one_rank
 
@@ -53,12 +52,18 @@ def resolve(settings: Sequence[Setting], *, allow_unused: bool = False) -> RunCo
     entry, checkpoint, notes = _choose(settings, early)
     data, base = composed_graph(entry.path, options)
     edits = tuple(s for s in settings if _is_edit(s))
+    declared = set(data.get("components") or ())
     for edit in edits:
         _lay(data, edit)
     graph = _graph(entry, read(data), edits)
+    declared |= {c for node in graph.nodes.values() for c in node.components.values()}
+    if graph.findings:
+        from runtime.check import check  # imports torch: only a wrong graph pays for it here
+
+        check(graph)
     values = {g: base.get(g, {}) | typed.get(g, {}) for g in policy_fields()}
     request = _request(graph, settings, problems)
-    problems += _unused(graph, settings, allow_unused)
+    problems += [] if allow_unused else _unused(graph, settings, declared)
     _raise(problems)
     return RunConfig(graph, checkpoint, request, policies.build(_typed_options(values)), notes)
 
@@ -171,6 +176,7 @@ def _choose(
     default = catalog.read_yaml(catalog.packaged("conf") / "default.yaml")["graph"]
     entry = entry or catalog.entries()[default]
     if not entry.checkpoint:
+        composed_graph(entry.path, {})  # what is wrong with the file itself is said first
         raise UserError(
             f"graph `{entry.name}` needs a model and none is given",
             help="add --model-path FOLDER or a hub id", field="model.path",
@@ -181,12 +187,12 @@ def _choose(
 
 
 def _folder(entry: catalog.Entry) -> str:
-    """Where the checkpoint is that a graph brings: in a package, beside the graph's file, or an id."""
+    """Where the checkpoint is that a graph brings: in a package, a folder, or a hub id."""
     place = entry.checkpoint or ""
     if place.startswith("pkg://"):
         package, _, inside = place.removeprefix("pkg://").partition("/")
         return str(catalog.packaged(package) / inside)
-    return str(entry.path.parent / place) if place.startswith(".") else place
+    return place
 
 
 def _named(setting: Setting) -> catalog.Entry:
@@ -237,14 +243,9 @@ def _scalar(text: str) -> Any:
 
 def _graph(entry: catalog.Entry, parts: Parts, edits: tuple[Setting, ...]) -> Graph:
     sources = catalog.chain(entry.path, catalog.folders())
-    if parts.findings:
-        raise GraphError(
-            entry.name,
-            [Problem(locate(f.path, sources, edits), *f) for f in parts.findings],
-        )
     return Graph(
         entry.name, parts.title, parts.nodes, parts.request, parts.components, parts.outputs,
-        parts.matches, parts.checkpoint, sources, edits,
+        parts.matches, parts.checkpoint, sources, edits, tuple(parts.findings),
     )  # fmt: skip
 
 
@@ -286,12 +287,12 @@ def unknown_field(graph: Graph, name: str, said: str) -> UserError:
     )  # fmt: skip
 
 
-def _unused(graph: Graph, settings: Iterable[Setting], allow: bool) -> list[UserError]:
+def _unused(graph: Graph, settings: Iterable[Setting], components: set[str]) -> list[UserError]:
     """What nothing consumes: named, unless it asks for nothing (null, false, one rank)."""
     return [
-        _unused_error(graph, setting)
+        _unused_error(graph, setting, components)
         for setting in settings
-        if not (allow or _is_consumed(graph, setting) or _asks_nothing(setting))
+        if not (_is_consumed(setting, components) or _asks_nothing(setting))
     ]
 
 
@@ -300,10 +301,10 @@ def _asks_nothing(setting: Setting) -> bool:
     return one_rank or is_nothing(setting.value)
 
 
-def _is_consumed(graph: Graph, setting: Setting) -> bool:
+def _is_consumed(setting: Setting, components: set[str]) -> bool:
     head, *rest = setting.path
     if head == "components":
-        return bool(rest) and rest[0] in graph.components and bool({*rest[1:2]} & {*COMPONENT})
+        return bool(rest) and rest[0] in components and bool({*rest[1:2]} & {*COMPONENT})
     if head in {"request", "nodes", "outputs"}:
         return True  # request fields and graph edits have checks of their own
     return setting.path == ("graph",) or (head in policy_fields() and _declared(head, rest))
@@ -313,18 +314,19 @@ def _declared(group: str, rest: Sequence[str]) -> bool:
     return not rest or ".".join(rest) in policy_fields()[group]
 
 
-def _unused_error(graph: Graph, setting: Setting) -> UserError:
+def _unused_error(graph: Graph, setting: Setting, components: set[str]) -> UserError:
     head, *rest = setting.path
-    if head == "components" and rest and rest[0] not in graph.components:
-        known = ", ".join(graph.components)
+    if head == "components" and rest and rest[0] not in components:
+        known = ", ".join(sorted(components)) or "none"
         message = f"graph `{graph.name}` has no component `{rest[0]}`. It has: {known}."
         return UserError(
-            f"{shown(setting)}: {message}", help=did_you_mean(rest[0], graph.components),
+            f"{shown(setting)}: {message}", help=did_you_mean(rest[0], components),
             field=setting.dotted,
         )  # fmt: skip
+    near = [path for path in consumed() if path.split(".")[0] == head]
     return UserError(
         f"{shown(setting)}: nothing in this version consumes `{setting.dotted}`",
-        help=did_you_mean(setting.dotted, consumed()) or "leave it out", field=setting.dotted,
+        help=did_you_mean(setting.dotted, near) or "leave it out", field=setting.dotted,
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from runtime import device as devices
 from runtime.check import Checked, check
 from runtime.components import Handle, store
 from runtime.config import RunConfig, component
+from runtime.device import Memory
 from runtime.events import Event
 from runtime.executor import Executor, Work
 from runtime.memo import Memo
@@ -122,7 +123,7 @@ class Engine:
         )
 
 
-def _megabytes(memory: devices.Memory) -> dict[str, float]:
+def _megabytes(memory: Memory) -> dict[str, float]:
     """A memory checkpoint of the perf dump."""
     mb = {name: round(value / 2**20, 2) for name, value in dataclasses.asdict(memory).items()}
     names = ("allocated", "reserved", "peak_allocated", "peak_reserved")

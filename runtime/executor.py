@@ -151,7 +151,7 @@ class Executor:
                 yield Stepped(
                     node=name, index=message.state.index, count=message.count, seconds=now - since
                 )
-                since = now
+                since = time.perf_counter()
             if work.cancelled():
                 asked.close()
                 raise Cancelled

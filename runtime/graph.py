@@ -21,6 +21,14 @@ class Ref(NamedTuple):
         return f"{self.node}.{self.port}"
 
 
+class Finding(NamedTuple):
+    """What is wrong with a graph, before it has a line. path: dotted, in the graph."""
+
+    path: str
+    message: str
+    help: str = ""
+
+
 @dataclass(frozen=True)
 class NodeSpec:
     """One node as written. type: `module.Class`. components: field of the class to component of the graph."""
@@ -61,6 +69,7 @@ class Graph:
     checkpoint the model it brings along, if it does (`pkg://package/folder`)
     sources    the files that contributed, base first
     edits      settings that changed the graph after its files
+    findings   what reading it found wrong; those entries are left out
     """
 
     name: str
@@ -73,3 +82,4 @@ class Graph:
     checkpoint: str | None = None
     sources: tuple[Path, ...] = ()
     edits: tuple[Setting, ...] = ()
+    findings: tuple[Finding, ...] = ()

@@ -108,18 +108,22 @@ def _find(type: str) -> Any:
         )
     plugin, module, name = match[1], match[2].rstrip("."), match[3]
     package = _package(plugin) if plugin else "nodes"
+    prefix = f"{plugin}:" if plugin else ""
     try:
         found = importlib.import_module(f"{package}.{module}")
     except ModuleNotFoundError as problem:
         if problem.name and not f"{package}.{module}".startswith(problem.name):
             raise  # the node's own import is missing: not a mistake in the graph
         known = _modules(package)
-        hint = did_you_mean(module, known, "`{}." + name + "`") or f"there are: {', '.join(known)}"
+        form = f"`{prefix}{{}}.{name}`"
+        hint = did_you_mean(module, known, form) or f"there are: {', '.join(known)}"
         raise UnknownType(f"there is no node module `{module}` in `{package}`", hint) from None
     cls = getattr(found, name, None)
     if not (inspect.isclass(cls) and dataclasses.is_dataclass(cls) and hasattr(cls, "run")):
         known = node_names(found)
-        hint = did_you_mean(name, known, f"`{module}.{{}}`") or f"it has: {', '.join(known)}"
+        hint = (
+            did_you_mean(name, known, f"`{prefix}{module}.{{}}`") or f"it has: {', '.join(known)}"
+        )
         raise UnknownType(f"`{package}.{module}` has no node `{name}`", hint)
     return cls
 

@@ -11,21 +11,13 @@ from typing import Any, NamedTuple
 
 from runtime.errors import UserError, did_you_mean
 from runtime.fields import TYPES, Field, show
-from runtime.graph import ComponentSpec, NodeSpec, Ref
+from runtime.graph import ComponentSpec, Finding, NodeSpec, Ref
 
 TOP = ("title", "matches", "checkpoint", "request", "components", "nodes", "outputs")
 NODE = ("type", "inputs", "params", "components")
 FIELD = tuple(f.name for f in dataclasses.fields(Field) if f.name != "name")
 COMPONENT = tuple(f.name for f in dataclasses.fields(ComponentSpec) if f.name != "name")
 BUILT_IN = {"rng": "Rng", "destination": "Destination"}  # request ports that no user fills directly
-
-
-class Finding(NamedTuple):
-    """What is wrong with a graph, before it has a line."""
-
-    path: str
-    message: str
-    help: str = ""
 
 
 class Parts(NamedTuple):
@@ -53,7 +45,7 @@ def read(data: Mapping[str, Any]) -> Parts:
     outputs = {
         n: r for n, v in _section(data, "outputs", found) if (r := _ref(f"outputs.{n}", v, found))
     }
-    if not nodes:
+    if not data.get("nodes"):
         found.append(
             Finding("nodes", "the graph has no nodes", "nodes: {name: {type: module.Class}}")
         )

@@ -1,0 +1,168 @@
+"""Graphs extend graphs, `null` removes, settings lie over files, and text stays as typed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from runtime import Position, Raw, Runtime, Setting, UserError
+from runtime.config import resolve
+
+TOY = "tests/data/graphs/toy.yaml"
+
+
+@pytest.fixture(autouse=True)
+def _at_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(__file__).parent.parent)
+    monkeypatch.setenv("SGLANG_GRAPH_PATH", "tests/data/graphs")
+
+
+def said(text: str, position: str = "command line") -> Setting:
+    key, _, value = text.partition("=")
+    return Setting(tuple(key.split(".")), Raw(value), key, Position(position))
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "mine.yaml"
+    path.write_text(dedent(text), "utf-8")
+    return path
+
+
+def test_a_graph_by_path_extends_one_on_the_search_path(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        """
+        defaults: [toy, _self_]
+        request: {n: {default: 8}}
+        nodes:
+          same: null
+          again: null
+          sum: {inputs: {b: null}}
+        """,
+    )
+    graph = Runtime.load(graph=path).graph
+    assert graph.name == "mine"
+    assert graph.request["n"].default == 8
+    assert graph.request["n"].min == 1
+    assert "same" not in graph.nodes
+    assert set(graph.nodes["sum"].inputs) == {"a"}
+
+
+def test_a_variant_of_a_packaged_graph(tmp_path: Path) -> None:
+    path = write(tmp_path, "defaults: [demo, _self_]\nrequest: {height: {default: 64}}\n")
+    runtime = Runtime.load(graph=path)
+    assert runtime.validate(prompt="a red circle")["height"] == 64
+    assert runtime.config.checkpoint.class_name == "WanPipeline"
+
+
+def test_an_edited_graph_file_is_composed_anew(tmp_path: Path) -> None:
+    path = write(tmp_path, "defaults: [toy, _self_]\ntitle: one\n")
+    assert Runtime.load(graph=path).graph.title == "one"
+    write(tmp_path, "defaults: [toy, _self_]\ntitle: a second title\n")
+    assert Runtime.load(graph=path).graph.title == "a second title"
+
+
+def test_later_settings_win() -> None:
+    settings = [said("graph=toy"), said("request.n=3"), said("request.n=5")]
+    assert resolve(settings).request == {"n": 5}
+
+
+@pytest.mark.parametrize(
+    "text", ["${oc.env:HOME}", "~", "a,b", "{x: 1}", "k=v", "no", "1e10", "null"]
+)
+def test_text_stays_as_typed(text: str) -> None:
+    assert resolve([said(f"request.prompt={text}")]).request["prompt"] == (text,)
+    if text != "null":
+        assert resolve([said(f"model.revision={text}")]).policies.model.revision == text
+
+
+def test_policy_options_and_fields() -> None:
+    assert resolve([said("memo=off")]).policies.memo.max_mb == 0
+    both = resolve([said("memo=off"), said("memo.max_mb=7"), said("precision=bfloat16")]).policies
+    assert (both.memo.max_mb, both.precision.dit) == (7, "bfloat16")
+
+
+def test_three_spellings_of_a_component_path(tmp_path: Path) -> None:
+    component = resolve([said(f"components.vae.path={tmp_path}")]).graph.components["vae"]
+    assert component.path == str(tmp_path)
+    assert component.dtype == "float32"
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["parallel.num_gpus=1", "parallel.sp_degree=1", "placement.dit_cpu_offload=false"]
+    + ["attention.backend=null", "vae.tiling=false", "request.image_path=null"],
+)
+def test_what_asks_for_nothing_is_accepted(setting: str) -> None:
+    assert resolve([said(setting)])
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        (
+            "parallel.num_gpus=2",
+            "parallel.num_gpus: nothing in this version consumes `parallel.num_gpus`\n"
+            "    help: leave it out",
+        ),
+        (
+            "request.hieght=64",
+            "request.hieght: graph `toy` takes no `hieght`. It takes: n, a, steps, seed.",
+        ),
+        ("request.n=0", "request.n expects at least 1, got 0"),
+        ("request.n=four", 'request.n expects a whole number, got "four"'),
+        (
+            "components.vae.path=x",
+            "components.vae: graph `toy` has no component `vae`. It has: none.",
+        ),
+        ("memo=of", "memo expects an option of conf/memo, got `of`\n    help: there are: default, off"),
+        ("memo.max_mb=-1", 'memo.max_mb expects at least 0 MB, got -1'),
+        ("memo.max=1", "memo.max: nothing in this version consumes `memo.max`\n    help: did you mean `memo.max_mb`?"),
+        ("output.quality=hihg", 'output.quality expects one of default, low, medium, high, maximum, got "hihg"\n    help: did you mean `high`?'),
+        ("model.backend=diffusers", "`backend` diffusers (vanilla pipelines as one node) is not in this version\n    help: leave out --backend, or give auto or sglang"),
+    ],
+)  # fmt: skip
+def test_errors(setting: str, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        resolve([said("graph=toy"), said(setting)])
+    assert str(caught.value).replace("components.vae.path:", "components.vae:") == message
+
+
+def test_all_wrong_values_are_reported_together() -> None:
+    with pytest.raises(UserError) as caught:
+        resolve([said("graph=toy"), said("request.n=x"), said("request.b=1"), said("foo.bar=2")])
+    assert len(str(caught.value).split("\n")) >= 3
+
+
+def test_an_unknown_graph_names_the_nearest() -> None:
+    with pytest.raises(UserError, match="there is no graph `wan2_1_t2`") as caught:
+        resolve([said("graph=wan2_1_t2")])
+    assert caught.value.help == "did you mean `wan2_1_t2v`?"
+
+
+def test_a_graph_that_brings_no_model_says_so() -> None:
+    with pytest.raises(UserError) as caught:
+        resolve([said("graph=wan2_1_t2v")])
+    assert str(caught.value) == (
+        "graph `wan2_1_t2v` needs a model and none is given\n"
+        "    help: add --model-path FOLDER or a hub id"
+    )
+
+
+def test_the_checkpoint_chooses_the_graph() -> None:
+    assert resolve([said("model.path=demo/checkpoint")]).graph.name == "demo"
+    named = [said("model.path=demo/checkpoint"), said("graph=wan2_1_t2v")]
+    assert resolve(named).graph.name == "wan2_1_t2v"
+
+
+def test_a_class_that_no_graph_serves() -> None:
+    with pytest.raises(UserError) as caught:
+        resolve(
+            [said("model.path=tests/data/toy_model"), said("model.pipeline_class_name=WanPipelin")]
+        )
+    assert str(caught.value) == (
+        "no graph serves WanPipelin (from `tests/data/toy_model`); there are graphs for "
+        "FluxPipeline, WanPipeline\n    help: did you mean `WanPipeline`?"
+    )
