@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from nodes.text import EncodeUMT5
 from nodes.transformer import WanDenoiser
 from nodes.vae import DecodeVideo
 from runtime.asking import answer
+from runtime.catalog import choose
+from runtime.checkpoint import Checkpoint
 from runtime.errors import UserError
 from runtime.values import Rng, Video
 from tests import tiny
@@ -172,3 +175,13 @@ def test_size_that_does_not_fit_the_checkpoint(
         node.run(**size, num_frames=5, rng=Rng.from_seed(0))
     with pytest.raises(UserError, match="nearest that fit are"):
         node.estimate(**size, num_frames=5)
+
+
+def test_checkpoints_from_before_the_newer_keys_are_recognised(tmp_path: Path) -> None:
+    folder = tiny.wan(tmp_path / "published")
+    index = json.loads((folder / "model_index.json").read_text())
+    for key in ("boundary_ratio", "expand_timesteps", "transformer_2"):
+        del index[key]
+    (folder / "model_index.json").write_text(json.dumps(index))
+    found = choose(Checkpoint.open(str(folder)), class_name=None, model_id=None)
+    assert found.name == "wan2_1_t2v"
