@@ -85,9 +85,9 @@ def flat(name: str) -> str:
     return name.removeprefix("--").replace("-", "_")
 
 
-def nearest(name: str, names: Iterable[str]) -> str:
+def nearest(name: str, names: Iterable[str], *, cutoff: float = 0.6) -> str:
     """The name most like `name`, or nothing."""
-    return next(iter(get_close_matches(name, list(names), n=1, cutoff=0.6)), "")
+    return next(iter(get_close_matches(name, list(names), n=1, cutoff=cutoff)), "")
 
 
 @cache

@@ -31,10 +31,10 @@ def generate(argv: Sequence[str]) -> int:
     settings, line = gather(line)
     session = Runtime.load(settings, allow_unused=line.allow_unused)
     console = Console(session.output.log_level)
-    _tell(console, session, line)
     outputs = wanted_outputs(session)
     jobs = make_jobs(session, settings, datetime.now())
     _check_places(session, jobs, outputs)
+    _tell(console, session, line)
     if session.output.dry_run:
         _print_plan(session, jobs, outputs)
         return 0
@@ -103,13 +103,13 @@ def _check_places(session: Runtime, jobs: Sequence[Job], outputs: Sequence[str])
 
 
 def _check_folder(flag: str, folder: Path) -> None:
-    place = folder.absolute()
+    place = folder
     while not place.exists() and place != place.parent:
         place = place.parent
     if not place.is_dir():
-        raise UserError(f"{flag} {folder}: {place} is a file", help="choose another folder")
+        raise UserError(f"{flag}: {place} is a file", help="choose another folder")
     if not os.access(place, os.W_OK | os.X_OK):
-        raise UserError(f"{flag} {folder}: {place} is not writable", help="choose another folder")
+        raise UserError(f"{flag}: {place} is not writable", help="choose another folder")
 
 
 def _print_plan(session: Runtime, jobs: Sequence[Job], outputs: Sequence[str]) -> None:

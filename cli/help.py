@@ -84,7 +84,12 @@ def _lines(flag: Flag, width: int) -> list[str]:
 def _listed(title: str, names: Iterable[str], width: int) -> list[str]:
     text = "  ".join(names)
     inside = textwrap.wrap(
-        text, width, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False
+        text,
+        width,
+        initial_indent="  ",
+        subsequent_indent="  ",
+        break_on_hyphens=False,
+        break_long_words=False,
     )
     return ["", title, *inside] if text else []
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from difflib import SequenceMatcher
 from typing import Any
@@ -47,6 +47,13 @@ def path_of(table: Table, segments: Path) -> Path:
 def is_known(table: Table, segments: Path) -> bool:
     """Whether a key can be a setting's: a flag's name, or a path below a root."""
     return find(table, segments) is not None or segments[0].replace("-", "_") in table.roots
+
+
+def seems_key(table: Table, segments: Sequence[str]) -> bool:
+    """Whether a word of a list is meant as a key: one that is known, or a misspelt one."""
+    head = segments[0].replace("-", "_")
+    names = table.names if len(segments) == 1 else [*table.names, *table.roots]
+    return is_known(table, tuple(segments)) or bool(nearest(head, names, cutoff=0.8))
 
 
 def unknown(table: Table, name: str, position: Position) -> UserError:

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cli.flags import Flag, Table, flat, nearest, table
-from cli.keys import find, flat_path, is_known, path_of, settings_of, unknown
+from cli.keys import find, flat_path, is_known, path_of, seems_key, settings_of, unknown
 from runtime import Position, Raw, Setting, UserError
 
 HERE = Position("command line")
 FLAG = re.compile(r"(--[A-Za-z0-9][\w.-]*)(?:=(.*))?", re.DOTALL)
-KEY = re.compile(r"([A-Za-z_][\w-]*(?:\.[\w-]+)*)=(.*)", re.DOTALL)
+KEY = re.compile(r"(\w[\w-]*(?:\.[\w-]+)*)=(.*)", re.DOTALL)
 DASHES = re.compile(r"[\u2010-\u2015\u2212]+([A-Za-z][\w-]*)")
 NUMBERS = frozenset({"int", "float", "seed"})
 
@@ -123,12 +123,15 @@ class _Reader:
     def _continues(self, flag: Flag) -> bool:
         """Whether the next word is one more value of a list."""
         following = self._peek()
-        if following is None or is_flag(following):
+        if following is None or is_flag(following) or DASHES.fullmatch(following):
             return False
         matched = KEY.fullmatch(following)
         if matched is None:
             return True
-        return flag.type not in NUMBERS and not is_known(self.table, tuple(matched[1].split(".")))
+        segments = matched[1].split(".")
+        if flag.type == "map":  # its own words are NAME=VALUE
+            return len(segments) == 1 and find(self.table, tuple(segments)) is None
+        return flag.type not in NUMBERS and not seems_key(self.table, segments)
 
     def _bool(self, typed: str, text: str | None) -> bool:
         following = self._peek()
