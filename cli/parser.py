@@ -118,7 +118,7 @@ class _Reader:
         words = [Raw(self._next())]
         while flag.many and self._continues(flag):
             words.append(Raw(self._next()))
-        return words if len(words) > 1 or flag.append else words[0]
+        return words if len(words) > 1 else words[0]
 
     def _continues(self, flag: Flag) -> bool:
         """Whether the next word is one more value of a list."""
@@ -146,11 +146,11 @@ class _Reader:
             )  # fmt: skip
         return text.lower() == "true"
 
-    def _appended(self, flag: Flag, value: Any) -> list[Any]:
+    def _appended(self, flag: Flag, value: Any) -> Any:
         """The value with those of earlier uses of the flag."""
         listed = self.lists.setdefault(flag.name, [])
         listed += value if isinstance(value, list) else [value]
-        return list(listed)
+        return list(listed) if len(listed) > 1 else listed[0]
 
     def _own(self, flag: Flag, value: Any) -> None:
         name = flag.path[1]

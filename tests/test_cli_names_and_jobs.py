@@ -70,11 +70,11 @@ def test_chosen(name: str, stem: str, suffix: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["", ".", "..", "a/b", "/a", "..\\a", "a\x00", "a\n", "CON", "nul.png", "com1.x.png", ".a", "-a",
-     " a", "a ", "a .png", "x" * 151, "红" * 100, "a\udcff", "a\u202eb"],
+    ["", ".", "..", "a/b", "/a", "..\\a", "a\x00", "a\n", "CON", "nul.png", "com1.x.png", ".a",
+     "-a", " a", "a ", "a .png", "x" * 151, "红" * 100, "a\udcff", "a\u202eb"],
 )  # fmt: skip
 def test_refused(name: str) -> None:
-    with pytest.raises(UserError, match="^--output-file-name"):
+    with pytest.raises(UserError, match=r"^--output-file-name"):
         split_name(name)
 
 
