@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from graphlib import CycleError, TopologicalSorter
+from heapq import heapify, heappop
 from typing import Any
-
-import networkx
 
 from runtime.errors import GraphError, Problem, did_you_mean
 from runtime.fields import show
@@ -53,21 +53,64 @@ def check(graph: Graph) -> Checked:
     return Checked(graph, checker.declarations, data_flow_order(graph))
 
 
-def edges(graph: Graph) -> networkx.DiGraph[str]:
-    """The graph as networkx sees it: an arc from producer to consumer, nodes in written order."""
-    net: networkx.DiGraph[str] = networkx.DiGraph()
-    net.add_nodes_from(graph.nodes)
-    for node in graph.nodes.values():
-        net.add_edges_from(
-            (ref.node, node.name) for ref in node.inputs.values() if ref.node in graph.nodes
-        )
-    return net
+def needs(graph: Graph) -> dict[str, set[str]]:
+    """Node to the nodes that its inputs come from, in written order."""
+    return {
+        name: {ref.node for ref in node.inputs.values() if ref.node in graph.nodes}
+        for name, node in graph.nodes.items()
+    }
+
+
+def ancestors(graph: Graph, roots: Iterable[str]) -> set[str]:
+    """The roots and every node that they need."""
+    above, found, todo = needs(graph), set[str](), [*roots]
+    while todo:
+        name = todo.pop()
+        if name not in found:
+            found.add(name)
+            todo += above[name]
+    return found
 
 
 def data_flow_order(graph: Graph) -> tuple[str, ...]:
-    """Nodes so that each comes after what it needs; as written, where that leaves a choice."""
+    """Nodes so that each comes after what it needs; as written, where that leaves a choice.
+
+    The graph has no cycle.
+    """
     place = {name: i for i, name in enumerate(graph.nodes)}
-    return tuple(networkx.lexicographical_topological_sort(edges(graph), key=place.__getitem__))
+    sorter = TopologicalSorter(needs(graph))
+    sorter.prepare()
+    ready = [(place[name], name) for name in sorter.get_ready()]
+    order: list[str] = []
+    while ready:
+        heapify(ready)
+        name = heappop(ready)[1]
+        order.append(name)
+        sorter.done(name)
+        ready += [(place[other], other) for other in sorter.get_ready()]
+    return tuple(order)
+
+
+def has_cycle(graph: Graph) -> bool:
+    """Whether some node needs itself."""
+    try:
+        TopologicalSorter(needs(graph)).prepare()
+    except CycleError:
+        return True
+    return False
+
+
+def cycles(graph: Graph) -> list[list[str]]:
+    """Every cycle, each from the node that is written first."""
+    import networkx  # a fifth of a second that only a wrong graph pays for
+
+    place = {name: i for i, name in enumerate(graph.nodes)}
+    arcs = [(above, name) for name, found in needs(graph).items() for above in found]
+    loops = []
+    for loop in networkx.simple_cycles(networkx.DiGraph(arcs)):
+        first = loop.index(min(loop, key=place.__getitem__))
+        loops.append([*loop[first:], *loop[:first]])
+    return sorted(loops)
 
 
 def request_port(graph: Graph, name: str) -> Any:
@@ -242,16 +285,14 @@ class _Checker:
 
     def shape(self) -> Iterator[Finding]:
         """Cycles, nodes and request fields that nothing uses, components that nothing binds."""
-        net = edges(self.graph)
-        place = {name: i for i, name in enumerate(self.graph.nodes)}
-        for loop in networkx.simple_cycles(net):
-            first = loop.index(min(loop, key=place.__getitem__))
-            shown = " -> ".join([*loop[first:], *loop[: first + 1]])
-            yield Finding(f"nodes.{loop[first]}.inputs", f"the graph has a cycle: {shown}.")
+        if has_cycle(self.graph):
+            for loop in cycles(self.graph):
+                shown = " -> ".join([*loop, loop[0]])
+                yield Finding(f"nodes.{loop[0]}.inputs", f"the graph has a cycle: {shown}.")
         if any(path.startswith("nodes") for path in self.wrong):
             return  # what looks unused may be used by an entry that could not be read
         wanted = {r.node for r in self.graph.outputs.values()} & set(self.graph.nodes)
-        used = wanted.union(*(networkx.ancestors(net, n) for n in wanted)) if wanted else set()
+        used = ancestors(self.graph, wanted)
         for name in self.graph.nodes:
             if wanted and name not in used:
                 help = f"remove it: {name}: null, or connect it"

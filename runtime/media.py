@@ -98,7 +98,7 @@ def to_numpy(pixels: Any) -> NDArray[np.uint8]:
     """The pixels of a tensor or an array as an array, copied only where they are on a device."""
     import numpy as np
 
-    array = np.asarray(pixels.cpu().numpy() if hasattr(pixels, "cpu") else pixels)
+    array = np.asarray(pixels.cpu().numpy() if hasattr(pixels, "numpy") else pixels)
     if array.dtype != np.uint8:
         raise TypeError(f"pixels must be uint8, got {array.dtype}")
     return array

@@ -12,9 +12,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import networkx
-
-from runtime.check import Checked, data_flow_order, edges
+from runtime.check import Checked, ancestors, data_flow_order
 from runtime.graph import NodeSpec, Ref
 from runtime.ports import MISSING, Declaration
 
@@ -93,9 +91,7 @@ def _rewired(node: NodeSpec, alias: Mapping[Ref, Ref]) -> NodeSpec:
 def _only(checked: Checked, nodes: Mapping[str, NodeSpec], wanted: set[str]) -> Checked:
     """The part of a graph that `wanted` nodes need, in data-flow order."""
     graph = dataclasses.replace(checked.graph, nodes=nodes)
-    net = edges(graph)
-    roots = wanted & set(nodes)
-    keep = roots.union(*(networkx.ancestors(net, n) for n in roots)) if roots else set()
+    keep = ancestors(graph, wanted & set(nodes))
     order = tuple(n for n in data_flow_order(graph) if n in keep)
     graph = dataclasses.replace(graph, nodes={n: s for n, s in nodes.items() if n in keep})
     return Checked(graph, {n: checked.declarations[n] for n in keep}, order)
