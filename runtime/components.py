@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -135,12 +137,13 @@ class Store:
         with self._lock:
             if key not in self._held:
                 source = fetch(source)
-                value = loading.load(
-                    source,
-                    dtype=to_dtype(dtype),
-                    device=device,
-                    trust_remote_code=trust_remote_code,
-                )
+                with _collector_off():
+                    value = loading.load(
+                        source,
+                        dtype=to_dtype(dtype),
+                        device=device,
+                        trust_remote_code=trust_remote_code,
+                    )
                 self._held[key] = Resident(key, source.name, loading.nbytes(value), value)
             return self._held[key].value
 
@@ -159,6 +162,18 @@ class Store:
         with self._lock:
             if self._held.pop(key, None) is None:
                 raise UserError(f"`{key.class_name}` on {key.device} is not loaded.")
+
+
+@contextmanager
+def _collector_off() -> Iterator[None]:
+    """Pause garbage collection: importing model classes makes much and drops little."""
+    running = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if running:
+            gc.enable()
 
 
 @cache

@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 from runtime.classes import defaults, find_class
 from runtime.errors import UserError, did_you_mean
 from runtime.sources import SCHEDULER, ComponentSource
-from runtime.tensors import open_weights, stored_dtype
+from runtime.tensors import open_weights, stored_dtype, take
 
 
 def load(
@@ -97,7 +97,7 @@ def _diffusers(
     _check_changed(source, defaults(cls))
     with _default_dtype(dtype):
         model = build(cls, source.config)
-    tensors = dict(open_weights(source.weights, dtype))
+    tensors = open_weights(source.weights, dtype)
     renamed = {key: key for key in tensors}
     if len(source.weights) == 1:  # diffusers knows old names of single files only
         cls._fix_state_dict_keys_on_load(model, renamed)
@@ -108,10 +108,10 @@ def _diffusers(
     for key, old in renamed.items():
         if key not in expected:
             continue
-        found = tensors.pop(old)[...]
-        _check_shape(source, key, found.shape, expected[key].shape)
         final = torch.float32 if kept & set(key.split(".")) else dtype
-        _put(model, key, found.to(device, final if found.is_floating_point() else None))
+        found = take(tensors.pop(old), final, device)
+        _check_shape(source, key, found.shape, expected[key].shape)
+        _put(model, key, found)
     for name, buffer in list(model.named_buffers()):
         _put(model, name, buffer.to(device))
     return model
@@ -126,7 +126,7 @@ def _transformers(cls: Any, source: ComponentSource, dtype: torch.dtype) -> nn.M
         model, info = cls.from_pretrained(
             None,
             config=config,
-            state_dict=dict(open_weights(source.weights, dtype)),
+            state_dict=open_weights(source.weights, dtype, cast=_all_cast(cls, config, dtype)),
             dtype=dtype,
             output_loading_info=True,
             ignore_mismatched_sizes=True,
@@ -136,6 +136,17 @@ def _transformers(cls: Any, source: ComponentSource, dtype: torch.dtype) -> nn.M
     _report_keys(source, sorted(info["missing_keys"]), sorted(info["unexpected_keys"]))
     built: nn.Module = model
     return built
+
+
+def _all_cast(cls: Any, config: Any, dtype: torch.dtype) -> bool:
+    """Whether transformers will cast every weight to `dtype`: then the files may be read so."""
+    with _default_dtype(dtype), torch.device("meta"):
+        model = cls(config)
+    kept = set(model._keep_in_fp32_modules_strict or ())
+    if dtype == torch.float16:
+        kept |= set(model._keep_in_fp32_modules or ())
+    floating = (t for t in model.state_dict().values() if t.is_floating_point())
+    return not kept and all(t.dtype == dtype for t in floating)
 
 
 def _check_changed(source: ComponentSource, known: Mapping[str, Any]) -> None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from runtime.device import CPU
 from runtime.errors import UserError
 from runtime.weights import Stored, header
 
+PIECE = 2**24  # bytes read at a time
+PAGES_OF_ITS_OWN = 2**18
 DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
     "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
@@ -27,15 +32,17 @@ class Lazy:
 
     mapped  an open file to map the tensor from; none: it is read, and leaves no page of the file
             in this process (a mapped source would count twice during a cast)
+    cast    the dtype that indexing gives; none: as stored
     """
 
     path: Path
     key: str
     stored: Stored
     mapped: Any = None
+    cast: torch.dtype | None = None
 
     def __getitem__(self, index: Any) -> Tensor:
-        whole = self._map() if self.mapped is not None else self._read()
+        whole = self.read(self.cast)
         return whole if index is ... else whole[index]
 
     def get_dtype(self) -> str:
@@ -46,28 +53,62 @@ class Lazy:
         """The shape."""
         return list(self.stored.shape)
 
-    def _map(self) -> Tensor:
-        tensor: Tensor = self.mapped.get_tensor(self.key)
-        return tensor
-
-    def _read(self) -> Tensor:
-        buffer = torch.empty(self.stored.nbytes, dtype=torch.uint8)
+    def read(self, dtype: torch.dtype | None = None) -> Tensor:
+        """The tensor on the CPU in `dtype` (as stored where none), cast piece by piece."""
+        kind = DTYPES[self.stored.dtype]
+        if self.mapped is not None and dtype in {None, kind}:
+            tensor: Tensor = self.mapped.get_tensor(self.key)
+            return tensor
+        whole = torch.empty(self.stored.shape, dtype=dtype or kind)
+        if not self.stored.nbytes:
+            return whole
+        flat, size = whole.view(-1), kind.itemsize
+        piece = _pages(min(PIECE, self.stored.nbytes)).view(kind)
         with self.path.open("rb", buffering=0) as file:
             file.seek(self.stored.start)
-            view: memoryview = buffer.numpy().data
-            while view.nbytes:
-                count = file.readinto(view)
-                if not count:
-                    raise UserError(f"{self.path} is cut short.", help="download the file again")
-                view = view[count:]
-        return buffer.view(DTYPES[self.stored.dtype]).view(self.stored.shape)
+            for start in range(0, flat.numel(), piece.numel()):
+                part = piece[: flat.numel() - start]
+                self._fill(file, part.view(torch.uint8).numpy().data, part.numel() * size)
+                flat[start : start + part.numel()] = part
+        return whole
+
+    def _fill(self, file: FileIO, view: memoryview, wanted: int) -> None:
+        while wanted:
+            count = file.readinto(view[-wanted:])
+            if not count:
+                raise UserError(f"{self.path} is cut short.", help="download the file again")
+            wanted -= count
 
 
-def open_weights(paths: Sequence[Path], dtype: torch.dtype) -> Mapping[str, Any]:
-    """Every tensor of the files by key; `value[...]` reads it. dtype: what most will be cast to."""
+def _pages(size: int) -> Tensor:
+    """Bytes to read into; large ones are pages of their own, which leave no hole behind."""
+    if size < PAGES_OF_ITS_OWN:
+        return torch.empty(size, dtype=torch.uint8)
+    return torch.frombuffer(mmap.mmap(-1, size), dtype=torch.uint8)
+
+
+def take(value: Any, dtype: torch.dtype | None, device: torch.device) -> Tensor:
+    """An entry of `open_weights` on its device; `dtype` is for floating-point tensors."""
+    floating = DTYPES[value.stored.dtype] if isinstance(value, Lazy) else value.dtype
+    final = dtype if floating.is_floating_point else None
+    tensor = value.read(final) if isinstance(value, Lazy) else value
+    return tensor.to(device, final)  # type: ignore[no-any-return]  # a pickle's values are Any
+
+
+def open_weights(
+    paths: Sequence[Path], dtype: torch.dtype, *, cast: bool = False
+) -> dict[str, Any]:
+    """Every tensor of the files by key; `value[...]` reads it.
+
+    dtype  what most tensors will be in: those stored so are mapped, not read
+    cast   whether reading gives floating-point tensors in `dtype` already
+    """
     found: dict[str, Any] = {}
     for path in paths:
-        found.update(_safetensors(path, dtype) if path.suffix == ".safetensors" else _pickle(path))
+        if path.suffix == ".safetensors":
+            found.update(_safetensors(path, dtype, cast))
+        else:
+            found.update(_pickle(path))
     return found
 
 
@@ -82,7 +123,7 @@ def stored_dtype(weights: Sequence[Path]) -> torch.dtype:
     return DTYPES[max(floating, key=lambda k: floating[k])] if floating else torch.float32
 
 
-def _safetensors(path: Path, dtype: torch.dtype) -> Mapping[str, Lazy]:
+def _safetensors(path: Path, dtype: torch.dtype, cast: bool) -> Mapping[str, Lazy]:
     from safetensors import safe_open
 
     stored = header(path)
@@ -91,19 +132,23 @@ def _safetensors(path: Path, dtype: torch.dtype) -> Mapping[str, Lazy]:
             raise UserError(f"{path}: `{key}` has the dtype {tensor.dtype}, which is unsupported.")
     same = any(DTYPES[t.dtype] == dtype for t in stored.values())
     mapped = safe_open(path, framework="pt") if same else None
-    return {
-        k: Lazy(path, k, t, mapped if DTYPES[t.dtype] == dtype else None) for k, t in stored.items()
-    }
+
+    def lazy(key: str, tensor: Stored) -> Lazy:
+        kind = DTYPES[tensor.dtype]
+        final = dtype if cast and kind.is_floating_point else None
+        return Lazy(path, key, tensor, mapped if kind == dtype else None, final)
+
+    return {key: lazy(key, tensor) for key, tensor in stored.items()}
 
 
-def _pickle(path: Path) -> Mapping[str, Any]:
+def _pickle(path: Path) -> dict[str, Any]:
     """A pickle, read by the unpickler that builds tensors only; it runs no code of the file."""
     import zipfile
     from pickle import UnpicklingError
 
     try:
         loaded = torch.load(
-            path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
+            path, map_location=CPU, weights_only=True, mmap=zipfile.is_zipfile(path)
         )
     except (UnpicklingError, RuntimeError, EOFError) as problem:
         reason = str(problem).strip().partition("\n")[0]
@@ -115,4 +160,4 @@ def _pickle(path: Path) -> Mapping[str, Any]:
         raise UserError(
             f"{path} holds no state dict.", help="use a model with .safetensors weights"
         )
-    return loaded
+    return dict(loaded)
