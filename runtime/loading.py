@@ -18,7 +18,9 @@ from torch.overrides import TorchFunctionMode
 from runtime.classes import defaults, find_class
 from runtime.errors import UserError, did_you_mean
 from runtime.sources import SCHEDULER, ComponentSource
-from runtime.tensors import open_weights, stored_dtype, take
+from runtime.tensors import open_weights, shape, stored_dtype, take
+
+LARGE = 2**27  # bytes of weights; below, a tensor read whole before its cast does not matter
 
 
 def load(
@@ -109,9 +111,8 @@ def _diffusers(
         if key not in expected:
             continue
         final = torch.float32 if kept & set(key.split(".")) else dtype
-        found = take(tensors.pop(old), final, device)
-        _check_shape(source, key, found.shape, expected[key].shape)
-        _put(model, key, found)
+        _check_shape(source, key, shape(tensors[old]), expected[key].shape)
+        _put(model, key, take(tensors.pop(old), final, device))
     for name, buffer in list(model.named_buffers()):
         _put(model, name, buffer.to(device))
     return model
@@ -122,11 +123,13 @@ def _transformers(cls: Any, source: ComponentSource, dtype: torch.dtype) -> nn.M
     config = cls.config_class.from_dict(dict(source.config))
     unknown = [key for key in source.changed if not hasattr(cls.config_class(), key)]
     _check_changed(source, dict.fromkeys(set(source.changed) - set(unknown)))
+    needs_cast = stored_dtype(source.weights) != dtype and source.nbytes() > LARGE
+    cast = needs_cast and _all_cast(cls, config, dtype)
     with _no_progress_bars():
         model, info = cls.from_pretrained(
             None,
             config=config,
-            state_dict=open_weights(source.weights, dtype, cast=_all_cast(cls, config, dtype)),
+            state_dict=open_weights(source.weights, dtype, cast=cast),
             dtype=dtype,
             output_loading_info=True,
             ignore_mismatched_sizes=True,

@@ -87,12 +87,17 @@ def _pages(size: int) -> Tensor:
     return torch.frombuffer(mmap.mmap(-1, size), dtype=torch.uint8)
 
 
+def shape(value: Any) -> tuple[int, ...]:
+    """The shape of an entry of `open_weights`, without reading it."""
+    return value.stored.shape if isinstance(value, Lazy) else tuple(value.shape)
+
+
 def take(value: Any, dtype: torch.dtype | None, device: torch.device) -> Tensor:
     """An entry of `open_weights` on its device; `dtype` is for floating-point tensors."""
     floating = DTYPES[value.stored.dtype] if isinstance(value, Lazy) else value.dtype
     final = dtype if floating.is_floating_point else None
     tensor = value.read(final) if isinstance(value, Lazy) else value
-    return tensor.to(device, final)  # type: ignore[no-any-return]  # a pickle's values are Any
+    return tensor.to(device, final)
 
 
 def open_weights(
@@ -153,11 +158,9 @@ def _pickle(path: Path) -> dict[str, Any]:
     except (UnpicklingError, RuntimeError, EOFError) as problem:
         reason = str(problem).strip().partition("\n")[0]
         raise UserError(
-            f"{path} was refused: it is a pickle with more than tensors in it, or damaged. {reason}",
+            f"{path} was refused: it is a pickle of more than tensors, or damaged. {reason}",
             help="use a model with .safetensors weights; a pickle can run any code",
         ) from problem
     if not isinstance(loaded, Mapping) or not all(isinstance(v, Tensor) for v in loaded.values()):
-        raise UserError(
-            f"{path} holds no state dict.", help="use a model with .safetensors weights"
-        )
+        raise UserError(f"{path} holds no state dict.", help="use .safetensors weights")
     return dict(loaded)
