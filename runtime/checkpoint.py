@@ -144,8 +144,18 @@ def find(path: str, revision: str | None, field: str) -> Folder:
     local = Path(path).expanduser()
     if local.is_dir():
         return Folder(local)
+    beside = local.parent if local.parent.is_dir() else Path()
+    near = nearest(local.name, (p.name for p in beside.iterdir() if p.is_dir()))
+    meant = f"did you mean `{local.with_name(near[0])}`?" if near else ""
     if hub.is_hub_id(path) and not local.exists():
-        repo = _repo(path, revision)
+        try:
+            repo = _repo(path, revision)
+        except UserError as problem:
+            if not meant or beside == Path():  # nothing on disk is like it
+                raise
+            raise UserError(
+                problem.message, help=f"{meant} Else {problem.help}", field=field
+            ) from problem
         return Folder(repo.root, repo)
     if local.exists():
         raise UserError(
@@ -153,11 +163,9 @@ def find(path: str, revision: str | None, field: str) -> Folder:
             help="give a folder in diffusers format (with model_index.json) or a hub id",
             field=field,
         )
-    beside = local.parent if local.parent.is_dir() else Path()
-    near = nearest(local.name, (p.name for p in beside.iterdir() if p.is_dir()))
     raise UserError(
         f"{field}: `{path}` is neither a folder nor a hub id (`organisation/name`).",
-        help=f"did you mean `{local.with_name(near[0])}`?" if near else "check the path",
+        help=meant or "check the path",
         field=field,
     )
 

@@ -121,8 +121,9 @@ def _diffusers(
 def _transformers(cls: Any, source: ComponentSource, dtype: torch.dtype) -> nn.Module:
     """Let transformers build, rename, cast and tie; the files are read by us, tensor by tensor."""
     config = cls.config_class.from_dict(dict(source.config))
-    unknown = [key for key in source.changed if not hasattr(cls.config_class(), key)]
-    _check_changed(source, dict.fromkeys(set(source.changed) - set(unknown)))
+    blank = cls.config_class()
+    other_names = {key: None for key in source.changed if hasattr(blank, key)}
+    _check_changed(source, {**blank.to_dict(), **other_names})
     needs_cast = stored_dtype(source.weights) != dtype and source.nbytes() > LARGE
     cast = needs_cast and _all_cast(cls, config, dtype)
     with _no_progress_bars():
