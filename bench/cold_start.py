@@ -2,8 +2,8 @@
 
     python -m bench.cold_start [--rounds 5] [--model demo/checkpoint]
 
-Children run with one thread; the figure is user + system time of the child (`wait4`), so that a busy
-machine disturbs little. Order alternates (ABBA). The two pictures are compared in the same run.
+Children run with one thread; the figure is their user and system time, so that a busy machine
+disturbs little. Order alternates (ABBA). The two pictures are compared in the same run.
 """
 
 from __future__ import annotations
@@ -47,13 +47,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         ours, theirs = Path(folder) / "ours.png", Path(folder) / "vanilla.png"
         commands = {
-            "ours": [sys.executable, "-m", "cli.main", "generate", "--model-path", said.model]
-            + ["--prompt", PROMPT, "--output-path", folder, "--output-file-name", ours.name],
+            "ours": [
+                *(sys.executable, "-m", "cli.main", "generate", "--model-path", said.model),
+                *("--prompt", PROMPT, "--output-path", folder, "--output-file-name", ours.name),
+            ],
             "vanilla": [sys.executable, "bench/vanilla.py", said.model, PROMPT, str(theirs)],
         }
         times: dict[str, list[float]] = {"ours": [], "vanilla": []}
-        for name in commands:
-            measure(commands[name])  # warm the disk cache and compiled modules: not counted
+        for command in commands.values():
+            measure(command)  # warm the disk cache and compiled modules: not counted
         for index in range(said.rounds):
             for name in sorted(commands, reverse=bool(index % 2)):
                 times[name].append(measure(commands[name]))

@@ -1,4 +1,4 @@
-"""The shortest script that draws the same picture with vanilla diffusers: what `cold_start` compares with."""
+"""The shortest script that draws the same picture with vanilla diffusers, for `cold_start`."""
 
 import sys
 

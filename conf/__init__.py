@@ -1,1 +1,1 @@
-"""conf"""
+"""Policies as package data: `conf/GROUP/OPTION.yaml`, and the defaults in `default.yaml`."""

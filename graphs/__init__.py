@@ -1,1 +1,1 @@
-"""graphs"""
+"""Graphs as package data: one YAML per pipeline."""

@@ -1,4 +1,4 @@
-"""The runtime of declarative pipeline graphs. `Runtime` is its interface; importing it loads no torch."""
+"""The runtime of pipeline graphs. `Runtime` is its interface; importing it loads no torch."""
 
 from runtime.errors import (
     Cancelled,

@@ -17,7 +17,7 @@ class Call(NamedTuple):
     """One forward that a node wants: all that mathematics may ask of the world.
 
     component  the node's component field (a handle: name, config, identity)
-    forward    module-level function `(net, **batched, **shared) -> tuple` of batch-first tensors or lists
+    forward    module-level function `(net, **batched, **shared)`: a tuple, batch-first
     batched    one entry per sample along axis 0; a list is ragged, one item per sample
     shared     hashable values, equal within a batch
     """
@@ -55,7 +55,7 @@ def gather(*asks: Asking[Any]) -> Asking[list[Any]]:
 
 
 def answer(ask: Any) -> Any:
-    """Run a node alone, answering each call at once (tests, notebooks). A plain result passes through.
+    """Run a node alone, answering each call at once. A plain result passes through.
 
     The components of the node are then the modules themselves.
     """

@@ -1,4 +1,4 @@
-"""Which graphs there are and which serves a checkpoint: reads the files' heads only. Imports no torch."""
+"""Which graphs there are, and which serves a checkpoint. Reads heads of files, imports no torch."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Entry:
         return (found,) if isinstance(found, str) else tuple(found)
 
     def score(self, class_name: str, checkpoint: Configured, names: Iterable[str]) -> int:
-        """How specifically it serves a checkpoint; 0: it does not. Facts count one, ids a hundred."""
+        """How well it serves a checkpoint; 0: not at all. A fact counts one, an id a hundred."""
         if class_name not in self.classes:
             return 0
         facts = self.matches.get("config") or {}
@@ -101,7 +101,7 @@ def _entry(path: Path, search: tuple[Path, ...]) -> Entry:
 
 
 def chain(path: Path, search: Iterable[Path]) -> tuple[Path, ...]:
-    """The files that a graph is composed of, base first: what it extends (`defaults`), then itself."""
+    """The files that a graph is composed of: what it extends (`defaults`), then itself."""
     folders = (path.parent, *search)
     found: list[Path] = []
 
@@ -159,6 +159,7 @@ def choose(checkpoint: Configured, *, class_name: str | None, model_id: str | No
             help=f"to use one all the same, name it: --graph {near[0]}", field="model.path",
         )  # fmt: skip
     raise UserError(
-        f"no graph serves {wanted} (from `{checkpoint.name}`); there are graphs for {', '.join(served)}",
+        f"no graph serves {wanted} (from `{checkpoint.name}`); there are graphs for "
+        f"{', '.join(served)}",
         help=did_you_mean(wanted, served) or "write one: --graph my.yaml", field="model.path",
     )  # fmt: skip

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from graphlib import CycleError, TopologicalSorter
-from heapq import heapify, heappop
 from typing import Any
 
 from runtime.errors import GraphError, Problem, did_you_mean
 from runtime.fields import show
 from runtime.graph import Finding, Graph, NodeSpec, Ref
+from runtime.order import ancestors, cycles, data_flow_order, has_cycle
 from runtime.ports import (
     Declaration,
     Port,
     UnknownType,
     accepts,
     declaration,
+    literal_fits,
     options,
     type_name,
 )
@@ -34,7 +33,7 @@ SCALARS: Mapping[str, Any] = {
 
 @dataclass(frozen=True)
 class Checked:
-    """A graph whose every node is known and every edge fits. order: data-flow order of the nodes."""
+    """A graph whose every node is known and every edge fits. order: data-flow order."""
 
     graph: Graph
     declarations: Mapping[str, Declaration]
@@ -51,66 +50,6 @@ def check(graph: Graph) -> Checked:
         ]
         raise GraphError(graph.name, problems)
     return Checked(graph, checker.declarations, data_flow_order(graph))
-
-
-def needs(graph: Graph) -> dict[str, set[str]]:
-    """Node to the nodes that its inputs come from, in written order."""
-    return {
-        name: {ref.node for ref in node.inputs.values() if ref.node in graph.nodes}
-        for name, node in graph.nodes.items()
-    }
-
-
-def ancestors(graph: Graph, roots: Iterable[str]) -> set[str]:
-    """The roots and every node that they need."""
-    above, found, todo = needs(graph), set[str](), [*roots]
-    while todo:
-        name = todo.pop()
-        if name not in found:
-            found.add(name)
-            todo += above[name]
-    return found
-
-
-def data_flow_order(graph: Graph) -> tuple[str, ...]:
-    """Nodes so that each comes after what it needs; as written, where that leaves a choice.
-
-    The graph has no cycle.
-    """
-    place = {name: i for i, name in enumerate(graph.nodes)}
-    sorter = TopologicalSorter(needs(graph))
-    sorter.prepare()
-    ready = [(place[name], name) for name in sorter.get_ready()]
-    order: list[str] = []
-    while ready:
-        heapify(ready)
-        name = heappop(ready)[1]
-        order.append(name)
-        sorter.done(name)
-        ready += [(place[other], other) for other in sorter.get_ready()]
-    return tuple(order)
-
-
-def has_cycle(graph: Graph) -> bool:
-    """Whether some node needs itself."""
-    try:
-        TopologicalSorter(needs(graph)).prepare()
-    except CycleError:
-        return True
-    return False
-
-
-def cycles(graph: Graph) -> list[list[str]]:
-    """Every cycle, each from the node that is written first."""
-    import networkx  # a fifth of a second that only a wrong graph pays for
-
-    place = {name: i for i, name in enumerate(graph.nodes)}
-    arcs = [(above, name) for name, found in needs(graph).items() for above in found]
-    loops = []
-    for loop in networkx.simple_cycles(networkx.DiGraph(arcs)):
-        first = loop.index(min(loop, key=place.__getitem__))
-        loops.append([*loop[first:], *loop[:first]])
-    return sorted(loops)
 
 
 def request_port(graph: Graph, name: str) -> Any:
@@ -321,23 +260,3 @@ class _Checker:
             if name not in used and not (field.type == "seed" and "rng" in used):
                 message = f"no node reads request field `{name}`."
                 yield Finding(f"request.{name}", message, f"remove it: {name}: null")
-
-
-def literal_fits(wanted: Any, value: Any) -> bool:
-    """Whether a literal of a graph file may be a parameter of that type."""
-    for option in options(wanted):
-        origin, arguments = typing.get_origin(option), typing.get_args(option)
-        if option is Any or (option is type(None) and value is None):
-            return True
-        if origin is typing.Literal:
-            fits = value in arguments
-        elif origin is tuple and isinstance(value, list | tuple):
-            fits = all(literal_fits(arguments[0], v) for v in value)
-        elif isinstance(value, bool) or option is bool:
-            fits = isinstance(value, bool) and option is bool
-        else:
-            kind = (int, float) if option is float else origin or option
-            fits = isinstance(kind, type | tuple) and isinstance(value, kind)
-        if fits:
-            return True
-    return False

@@ -1,7 +1,7 @@
 """Composition with Hydra: the only file that knows Hydra and OmegaConf. Plain data leaves it.
 
-Only files pass through Hydra. What a user types is laid over the result by `config.py`, so that no text is
-ever parsed by an override grammar or interpolated.
+Only files pass through Hydra. What a user types is laid over the result by `config.py`, so that no
+text is ever parsed by an override grammar or interpolated.
 """
 
 from __future__ import annotations

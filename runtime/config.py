@@ -1,7 +1,7 @@
 """Settings to a `RunConfig`: which graph, which checkpoint, every value typed. Imports no torch.
 
-Precedence is the order of the settings: the caller passes environment, file, command line; a graph's
-defaults and the options of `conf/` lie below. All problems are reported together.
+Precedence is the order of the settings: the caller passes environment, file, command line; a
+graph's defaults and the options of `conf/` lie below. All problems are reported together.
 """
 
 from __future__ import annotations
@@ -9,20 +9,27 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from runtime import catalog, policies
 from runtime.checkpoint import Checkpoint
+from runtime.choosing import choose, named_graph
 from runtime.composed import composed_graph
 from runtime.errors import Position, UserError, did_you_mean
 from runtime.fields import Field
 from runtime.graph import ComponentSpec, Graph
 from runtime.policies import Policies, policy_fields
 from runtime.reading import COMPONENT, Parts, read
-from runtime.settings import Raw, Setting, is_nothing, is_one_rank
+from runtime.settings import (
+    Raw,
+    Setting,
+    is_nothing,
+    is_one_rank,
+    leaves_it_to_us,
+    shown,
+)
 
 EDITS = ("nodes", "components", "outputs", "matches", "title")
 
@@ -43,13 +50,13 @@ class RunConfig:
 
 
 def resolve(settings: Sequence[Setting], *, allow_unused: bool = False) -> RunConfig:
-    """Compose the graph that the settings choose and type every value; nothing heavy is imported."""
+    """Compose the graph that the settings choose and type every value."""
     problems: list[UserError] = []
     options = _options(settings, problems)
     typed = _policy_values(settings, problems)
     _raise(problems)
     early = policies.build(typed).model
-    entry, checkpoint, notes = _choose(settings, early)
+    entry, checkpoint, notes = choose(settings, early)
     data, base = composed_graph(entry.path, options)
     edits = tuple(s for s in settings if _is_edit(s))
     declared = set(data.get("components") or ())
@@ -71,7 +78,7 @@ def resolve(settings: Sequence[Setting], *, allow_unused: bool = False) -> RunCo
 def resolve_graph(settings: Sequence[Setting]) -> Graph:
     """The composed graph alone, without a checkpoint: to look at it."""
     named = next(s for s in settings if s.path == ("graph",))
-    entry = _named(named)
+    entry = named_graph(named)
     data, _ = composed_graph(entry.path, _options((), []))
     edits = tuple(s for s in settings if _is_edit(s))
     for edit in edits:
@@ -84,14 +91,6 @@ def consumed() -> frozenset[str]:
     paths = {f"{group}.{name}" for group, fields in policy_fields().items() for name in fields}
     attributes = {f"components.*.{name}" for name in COMPONENT}
     return frozenset(paths | attributes | {"graph", "request", "nodes", "outputs"})
-
-
-def shown(setting: Setting) -> str:
-    """How a message names a setting: the flag, or the key and its place in the file."""
-    place = setting.position
-    return (
-        f"{setting.name} ({place})" if place.line or place.file == "environment" else setting.name
-    )
 
 
 def _raise(problems: list[UserError]) -> None:
@@ -152,65 +151,6 @@ def _typed_options(values: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any
         group: {n: fields[group][n].parse(v) for n, v in said.items() if v is not None}
         for group, said in values.items()
     }
-
-
-def _choose(
-    settings: Sequence[Setting], model: policies.Model
-) -> tuple[catalog.Entry, Checkpoint, tuple[str, ...]]:
-    """The graph and the checkpoint, and a note that says why."""
-    named = next((s for s in reversed(settings) if s.path == ("graph",)), None)
-    entry = _named(named) if named and not is_nothing(named.value) else None
-    if model.backend == "diffusers":
-        raise UserError(
-            "`backend` diffusers (vanilla pipelines as one node) is not in this version",
-            help="leave out --backend, or give auto or sglang", field="model.backend",
-        )  # fmt: skip
-    if model.path:
-        checkpoint = Checkpoint.open(model.path, revision=model.revision)
-        if entry:
-            return entry, checkpoint, (f"graph `{entry.name}`, as asked, with {model.path}",)
-        class_name = model.pipeline_class_name
-        entry = catalog.choose(checkpoint, class_name=class_name, model_id=model.id)
-        served = class_name or checkpoint.class_name
-        return entry, checkpoint, (f"graph `{entry.name}` serves {served} ({model.path})",)
-    default = catalog.read_yaml(catalog.packaged("conf") / "default.yaml")["graph"]
-    entry = entry or catalog.entries()[default]
-    if not entry.checkpoint:
-        composed_graph(entry.path, {})  # what is wrong with the file itself is said first
-        raise UserError(
-            f"graph `{entry.name}` needs a model and none is given",
-            help="add --model-path FOLDER or a hub id", field="model.path",
-        )  # fmt: skip
-    checkpoint = Checkpoint.open(_folder(entry))
-    note = f"No --model-path given: using {entry.title or entry.name}"
-    return entry, checkpoint, (note,)
-
-
-def _folder(entry: catalog.Entry) -> str:
-    """Where the checkpoint is that a graph brings: in a package, a folder, or a hub id."""
-    place = entry.checkpoint or ""
-    if place.startswith("pkg://"):
-        package, _, inside = place.removeprefix("pkg://").partition("/")
-        return str(catalog.packaged(package) / inside)
-    return place
-
-
-def _named(setting: Setting) -> catalog.Entry:
-    """A graph by name on the search path, or by the path of its file."""
-    name = str(setting.value)
-    if name.endswith((".yaml", ".yml")) or "/" in name:
-        path = Path(name).expanduser()
-        if path.suffix == ".yml" or not path.is_file():
-            what = "must end in .yaml" if path.is_file() else "does not exist"
-            raise UserError(f"{shown(setting)}: the file {name} {what}", field="graph")
-        return catalog.entries([path.parent.resolve()])[path.stem]
-    known = catalog.entries()
-    if name not in known:
-        raise UserError(
-            f"{shown(setting)}: there is no graph `{name}`",
-            help=did_you_mean(name, known) or f"there are: {', '.join(sorted(known))}", field="graph",
-        )  # fmt: skip
-    return known[name]
 
 
 def _is_edit(setting: Setting) -> bool:
@@ -298,7 +238,7 @@ def _unused(graph: Graph, settings: Iterable[Setting], components: set[str]) -> 
 
 def _asks_nothing(setting: Setting) -> bool:
     one_rank = setting.path[0] == "parallel" and is_one_rank(setting.value)
-    return one_rank or is_nothing(setting.value)
+    return one_rank or is_nothing(setting.value) or leaves_it_to_us(setting.value)
 
 
 def _is_consumed(setting: Setting, components: set[str]) -> bool:
@@ -336,5 +276,5 @@ def edit(path: str, value: Any) -> Setting:
 
 
 def component(graph: Graph, name: str) -> ComponentSpec:
-    """The component spec of a name that a node binds; an undeclared one is as the checkpoint says."""
+    """The spec of a component that a node binds; an undeclared one is as the checkpoint says."""
     return graph.components.get(name, ComponentSpec(name))

@@ -71,7 +71,7 @@ class Solver(Protocol):
 
 @dataclass(frozen=True)
 class Schedule:
-    """The points of one run, on the CPU. timesteps: n. sigmas: n + 1. solver: how to go from one to the next."""
+    """The points of one run, on the CPU. timesteps: n. sigmas: n + 1."""
 
     timesteps: Tensor
     sigmas: Tensor

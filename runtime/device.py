@@ -83,7 +83,7 @@ def peak_bytes(device: torch.device) -> int:
         return int(torch.cuda.max_memory_allocated(device))
     if device.type == "mps":
         return int(torch.mps.driver_allocated_memory())
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * MAX_RSS_UNIT
+    return _host_peak()
 
 
 def reset_peak(device: torch.device) -> None:
@@ -137,6 +137,15 @@ def _host_used() -> int:
     if status.exists():
         return int(status.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     return peak_bytes(CPU)
+
+
+def _host_peak() -> int:
+    # Linux counts a parent's pages in a child's ru_maxrss, so the process's own mark comes first.
+    status = Path("/proc/self/status")
+    for line in status.read_text().splitlines() if status.exists() else ():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * MAX_RSS_UNIT
 
 
 def _host_free() -> int:

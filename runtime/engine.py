@@ -41,7 +41,7 @@ class Engine:
 
     @cached_property
     def sources(self) -> dict[str, ComponentSource]:
-        """Every component that a node binds, as found; optional ones that are absent are left out."""
+        """Every component that a node binds, as found; absent optional ones are left out."""
         found: dict[str, ComponentSource] = {}
         for name, node in self.checked.graph.nodes.items():
             known = self.checked.declarations[name]
@@ -100,7 +100,7 @@ class Engine:
         return {**request, **rng, "destination": destination}
 
     def _dtype(self, name: str) -> str:
-        """Explicit for the component, else by the precision policy, else the graph's for the device."""
+        """Explicit for the component, else by the precision policy, else the graph's."""
         recommended = component(self.config.graph, name).dtype
         asked = any(e.dotted == f"components.{name}.dtype" for e in self.config.graph.edits)
         chosen = recommended if asked else role_dtype(self.config.policies.precision, name)

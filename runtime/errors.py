@@ -25,7 +25,7 @@ class UserError(Exception):
 
 @dataclass(frozen=True, order=True)
 class Position:
-    """A place in a source: file (or `command line`), line and column counted from 1; 0 is unknown."""
+    """A place in a source: file (or `command line`), line and column from 1; 0 is unknown."""
 
     file: str
     line: int = 0
@@ -37,7 +37,7 @@ class Position:
 
 @dataclass(frozen=True, order=True)
 class Problem:
-    """One finding of the checker: position, dotted path in the graph, what is wrong, what to write."""
+    """One finding of the checker: position, path in the graph, what is wrong, what to write."""
 
     position: Position
     path: str

@@ -1,4 +1,4 @@
-"""Events: one stream feeds the progress bar, the perf dump, job progress and metrics. Imports no torch."""
+"""Events: one stream feeds progress bar, perf dump, job progress and metrics. Imports no torch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True)
 class Planned(Event):
-    """The plan is made. nodes: how many will run. steps: denoising steps, as far as the request tells."""
+    """The plan is made. nodes: how many run. steps: denoising steps, if the request tells."""
 
     nodes: int
     steps: int

@@ -117,7 +117,7 @@ class Executor:
         work: Work,
         loaded: dict[str, Any],
     ) -> Any:
-        """Build the node with its components and call it: its result, or the generator that asks."""
+        """Build the node with its components and call it: a result, or the generator that asks."""
         made: dict[str, Any] = {}
         for name, component in bound(node, known).items():
             fact = work.plan.facts.components.get(component)

@@ -49,7 +49,7 @@ class Field:
     help: str = ""
 
     def parse(self, value: Any, shown: str = "") -> Any:
-        """The typed value of what a user wrote; a UserError names `shown`, the value and the fix."""
+        """The typed value of what a user wrote; a UserError names `shown`, value and fix."""
         shown = shown or f"`{self.name}`"
         if value is None or (
             isinstance(value, Raw) and self.type != "text" and value.lower() in {"null", "none"}
@@ -186,6 +186,6 @@ def plain(number: float) -> str:
 
 
 def show(value: Any) -> str:
-    """A found value in a message: quoted text, JSON for the rest, never longer than 60 characters."""
+    """A found value in a message: quoted text, JSON for the rest, at most 60 characters."""
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 60 else text[:57] + "..."

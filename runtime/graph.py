@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from runtime.settings import Setting
 from runtime.fields import Field
+from runtime.settings import Setting
 
 
 class Ref(NamedTuple):
@@ -31,7 +31,7 @@ class Finding(NamedTuple):
 
 @dataclass(frozen=True)
 class NodeSpec:
-    """One node as written. type: `module.Class`. components: field of the class to component of the graph."""
+    """One node as written. type: `module.Class`. components: field of the class to component."""
 
     name: str
     type: str
@@ -42,7 +42,7 @@ class NodeSpec:
 
 @dataclass(frozen=True)
 class ComponentSpec:
-    """What is known of a component before anything is read; all of it can be overridden per component.
+    """What is known of a component before anything is read; all of it can be overridden.
 
     name       key of model_index.json
     path       a folder or hub id of its own; none: the folder `name` in the model

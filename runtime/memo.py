@@ -1,4 +1,4 @@
-"""Results kept across requests, by content key, least recently used out first, under a byte budget."""
+"""Results kept across requests by content key, under a byte budget, least recently used out."""
 
 from __future__ import annotations
 

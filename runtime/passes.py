@@ -12,8 +12,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from runtime.check import Checked, ancestors, data_flow_order
+from runtime.check import Checked
 from runtime.graph import NodeSpec, Ref
+from runtime.order import ancestors, data_flow_order
 from runtime.ports import MISSING, Declaration
 
 

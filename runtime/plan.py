@@ -1,4 +1,4 @@
-"""The plan: what is loaded, run, recalled and freed, in which order. Pure; made before a weight is read."""
+"""The plan: what is loaded, run, recalled and freed, in order. Made before a weight is read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from runtime.ports import Declaration, options
 
 @dataclass(frozen=True)
 class ComponentFacts:
-    """What the plan knows of a component. nbytes: of its weights in their final dtype; 0: has none."""
+    """What the plan knows of a component. nbytes: of its weights in their final dtype."""
 
     class_name: str
     identity: str
@@ -127,7 +127,12 @@ def plan(
     for name in folded.order:
         if name not in needed:
             dropped[name] = "its result is kept"
-    items = _order(folded, needed, recalled, wanted, request, facts)
+    estimates = {
+        n: estimate(folded.graph.nodes[n], folded.declarations[n], request, facts)
+        for n in needed - recalled
+    }
+    kept = {ref.node for ref in wanted.values()}
+    items = _order(folded, (needed, recalled, kept), estimates, facts)
     return Plan(tuple(items), folded, wanted, keys, dropped, facts)
 
 
@@ -152,15 +157,14 @@ def _needed(
 
 def _order(
     checked: Checked,
-    needed: set[str],
-    recalled: set[str],
-    wanted: Mapping[str, Ref],
-    request: Mapping[str, Any],
+    sets: tuple[set[str], set[str], set[str]],
+    estimates: Mapping[str, int | None],
     facts: Facts,
 ) -> list[Item]:
+    """Loads, runs, recalls and frees. sets: nodes needed, those of them recalled, those kept."""
+    needed, recalled, kept = sets
     order = [n for n in checked.order if n in needed]
     last = _last_use(checked, order, recalled)
-    kept = {ref.node for ref in wanted.values()}
     here = set(facts.resident)
     items: list[Item] = []
     for name in order:
@@ -174,7 +178,7 @@ def _order(
                 if fact and component not in here and (asks or not fact.nbytes):
                     here.add(component)
                     items.append(Load(component, fact.class_name, fact.dtype, fact.nbytes))
-            items.append(Run(name, node.type, estimate(node, known, request, facts)))
+            items.append(Run(name, node.type, estimates[name]))
         items += [Free(n) for n in order if last[n] == name and n not in kept]
     return items
 

@@ -48,7 +48,7 @@ class Placement:
 
 @dataclass(frozen=True)
 class Precision:
-    """Dtype of weights by role, over what the graph recommends; none: the graph, float32 on a CPU."""
+    """Dtype of weights by role, over what the graph recommends; none: the graph's."""
 
     dit: str | None = setting(None, "dtype", help="transformer*, unet*")
     vae: str | None = setting(None, "dtype", help="vae*")

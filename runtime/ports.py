@@ -45,7 +45,7 @@ class UnknownType(LookupError):
 
 @dataclass(frozen=True)
 class Port:
-    """A port or a parameter: its type without annotations, its axes, its default (MISSING: required)."""
+    """A port or a parameter: type without annotations, axes, default (MISSING: required)."""
 
     name: str
     type: Any
@@ -210,3 +210,23 @@ def type_name(hint: Any) -> str:
     if typing.get_args(hint):
         return str(hint).replace("typing.", "")
     return getattr(hint, "__name__", str(hint))
+
+
+def literal_fits(wanted: Any, value: Any) -> bool:
+    """Whether a literal of a graph file may be a parameter of that type."""
+    for option in options(wanted):
+        origin, arguments = typing.get_origin(option), typing.get_args(option)
+        if option is Any or (option is type(None) and value is None):
+            return True
+        if origin is typing.Literal:
+            fits = value in arguments
+        elif origin is tuple and isinstance(value, list | tuple):
+            fits = all(literal_fits(arguments[0], v) for v in value)
+        elif isinstance(value, bool) or option is bool:
+            fits = isinstance(value, bool) and option is bool
+        else:
+            kind = (int, float) if option is float else origin or option
+            fits = isinstance(kind, type | tuple) and isinstance(value, kind)
+        if fits:
+            return True
+    return False

@@ -17,6 +17,8 @@ def locate(path: str, sources: Sequence[Path], edits: Iterable[Setting] = ()) ->
     for source in sources:
         marks |= positions(source)
     for edit in edits:
+        for length in range(1, len(edit.path)):
+            marks.setdefault(".".join(edit.path[:length]), edit.position)
         marks[edit.dotted] = edit.position
     parts = path.split(".")
     for length in range(len(parts), 0, -1):
@@ -47,7 +49,7 @@ def positions(path: Path) -> dict[str, Position]:
 
 
 def shown(path: Path) -> str:
-    """A path as a person would write it: relative to here, or to the folder that holds the package."""
+    """A path as a person would write it: relative to here, or to the package's folder."""
     for base in (Path.cwd(), Path(__file__).resolve().parent.parent):
         try:
             return str(path.resolve().relative_to(base))

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from runtime.check import Checked
 from runtime.fields import Field, plain, show
-from runtime.graph import Graph
+from runtime.graph import Graph, Ref
 from runtime.plan import ComponentFacts, Free, Load, Plan, Recall, Run, bound
 from runtime.ports import Port, type_name
 
@@ -65,7 +65,7 @@ def graph_text(
     lines.append("nodes, in data-flow order")
     for name in checked.order:
         lines += [f"  {line}" for line in _node(checked, name, (keys or {}).get(name))]
-    lines += ["outputs", *(f"  {name:16} <- {ref}" for name, ref in graph.outputs.items())]
+    lines += ["outputs", *(f"  {name:16} <- {ref}" for name, ref in _present(graph).items())]
     if dropped:
         lines += ["dropped", *(f"  {name:16} {why}" for name, why in dropped.items())]
     return "\n".join(lines)
@@ -144,12 +144,20 @@ def mermaid(checked: Checked) -> str:
         )
         lines.append(f'    {_id(name)}["{label}"]')
     for name in checked.order:
+        arcs: dict[str, list[str]] = {}
         for port, ref in graph.nodes[name].inputs.items():
             text = port if port == ref.port else f"{ref.port} → {port}"
-            lines.append(f'    {_id(ref.node)} -- "{text}" --> {_id(name)}')
-    for name, ref in graph.outputs.items():
+            arcs.setdefault(ref.node, []).append(text)
+        for source, texts in arcs.items():
+            lines.append(f'    {_id(source)} -- "{", ".join(texts)}" --> {_id(name)}')
+    for name, ref in _present(graph).items():
         lines.append(f"    {_id(ref.node)} --> out_{_id(name)}([{name}])")
     return "\n".join(lines)
+
+
+def _present(graph: Graph) -> dict[str, Ref]:
+    """The outputs that are still there after pruning."""
+    return {name: ref for name, ref in graph.outputs.items() if ref.node in graph.nodes}
 
 
 def _id(name: str) -> str:

@@ -1,4 +1,4 @@
-"""The Python interface: load a pipeline, generate, watch its steps, cancel. Imports no torch until a run.
+"""The Python interface: load a pipeline, generate, watch its steps, cancel. No torch until a run.
 
 from runtime import Runtime
 
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runtime import catalog
-from runtime.config import RunConfig, consumed, edit, resolve
+from runtime.config import RunConfig, consumed, edit, resolve, resolve_graph
 from runtime.errors import Cancelled, UserError, did_you_mean
 from runtime.events import Event, NodeDone, Stepped
 from runtime.fields import Field
@@ -53,7 +53,7 @@ class Result:
 
 
 class Run:
-    """One request in progress: iterate over its events, then read `result`. Cancel from any thread."""
+    """One request in progress: iterate over its events, then read `result`."""
 
     def __init__(
         self, engine: Engine, request: Mapping[str, Any], outputs: Sequence[str], to: Destination
@@ -144,6 +144,13 @@ class Runtime:
         ]
 
     @staticmethod
+    def check_graph(name: str) -> None:
+        """Check a graph without a checkpoint; raises GraphError with every problem."""
+        from runtime.check import check
+
+        check(resolve_graph([edit("graph", name)]))
+
+    @staticmethod
     def consumed() -> frozenset[str]:
         """Config paths (or their heads) that this version consumes."""
         return consumed()
@@ -210,7 +217,8 @@ class Runtime:
         for name in names or ():
             if name not in known:
                 raise UserError(
-                    f"graph `{self.graph.name}` has no output `{name}`. It has: {', '.join(known)}.",
+                    f"graph `{self.graph.name}` has no output `{name}`. "
+                    f"It has: {', '.join(known)}.",
                     help=did_you_mean(name, known), field="outputs",
                 )  # fmt: skip
         return tuple(names or [next(iter(known))])

@@ -41,7 +41,7 @@ class Setting:
 
 
 def leaves(path: tuple[str, ...], value: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """The scalar and list leaves of a nested value, each with its full path. An empty mapping is a leaf."""
+    """The scalar and list leaves of a nested value, each with its path. An empty map is a leaf."""
     if isinstance(value, Mapping) and value:
         for key, child in value.items():
             yield from leaves((*path, *str(key).split(".")), child)
@@ -58,6 +58,19 @@ def is_nothing(value: Any) -> bool:
     return value is None or value is False
 
 
+def leaves_it_to_us(value: Any) -> bool:
+    """Whether a choice is `auto`, `off` or `manual`: what happens anyway where nothing is built."""
+    return isinstance(value, str) and value.strip().lower() in {"auto", "off", "manual"}
+
+
 def is_one_rank(value: Any) -> bool:
     """Whether a degree of parallelism asks for a single rank, which is always accepted."""
     return str(value).strip() == "1" and value is not True
+
+
+def shown(setting: Setting) -> str:
+    """How a message names a setting: the flag, or the key and its place in the file."""
+    place = setting.position
+    return (
+        f"{setting.name} ({place})" if place.line or place.file == "environment" else setting.name
+    )

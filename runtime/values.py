@@ -32,7 +32,7 @@ class TextEmbeds:
 
 @dataclass(frozen=True)
 class Latents:
-    """What a denoiser works on: modality name (`video`, `image`, `audio`) to a batch-first tensor."""
+    """What a denoiser works on: modality (`video`, `image`, `audio`) to a batch-first tensor."""
 
     parts: Mapping[str, Tensor]
 

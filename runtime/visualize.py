@@ -1,7 +1,7 @@
 """See a pipeline: `python -m runtime.visualize NAME|FILE|MODEL_PATH [key=value ...]`.
 
-Shows nodes, ports with types, components, and what each compiler pass makes of a request. Reads configs
-and headers, never weights.
+Shows nodes, ports with types, components, and what each compiler pass makes of a request. Reads
+configs and headers, never weights.
 """
 
 from __future__ import annotations

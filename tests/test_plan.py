@@ -14,6 +14,8 @@ from runtime.plan import Load, Recall, Run
 @pytest.fixture(autouse=True)
 def _at_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(Path(__file__).parent.parent)
+    for held in store().resident():  # what other tests loaded would not have to be loaded
+        store().release(held.key)
 
 
 def toy(**overrides: object) -> Runtime:
