@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import subprocess
 import sys
 import time
@@ -46,6 +45,8 @@ ALL_ASKED = {
 }
 COLUMNS = ("background", "colour", "shape", "position", "size", "motion", "all asked")
 STEPS, GUIDANCE = 12, 2.5
+# What the script `sglang` runs, by the Python and from the tree that run this.
+SGLANG = (sys.executable, "-m", "cli.main")
 
 
 class EvaluationFailed(Exception):
@@ -75,14 +76,15 @@ class Measured:
 
 
 def generate(
-    kind: str, asked: Sequence[Asked], folder: Path, *, command: str, model: str, seed: int
+    kind: str, asked: Sequence[Asked], folder: Path, *, model: str, seed: int
 ) -> list[Path]:
     """Have one process of our command line make all outputs of a kind; their files in order."""
     folder.mkdir(parents=True, exist_ok=True)
     prompts = folder / "prompts.txt"
     prompts.write_text("".join(f"{one.prompt}\n" for one in asked), encoding="utf-8")
-    words = [command, "generate", "--prompt-file-path", str(prompts), "--output-path", str(folder)]
+    words = [*SGLANG, "generate", "--prompt-file-path", str(prompts), "--output-path", str(folder)]
     words += ["--height", str(CANVAS), "--width", str(CANVAS), "--seed", str(seed)]
+    words += ["--log-level", "warning"]
     words += ["--num-inference-steps", str(STEPS), "--guidance-scale", str(GUIDANCE)]
     words += ["--num-frames", "1"] if kind == "pictures" else []
     words += ["--num-frames", str(CLIP_FRAMES), "--return-frames"] if kind == "clips" else []
@@ -152,12 +154,6 @@ def write_sheets(kind: str, outputs: Sequence[Pixels], folder: Path) -> None:
     write_sheet(frames, len(outputs[0][::2]), folder / "eval_clips.png", scale=0.6)
 
 
-def find_command() -> str | None:
-    """The `sglang` installed beside this Python, else the one on the path."""
-    beside = Path(sys.executable).with_name("sglang")
-    return str(beside) if beside.is_file() else shutil.which("sglang")
-
-
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m demo.evaluate", description=__doc__)
@@ -172,11 +168,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="read files made before, named in FOLDER/manifest.json: lists `pictures`, `clips`",
     )  # fmt: skip
     options = parser.parse_args(argv)
-    options.command = find_command()
     if options.made and not (options.made / "manifest.json").is_file():
         parser.error(f"--from {options.made}: the folder has no manifest.json")
-    if not options.made and not options.command:
-        parser.error("no `sglang` command was found: install this project with `pip install .`")
     return options
 
 
@@ -184,10 +177,7 @@ def outputs_of(kind: str, asked: Sequence[Asked], options: argparse.Namespace) -
     """The files of one kind: made now, or by an earlier run."""
     if not options.made:
         folder = options.out / kind
-        made = generate(
-            kind, asked, folder,
-            command=options.command, model=options.model_path, seed=options.noise_seed,
-        )  # fmt: skip
+        made = generate(kind, asked, folder, model=options.model_path, seed=options.noise_seed)
         return [path.resolve() for path in made]
     names = json.loads((options.made / "manifest.json").read_text()).get(kind, [])
     if len(names) != len(asked):

@@ -18,7 +18,7 @@ ITERATIONS = 5
 
 
 class Muon(torch.optim.Optimizer):
-    """Nesterov momentum made orthogonal, for matrices only; weight decay apart from the gradient."""
+    """Nesterov momentum made orthogonal, for matrices; weight decay apart from the gradient."""
 
     def __init__(
         self,

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from runtime import catalog
+from runtime.choosing import named_graph
 from runtime.errors import Position, UserError
 from runtime.runtime import Runtime
 from runtime.settings import Raw, Setting
@@ -38,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--output", action="append", help="output that is asked for (default: the first)"
     )
-    said = parser.parse_args(argv)
+    said = parser.parse_intermixed_args(argv)
     try:
         print(draw(said))
     except UserError as problem:
@@ -84,16 +85,13 @@ def _what(what: str, model: str | None) -> list[Setting]:
     known = catalog.entries()
     is_graph = what in known or what.endswith((".yaml", ".yml"))
     settings = [_named("graph" if is_graph else "model.path", what)]
-    if is_graph and what in known and known[what].checkpoint is None and model is None:
-        return settings
     return settings + ([_named("model.path", model)] if model else [])
 
 
 def _has_model(settings: Sequence[Setting]) -> bool:
-    names = {s.dotted: s.value for s in settings}
-    known = catalog.entries()
-    graph = known.get(str(names.get("graph", "")))
-    return "model.path" in names or bool(graph and graph.checkpoint)
+    if any(s.dotted == "model.path" for s in settings):
+        return True
+    return any(s.dotted == "graph" and named_graph(s).checkpoint for s in settings)
 
 
 def _named(path: str, value: str) -> Setting:
