@@ -106,56 +106,61 @@ def python(code: str, home: Path, **env: str) -> str:
     return done.stdout.strip()
 
 
+class Hub(BaseHTTPRequestHandler):
+    """Answers as the hub does, for the repositories that `server` gives it."""
+
+    repos: Mapping[str, Files | tuple[int, str]]
+    asked: list[str]
+
+    def do_HEAD(self) -> None:
+        self.answer()
+
+    def do_GET(self) -> None:
+        self.answer()
+
+    def answer(self) -> None:
+        path = unquote(urlsplit(self.path).path)
+        self.asked.append(f"{self.command} {path}")
+        name = next(r for r in self.repos if r in path)
+        held = self.repos[name]
+        if isinstance(held, tuple):
+            self.reply(held[0], b"", {"X-Error-Code": held[1]})
+        elif path.startswith("/api/"):
+            revision = re.search(r"/(?:revision|tree)/([^/]+)", path)
+            if revision and revision[1] not in {"main", COMMIT}:
+                self.reply(404, b"", {"X-Error-Code": "RevisionNotFound"})
+            else:
+                content = listing(name, held, tree="/tree/" in path)
+                self.reply(200, json.dumps(content).encode(), {})
+        else:
+            inside = path.split(f"/resolve/{COMMIT}/")[1]
+            tag = {"ETag": f'"{blob(inside, held[inside])}"', "X-Repo-Commit": COMMIT}
+            self.reply(200, held[inside], tag)
+
+    def reply(self, status: int, content: bytes, headers: Mapping[str, str]) -> None:
+        self.send_response(status)
+        for key, value in {**headers, "Content-Length": str(len(content))}.items():
+            self.send_header(key, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Stay silent."""
+
+
 @contextmanager
 def server(repos: Mapping[str, Files | tuple[int, str]]) -> Iterator[tuple[str, list[str]]]:
     """A hub on a loopback port: repository to its files, or to a status and error code.
 
     Yields its address and the list of what was asked of it.
     """
-    asked: list[str] = []
-
-    class Hub(BaseHTTPRequestHandler):
-        def do_HEAD(self) -> None:
-            self.answer()
-
-        def do_GET(self) -> None:
-            self.answer()
-
-        def answer(self) -> None:
-            path = unquote(urlsplit(self.path).path)
-            asked.append(f"{self.command} {path}")
-            name = next(r for r in repos if r in path)
-            held = repos[name]
-            if isinstance(held, tuple):
-                self.reply(held[0], b"", {"X-Error-Code": held[1]})
-            elif path.startswith("/api/"):
-                revision = re.search(r"/(?:revision|tree)/([^/]+)", path)
-                if revision and revision[1] not in {"main", COMMIT}:
-                    self.reply(404, b"", {"X-Error-Code": "RevisionNotFound"})
-                else:
-                    content = listing(name, held, tree="/tree/" in path)
-                    self.reply(200, json.dumps(content).encode(), {})
-            else:
-                inside = path.split(f"/resolve/{COMMIT}/")[1]
-                tag = {"ETag": f'"{blob(inside, held[inside])}"', "X-Repo-Commit": COMMIT}
-                self.reply(200, held[inside], tag)
-
-        def reply(self, status: int, content: bytes, headers: Mapping[str, str]) -> None:
-            self.send_response(status)
-            for key, value in {**headers, "Content-Length": str(len(content))}.items():
-                self.send_header(key, value)
-            self.end_headers()
-            if self.command == "GET":
-                self.wfile.write(content)
-
-        def log_message(self, format: str, *args: object) -> None:
-            """Stay silent."""
-
-    hub = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    kind: type[Hub] = type("Asked", (Hub,), {"repos": repos, "asked": []})
+    hub = ThreadingHTTPServer(("127.0.0.1", 0), kind)
     thread = threading.Thread(target=hub.serve_forever, daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{hub.server_port}", asked
+        yield f"http://127.0.0.1:{hub.server_port}", kind.asked
     finally:
         hub.shutdown()
         hub.server_close()
