@@ -18,7 +18,7 @@ from runtime.checkpoint import Checkpoint
 from runtime.choosing import choose, named_graph
 from runtime.composed import composed_graph
 from runtime.errors import Position, UserError, did_you_mean
-from runtime.fields import Field
+from runtime.fields import Field, show
 from runtime.graph import ComponentSpec, Graph
 from runtime.policies import Policies, policy_fields
 from runtime.reading import COMPONENT, Parts, read
@@ -263,9 +263,10 @@ def _unused_error(graph: Graph, setting: Setting, components: set[str]) -> UserE
             f"{shown(setting)}: {message}", help=did_you_mean(rest[0], components),
             field=setting.dotted,
         )  # fmt: skip
+    said = str(setting.value) if isinstance(setting.value, Raw) else show(setting.value)
     near = [path for path in consumed() if path.split(".")[0] == head]
     return UserError(
-        f"{shown(setting)}: nothing in this version consumes `{setting.dotted}`",
+        f"{shown(setting)} is {said}, and nothing in this version consumes `{setting.dotted}`",
         help=did_you_mean(setting.dotted, near) or "leave it out", field=setting.dotted,
     )  # fmt: skip
 

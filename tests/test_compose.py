@@ -104,7 +104,7 @@ def test_what_asks_for_nothing_is_accepted(setting: str) -> None:
     [
         (
             "parallel.num_gpus=2",
-            "parallel.num_gpus: nothing in this version consumes `parallel.num_gpus`\n"
+            "parallel.num_gpus is 2, and nothing in this version consumes `parallel.num_gpus`\n"
             "    help: leave it out",
         ),
         (
@@ -119,7 +119,7 @@ def test_what_asks_for_nothing_is_accepted(setting: str) -> None:
         ),
         ("memo=of", "memo expects an option of conf/memo, got `of`\n    help: there are: default, off"),
         ("memo.max_mb=-1", 'memo.max_mb expects at least 0 MB, got -1'),
-        ("memo.max=1", "memo.max: nothing in this version consumes `memo.max`\n    help: did you mean `memo.max_mb`?"),
+        ("memo.max=1", "memo.max is 1, and nothing in this version consumes `memo.max`\n    help: did you mean `memo.max_mb`?"),
         ("output.quality=hihg", 'output.quality expects one of default, low, medium, high, maximum, got "hihg"\n    help: did you mean `high`?'),
         ("model.backend=diffusers", "`backend` diffusers (vanilla pipelines as one node) is not in this version\n    help: leave out --backend, or give auto or sglang"),
     ],

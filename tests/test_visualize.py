@@ -34,14 +34,18 @@ def test_every_packaged_graph_is_drawn(
 
 def test_ports_types_and_components(capsys: pytest.CaptureFixture[str]) -> None:
     lines = shown(capsys, "demo").splitlines()
-    assert "  height                 int = 128 px (at least 64, at most 256, multiple of 32)" in lines
+    assert (
+        "  height                 int = 128 px (at least 64, at most 256, multiple of 32)" in lines
+    )
     assert "  transformer      WanTransformer3DModel        float32     11.5 MB" in lines
     assert "  denoise: denoise.Denoise" in lines
     assert "      in      denoiser: Denoiser                 <- guided.denoiser" in lines
     assert "      out     latents: Latents" in lines
 
 
-def test_a_file_and_a_checkpoint_are_shown_like_a_name(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_and_a_checkpoint_are_shown_like_a_name(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     by_name = shown(capsys, "demo")
     assert shown(capsys, "graphs/demo.yaml") == by_name
     assert shown(capsys, "demo/checkpoint") == by_name
@@ -73,7 +77,11 @@ def test_plan_loads_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     ("argv", "message"),
     [
         (["no_such"], "`no_such` is neither a folder nor a hub id"),
-        (["demo", "height=100"], 'height expects a multiple of 32 px, got 100\n    help: the nearest that fit are 96 or 128'),
+        (
+            ["demo", "height=100"],
+            "height expects a multiple of 32 px, got 100\n"
+            "    help: the nearest that fit are 96 or 128",
+        ),
         (["demo", "what"], "`what` is no setting\n    help: write key=value: request.height=64"),
         (["tests/data/bad_graphs/cycle.yaml"], "the graph has a cycle: first -> second -> first."),
     ],
