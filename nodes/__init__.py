@@ -1,1 +1,1 @@
-"""Nodes: the mathematics. `type: vae.DecodeVideo` in a graph is class `DecodeVideo` of `nodes/vae.py`."""
+"""Nodes: the mathematics. `type: vae.DecodeVideo` is class `DecodeVideo` of `nodes/vae.py`."""

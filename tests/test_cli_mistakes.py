@@ -90,7 +90,12 @@ def test_no_torch(code: str, tmp_path: Path) -> None:
             "this version has no server yet",
             "sglang generate makes files",
         ),
-        (["graphs", "x"], "sglang graphs", "unexpected word `x`", "sglang graphs [--json | --check]"),
+        (
+            ["graphs", "x"],
+            "sglang graphs",
+            "unexpected word `x`",
+            "sglang graphs [--json | --check]",
+        ),
         (["version", "x"], "sglang version", "unexpected word `x`", "sglang version"),
     ],
 )

@@ -92,8 +92,11 @@ def test_three_spellings_of_a_component_path(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "setting",
-    ["parallel.num_gpus=1", "parallel.sp_degree=1", "placement.dit_cpu_offload=false"]
-    + ["attention.backend=null", "vae.tiling=false", "request.image_path=null"],
+    [
+        *("parallel.num_gpus=1", "parallel.sp_degree=1", "placement.dit_cpu_offload=false"),
+        *("attention.backend=null", "vae.tiling=false", "request.image_path=null"),
+        *("warmup.mode=off", "placement.performance_mode=auto"),
+    ],
 )
 def test_what_asks_for_nothing_is_accepted(setting: str) -> None:
     assert resolve([said(setting)])
@@ -117,11 +120,26 @@ def test_what_asks_for_nothing_is_accepted(setting: str) -> None:
             "components.vae.path=x",
             "components.vae: graph `toy` has no component `vae`. It has: none.",
         ),
-        ("memo=of", "memo expects an option of conf/memo, got `of`\n    help: there are: default, off"),
+        (
+            "memo=of",
+            "memo expects an option of conf/memo, got `of`\n    help: there are: default, off",
+        ),
         ("memo.max_mb=-1", 'memo.max_mb expects at least 0 MB, got -1'),
-        ("memo.max=1", "memo.max is 1, and nothing in this version consumes `memo.max`\n    help: did you mean `memo.max_mb`?"),
-        ("output.quality=hihg", 'output.quality expects one of default, low, medium, high, maximum, got "hihg"\n    help: did you mean `high`?'),
-        ("model.backend=diffusers", "`backend` diffusers (vanilla pipelines as one node) is not in this version\n    help: leave out --backend, or give auto or sglang"),
+        (
+            "memo.max=1",
+            "memo.max is 1, and nothing in this version consumes `memo.max`\n"
+            "    help: did you mean `memo.max_mb`?",
+        ),
+        (
+            "output.quality=hihg",
+            "output.quality expects one of default, low, medium, high, maximum, "
+            'got "hihg"\n    help: did you mean `high`?',
+        ),
+        (
+            "model.backend=diffusers",
+            "`backend` diffusers (vanilla pipelines as one node) is not in this version\n"
+            "    help: leave out --backend, or give auto or sglang",
+        ),
     ],
 )  # fmt: skip
 def test_errors(setting: str, message: str) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from toy_nodes import arith
 
 from runtime import Cancelled, NodeFailed, Runtime
 from runtime.events import Freed, NodeDone, Planned, Stepped
 from runtime.memo import Memo
-from toy_nodes import arith
 
 GRAPHS = Path(__file__).parent / "data/graphs"
 
@@ -51,7 +51,11 @@ def test_seeds_decide_what_is_drawn() -> None:
 def test_events_tell_steps_and_frees() -> None:
     events = list(toy().start(outputs=["more", "steps"]))
     assert isinstance(events[0], Planned)
-    assert [(e.index, e.count) for e in events if isinstance(e, Stepped)] == [(1, 3), (2, 3), (3, 3)]
+    assert [(e.index, e.count) for e in events if isinstance(e, Stepped)] == [
+        (1, 3),
+        (2, 3),
+        (3, 3),
+    ]
     assert {e.node for e in events if isinstance(e, Freed)} == {"ones", "total", "sum"}
 
 

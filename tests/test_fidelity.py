@@ -1,4 +1,6 @@
-"""`sglang generate` against vanilla diffusers: same checkpoint, prompt, seed, steps, guidance, float32, CPU.
+"""`sglang generate` against vanilla diffusers: same checkpoint, prompt, seed, steps, guidance.
+
+Float32 on a CPU.
 
 The command writes PNGs (lossless); at most 1/255 may differ anywhere.
 """
@@ -10,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from numpy.typing import NDArray
 
-import tiny
 from cli.main import main
 from runtime.media import read_image
 
@@ -97,7 +99,9 @@ def test_clips_equal_diffusers(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     call: dict[str, Any] = dict(prompt="a green square moving right on a white background")
-    call |= dict(height=64, width=96, num_frames=9, num_inference_steps=2, guidance_scale=3.0, seed=3)
+    call |= dict(
+        height=64, width=96, num_frames=9, num_inference_steps=2, guidance_scale=3.0, seed=3
+    )
     flags = [f"--{k.replace('_', '-')}={v}" for k, v in call.items()]
     (path,) = ours(checkpoints[name], tmp_path, capsys, *flags, "--return-frames")
     frames = np.load(path)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image as Pillow
+from scenes import clip, hidden, psnr, scene
 
 from runtime.errors import UserError
 from runtime.media import (
@@ -21,7 +22,6 @@ from runtime.media import (
     write_image,
 )
 from runtime.video import read_video, write_video
-from tests.scenes import clip, hidden, psnr, scene
 
 ROOT = Path(__file__).parents[1]
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tiny
 import torch
 
 from nodes.denoise import Denoise
@@ -20,7 +21,6 @@ from runtime.asking import answer
 from runtime.denoising import Denoiser
 from runtime.errors import UserError
 from runtime.values import Image, Rng
-from tests import tiny
 
 LONG = "a red circle moves slowly to the right, " * 90  # beyond 512 tokens of T5 and 77 of CLIP
 BASE = {

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tiny
 import torch
 
 from nodes.denoise import Denoise
@@ -22,7 +23,6 @@ from runtime.catalog import choose
 from runtime.checkpoint import Checkpoint
 from runtime.errors import UserError
 from runtime.values import Rng, Video
-from tests import tiny
 
 DEMO = Path(__file__).parent.parent / "demo" / "checkpoint"
 LONG = "a red circle moves slowly to the right, " * 90  # beyond 512 tokens

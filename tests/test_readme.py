@@ -1,4 +1,4 @@
-"""What the README says is run: its commands, its Python, its graphs; its drawing is the current one."""
+"""What the README says is run: its commands, its Python, its graphs; its drawing is current."""
 
 from __future__ import annotations
 

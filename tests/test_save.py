@@ -6,6 +6,7 @@ from typing import Any, get_type_hints
 import numpy as np
 import pytest
 import torch
+from scenes import clip
 
 from nodes.save import SaveFrames, SaveMedia
 from runtime.errors import UserError
@@ -13,7 +14,6 @@ from runtime.media import read_image
 from runtime.output import Destination, File
 from runtime.values import Image, Video
 from runtime.video import read_video
-from tests.scenes import clip
 
 
 @pytest.mark.parametrize("node", [SaveMedia, SaveFrames])

@@ -9,11 +9,11 @@ import av
 import numpy as np
 import pytest
 from PIL import Image as Pillow
+from scenes import Array, clip, psnr, scene
 
 from runtime.errors import UserError
 from runtime.media import write_image
 from runtime.video import exact_rate, read_video, write_video
-from tests.scenes import Array, clip, psnr, scene
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scenes import hidden, scene
 
 from runtime.errors import UserError
 from runtime.media import read_image, write_image
 from runtime.video import read_video
 from runtime.whole import whole
-from tests.scenes import hidden, scene
 
 ROOT = Path(__file__).parents[1]
 
