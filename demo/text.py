@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ PADDING, END, UNKNOWN = "<pad>", "</s>", "<unk>"
 LONGEST = 32  # tokens of a training caption
 
 
+@cache
 def build_tokenizer() -> Tokenizer:
     """One token per word, over all words of 40000 captions; the same vocabulary every time."""
     chooser, rng = random.Random(0), np.random.default_rng(0)
