@@ -93,10 +93,10 @@ class Checkpoint:
         if spec.path is None:
             if declared is None:
                 raise self._unknown(spec.name)
-            files = self.files.child(spec.name)
+            files = self._at(spec).child(spec.name)
             if not files.exists():
                 raise UserError(
-                    f"{self.root} has no folder `{spec.name}`, though its {INDEX} names it.",
+                    f"{files.path.parent} has no folder `{spec.name}`, though {INDEX} names it.",
                     help="download the model again",
                 )
             return sources.resolve(spec.name, files, declared, changed=spec.config)
@@ -115,6 +115,19 @@ class Checkpoint:
         if key.startswith("_") or not isinstance(value, list) or len(value) != 2 or not value[1]:
             return None
         return str(value[0]), str(value[1])
+
+    def _at(self, spec: ComponentSpec) -> Folder:
+        """The model's folder at the revision that a component asks for."""
+        if spec.revision is None:
+            return self.files
+        if self.files.repo is None:
+            raise UserError(
+                f"components.{spec.name}.revision: `{spec.revision}` is given, but `{self.name}` is"
+                " a local folder, which has no revisions.",
+                help=f"give a hub id as components.{spec.name}.path, or leave the revision out",
+                field=f"components.{spec.name}.revision",
+            )
+        return find(self.files.repo.id, spec.revision, f"components.{spec.name}.revision")
 
     def _other_weights(
         self, spec: ComponentSpec, declared: tuple[str, str] | None

@@ -173,6 +173,9 @@ def _collector_off() -> Iterator[None]:
         yield
     finally:
         if running:
+            if not gc.get_freeze_count():
+                gc.freeze()  # what is new goes to the oldest generation, unscanned: the next
+                gc.unfreeze()  # young collection would walk through all of it
             gc.enable()
 
 

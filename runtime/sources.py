@@ -127,7 +127,12 @@ def fetch(source: ComponentSource) -> ComponentSource:
     paths = sorted([*source.weights, *(files.path / n for n in source.missing)])
     for path in paths:
         if not path.is_file():
-            raise UserError(f"`{files.repo.id}` has no file {path.name} for `{source.name}`.")
+            raise UserError(
+                f"`{source.name}` lacks {path.name}, which is not in the cache.",
+                help="check the connection, and unset HF_HUB_OFFLINE, to download it"
+                f" from `{files.repo.id}`",
+                field=f"components.{source.name}.path",
+            )
     return ComponentSource(
         source.name, source.library, source.class_name, files, source.config, source.config_name,
         source.changed, tuple(paths),

@@ -19,6 +19,7 @@ from urllib.parse import unquote, urlsplit
 
 ROOT = Path(__file__).parent.parent
 COMMIT, OTHER = "a" * 40, "b" * 40
+WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
 SIZES = {"F32": 4, "BF16": 2, "I64": 8}
 Files = Mapping[str, bytes]
 
@@ -53,9 +54,7 @@ def model(fill: int = 0, width: int = 4) -> dict[str, bytes]:
         "README.md": b"# a model",
         "scheduler/scheduler_config.json": json.dumps(scheduler).encode(),
         "transformer/config.json": json.dumps(config).encode(),
-        "transformer/diffusion_pytorch_model.safetensors": safetensors(
-            {"w": ("F32", [256, width]), "b": ("BF16", [256])}, fill
-        ),
+        WEIGHTS: safetensors({"w": ("F32", [256, width]), "b": ("BF16", [256])}, fill),
     }
 
 
