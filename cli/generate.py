@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import time
@@ -19,6 +20,7 @@ from cli.jobs import Job, make_jobs
 from cli.parser import CommandLine, parse
 from cli.progress import Progress
 from runtime import File, Result, Runtime, Setting, UserError
+from runtime.events import Stepped
 from runtime.media import check_suffix
 
 
@@ -129,6 +131,9 @@ def _run(
     try:
         for event in run:
             progress.show(event)
+            if isinstance(event, Stepped) and not gc.isenabled():
+                gc.freeze()  # everything is imported and loaded: from here on garbage is garbage
+                gc.enable()
     except BaseException:
         run.cancel()
         raise

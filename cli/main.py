@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -31,6 +32,18 @@ Command = Callable[[Sequence[str]], int]
 
 class Terminated(BaseException):
     """SIGTERM arrived; unwinding removes temporary files, as Ctrl-C does."""
+
+
+def script() -> None:
+    """Run `sglang` as a process of its own.
+
+    Importing torch and the models' classes makes a million objects that live to the end. The
+    cycle collector would walk through them again and again, and once more at exit.
+    """
+    gc.disable()
+    code = main()
+    gc.freeze()
+    sys.exit(code)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -131,4 +144,4 @@ def _terminate(signum: int, frame: FrameType | None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    script()
