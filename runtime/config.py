@@ -17,7 +17,7 @@ from runtime import catalog, policies
 from runtime.checkpoint import Checkpoint
 from runtime.choosing import choose, named_graph
 from runtime.composed import composed_graph
-from runtime.errors import Position, UserError, did_you_mean
+from runtime.errors import Position, UserError, did_you_mean, nearest
 from runtime.fields import Field, show
 from runtime.graph import ComponentSpec, Graph
 from runtime.policies import Policies, policy_fields
@@ -264,10 +264,12 @@ def _unused_error(graph: Graph, setting: Setting, components: set[str]) -> UserE
             field=setting.dotted,
         )  # fmt: skip
     said = str(setting.value) if isinstance(setting.value, Raw) else show(setting.value)
-    near = [path for path in consumed() if path.split(".")[0] == head]
+    flag = setting.name.startswith("--")  # the table of flags knows it: it is no misspelling
+    paths = [] if flag else [path for path in consumed() if path.split(".")[0] == head]
+    near = nearest(setting.dotted, paths, cutoff=0.8)
     return UserError(
         f"{shown(setting)} is {said}, and nothing in this version consumes `{setting.dotted}`",
-        help=did_you_mean(setting.dotted, near) or "leave it out", field=setting.dotted,
+        help=f"did you mean `{near[0]}`?" if near else "leave it out", field=setting.dotted,
     )  # fmt: skip
 
 

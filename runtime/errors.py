@@ -77,9 +77,9 @@ class Cancelled(Exception):
     """The run was cancelled between two steps."""
 
 
-def nearest(name: str, names: Iterable[str], *, count: int = 1) -> list[str]:
-    """Names most like `name`, best first."""
-    return get_close_matches(name, list(names), n=count, cutoff=0.5)
+def nearest(name: str, names: Iterable[str], *, cutoff: float = 0.5) -> list[str]:
+    """The name most like `name`, if one is near enough."""
+    return get_close_matches(name, list(names), n=1, cutoff=cutoff)
 
 
 def did_you_mean(name: str, names: Iterable[str], form: str = "`{}`") -> str:

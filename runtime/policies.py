@@ -81,6 +81,46 @@ class Output:
 
 
 @dataclass(frozen=True)
+class Server:
+    """How `sglang serve` listens, what it accepts, what it keeps."""
+
+    host: str = setting("127.0.0.1", help="address to listen on")
+    port: int = setting(30010, "int", min=0, max=65535, help="0 picks a free one")
+    api_key: str | None = setting(None, help="clients must send it as a bearer token")
+    served_model_name: str | None = setting(None, help="name of the model in answers")
+    cors_origin: tuple[str, ...] = setting((), many=True, help="origins of web pages that may call")
+    job_attempts: int = setting(3, "int", min=1, help="times that a job is tried when engines die")
+    max_queue: int = setting(64, "int", min=1, help="waiting jobs; more are answered with 429")
+    request_timeout: int = setting(3600, "int", min=1, unit="s", help="longest run of one job")
+    http_graceful_shutdown_timeout: int = setting(30, "int", min=0, unit="s")
+    keep_jobs: int = setting(1000, "int", min=1, help="finished jobs that are kept with their files")
+    keep_hours: float = setting(168.0, "float", min=0, help="hours that finished jobs are kept")
+    input_save_path: str | None = setting(None, "path", help="folder of uploads")
+    max_upload_mb: int = setting(50, "int", min=1, unit="MB", help="largest uploaded file")
+    max_pixels: int = setting(4096 * 4096, "int", min=1, help="largest width times height")
+    max_frames: int = setting(1024, "int", min=1, help="longest clip")
+    max_steps: int = setting(200, "int", min=1, help="most denoising steps")
+    log_requests: bool = setting(False, "bool", help="log every request")
+
+
+@dataclass(frozen=True)
+class Storage:
+    """The object store that outputs are uploaded to. Its keys come from the environment alone."""
+
+    type: str = setting("none", "choice", choices=("none", "s3"))
+    bucket: str | None = setting(None)
+    endpoint_url: str | None = setting(None, help="of MinIO, OSS, COS; none is AWS")
+    region: str = setting("us-east-1")
+
+
+@dataclass(frozen=True)
+class Parallel:
+    """Replicas. Other degrees than one are not in this version."""
+
+    dp_size: int = setting(1, "int", min=1, max=64, help="engine processes of a server")
+
+
+@dataclass(frozen=True)
 class Policies:
     """All policies of one run."""
 
@@ -89,6 +129,9 @@ class Policies:
     precision: Precision = Precision()
     memo: Memo = Memo()
     output: Output = Output()
+    server: Server = Server()
+    storage: Storage = Storage()
+    parallel: Parallel = Parallel()
 
 
 @cache

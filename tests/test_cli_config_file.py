@@ -159,7 +159,7 @@ def test_precedence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ({"SGLANG_S3_BUCKET_NAME": "b"}, {}),
         (
             {"SGLANG_S3_BUCKET_NAME": "b", "SGLANG_CLOUD_STORAGE_TYPE": "s3"},
-            {"storage.type": "s3", "storage.s3.bucket": "b"},
+            {"storage.type": "s3", "storage.bucket": "b"},
         ),
         (
             {"SGLANG_CACHE_DIT_FN": "2", "SGLANG_CACHE_DIT_ENABLED": "1"},
