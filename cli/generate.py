@@ -32,6 +32,12 @@ def generate(argv: Sequence[str]) -> int:
         return 0
     settings, line = gather(line)
     session = Runtime.load(settings, allow_unused=line.allow_unused)
+    replicas = session.config.policies.parallel.dp_size
+    if replicas > 1:
+        raise UserError(
+            f"--dp-size is {replicas}, and one call of `sglang generate` is one process",
+            help="leave it out; `sglang serve` starts replicas", field="parallel.dp_size",
+        )  # fmt: skip
     console = Console(session.output.log_level)
     outputs = wanted_outputs(session)
     jobs = make_jobs(session, settings, datetime.now())
@@ -49,11 +55,11 @@ def generate(argv: Sequence[str]) -> int:
     return 0
 
 
-def gather(line: CommandLine) -> tuple[list[Setting], CommandLine]:
+def gather(line: CommandLine, command: str = "generate") -> tuple[list[Setting], CommandLine]:
     """All settings, later ones winning: environment, config files, command line."""
     files = CommandLine()
     for file in line.config_files:
-        read_config(file, files)
+        read_config(file, files, command)
     unknown = files.unknown + line.unknown
     if unknown and not line.allow_unused:
         raise unknown[0] if len(unknown) == 1 else UserError("\n".join(map(str, unknown)))

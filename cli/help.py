@@ -11,11 +11,11 @@ from runtime import Runtime
 
 USAGE = {
     "generate": "sglang generate --prompt TEXT [flags] [KEY=VALUE ...]",
-    "serve": "sglang serve [flags] [KEY=VALUE ...]",
+    "serve": "sglang serve [MODEL] [flags] [KEY=VALUE ...]",
 }
 ABOUT = {
     "generate": "Make pictures or clips. Paths of written files go to stdout, all else to stderr.",
-    "serve": "This version has no server yet. Its flags will be:",
+    "serve": "Serve a model over HTTP as OpenAI's images and videos. Without a model: the demo.",
 }
 KEYS = """\
 Any setting can be written as KEY=VALUE: a config path (components.vae.path=DIR) or the name of a
@@ -37,7 +37,7 @@ def command_help(command: str, width: int | None = None) -> str:
     for flag in known.flags:
         if command not in flag.commands:
             continue
-        ready = command == "serve" or is_connected(flag, consumed)
+        ready = is_connected(flag, consumed)
         (groups.setdefault(flag.group, []) if ready else later).append(flag)
     if "Model" in groups:
         groups["Model"] += [p for p in known.components.values() if is_connected(p, consumed)]

@@ -22,7 +22,7 @@ HELP = """usage: sglang COMMAND [flags]
   generate   make pictures or clips from a prompt
   graphs     list the graphs that can be run
   version    print versions
-  serve      an HTTP server (not in this version)
+  serve      an OpenAI-compatible HTTP server
 
 sglang COMMAND --help explains a command. The shortest one that draws:
   sglang generate --prompt "a red circle on a blue background\""""
@@ -113,12 +113,9 @@ def _version(argv: Sequence[str]) -> int:
 
 
 def _serve(argv: Sequence[str]) -> int:
-    if {"-h", "--help"} & set(argv):
-        from cli.help import command_help
+    from cli.serve import serve
 
-        print(command_help("serve"))
-        return 0
-    raise UserError("this version has no server yet", help="sglang generate makes files")
+    return serve(argv)
 
 
 COMMANDS: dict[str, Command] = {

@@ -1,0 +1,36 @@
+"""`sglang serve`: settings to a server. Everything that is wrong with them is said before it listens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cli.console import Console
+from cli.generate import gather
+from cli.help import command_help
+from cli.parser import parse
+from runtime import Runtime, UserError
+
+
+def serve(argv: Sequence[str]) -> int:
+    """Run the command until it is told to stop."""
+    words = list(argv)
+    if words and not words[0].startswith("-") and "=" not in words[0]:
+        words.insert(0, "--model-path")
+    line = parse(words, "serve")
+    if line.help:
+        print(command_help("serve"))
+        return 0
+    settings, line = gather(line, "serve")
+    runtime = Runtime.load(settings, allow_unused=line.allow_unused)
+    console = Console(runtime.output.log_level)
+    for problem in line.unknown:
+        console.note(f"note: {problem.message}: ignored", "warning")
+    for note in runtime.notes:
+        console.note(note)
+    try:
+        from server.run import run
+    except ModuleNotFoundError as problem:
+        raise UserError(
+            f"the server needs the package `{problem.name}`", help=f"pip install {problem.name}"
+        ) from problem
+    return run(settings, runtime)
