@@ -85,10 +85,10 @@ def test_no_torch(code: str, tmp_path: Path) -> None:
             "sglang generate --prompt ...",
         ),
         (
-            ["serve"],
+            ["serve", "--hots", "0.0.0.0"],
             "sglang serve",
-            "this version has no server yet",
-            "sglang generate makes files",
+            "there is no flag `--hots`",
+            "did you mean `--host`?",
         ),
         (
             ["graphs", "x"],
