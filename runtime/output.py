@@ -17,6 +17,14 @@ class File:
 
 
 @dataclass(frozen=True)
+class Url:
+    """An object in the object store. url: public, percent-encoded. key: its name there."""
+
+    url: str
+    key: str
+
+
+@dataclass(frozen=True)
 class Destination:
     """Where a save node writes, and how it encodes.
 
