@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any
 
 from runtime.errors import UserError, did_you_mean
@@ -18,6 +19,10 @@ DTYPES = {
     "fp16": "float16", "float16": "float16", "half": "float16",
     "bf16": "bfloat16", "bfloat16": "bfloat16",
 }  # fmt: skip
+# As people write them: Python would also take 1_000 and the digits of every script.
+WHOLE = re.compile(r"[+-]?[0-9]{1,30}")
+NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?", re.IGNORECASE)
+MOST = 10**30
 TRUE, FALSE = frozenset({"true"}), frozenset({"false"})
 
 
@@ -105,13 +110,12 @@ class Field:
     _read_path = _read_file = _read_text
 
     def _read_int(self, value: Any, shown: str) -> int:
-        if isinstance(value, str) and re.fullmatch(r"[+-]?\d+", value.strip()):
+        if isinstance(value, str) and WHOLE.fullmatch(value.strip()):
             return int(value)
-        if isinstance(value, float) and value.is_integer():
-            return int(value)
-        if isinstance(value, bool) or not isinstance(value, int):
+        whole = isinstance(value, Integral) or (isinstance(value, float) and value.is_integer())
+        if isinstance(value, bool) or not whole or abs(value) > MOST:
             raise self._wrong(value, shown, "a whole number")
-        return value
+        return int(value)
 
     def _read_seed(self, value: Any, shown: str) -> int:
         seed = self._read_int(value, shown)
@@ -120,9 +124,11 @@ class Field:
         return seed
 
     def _read_float(self, value: Any, shown: str) -> float:
+        said = isinstance(value, str)
+        fits = NUMBER.fullmatch(value.strip()) if said else isinstance(value, Real)
         try:
-            number = float(value) if not isinstance(value, bool) else math.nan
-        except (TypeError, ValueError):
+            number = float(value) if fits and not isinstance(value, bool) else math.nan
+        except OverflowError:  # a whole number beyond the floats
             number = math.nan
         if not math.isfinite(number):
             raise self._wrong(value, shown, "a number")
