@@ -106,9 +106,13 @@ class Store:
 
     Safe to use from several threads; loads run one after the other. A scheduler is shared like
     everything else, so it is never stepped: whoever samples copies it first.
+
+    turn  held while a component computes: VAEs keep a cache of features, and tokenizers their
+          padding, in themselves, so that two threads at once would spoil both results
     """
 
     def __init__(self) -> None:
+        self.turn = threading.Lock()
         self._lock = threading.RLock()
         self._held: dict[Key, Resident] = {}
 

@@ -27,6 +27,7 @@ from runtime.settings import (
     Setting,
     is_nothing,
     is_one_rank,
+    leaves,
     leaves_it_to_us,
     shown,
 )
@@ -276,6 +277,19 @@ def _unused_error(graph: Graph, setting: Setting, components: set[str]) -> UserE
 def edit(path: str, value: Any) -> Setting:
     """A setting from Python: `edit("components.vae.path", folder)`."""
     return Setting(tuple(path.split(".")), value, path, Position("python"))
+
+
+def edits(path: str, value: Any) -> list[Setting]:
+    """The settings of a value from Python that may be nested: `edits("request", {"height": 64})`.
+
+    Below `request` only one level is a map of fields: a field's own value may be a map.
+    """
+    keys = tuple(path.split("."))
+    if keys[0] != "request":
+        return [edit(".".join(p), v) for p, v in leaves(keys, value)]
+    if len(keys) == 1 and isinstance(value, Mapping):
+        return [edit(f"{path}.{name}", v) for name, v in value.items()]
+    return [edit(path, value)]
 
 
 def component(graph: Graph, name: str) -> ComponentSpec:

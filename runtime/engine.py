@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from runtime import device as devices
@@ -14,13 +15,18 @@ from runtime.config import RunConfig, component
 from runtime.device import Memory
 from runtime.events import Event
 from runtime.executor import Executor, Work
+from runtime.fields import Field
+from runtime.graph import Ref
+from runtime.identity import of_file
 from runtime.memo import Memo
 from runtime.output import Destination
 from runtime.passes import digest
-from runtime.plan import ComponentFacts, Facts, Plan, bound, plan
+from runtime.plan import ComponentFacts, Facts, Plan, Recall, bound, plan
 from runtime.policies import role_dtype
 from runtime.requests import DENOISING_STEPS
 from runtime.sources import ComponentSource
+from runtime.storage import Store
+from runtime.storage import check as check_store
 from runtime.values import Rng
 
 
@@ -32,7 +38,7 @@ class Engine:
         asked = config.policies.placement.device
         self.device = devices.choose(None if asked == "auto" else asked)
         self.memo = Memo(config.policies.memo.max_mb * 2**20)
-        self.executor = Executor(self.device, self.memo, self._load)
+        self.executor = Executor(self.device, self.memo, self._load, store().turn)
 
     @cached_property
     def checked(self) -> Checked:
@@ -48,8 +54,8 @@ class Engine:
             for field, key in bound(node, known).items():
                 if key in found:
                     continue
-                if known.components[field] or self.config.checkpoint.lookup(key):
-                    spec = component(self.config.graph, key)
+                spec = component(self.config.graph, key)
+                if known.components[field] or spec.path or self.config.checkpoint.lookup(key):
                     found[key] = self.config.checkpoint.component(spec)
         return found
 
@@ -70,13 +76,27 @@ class Engine:
         self, request: Mapping[str, Any], outputs: Sequence[str], destination: Destination
     ) -> Plan:
         """The plan of a complete request."""
+        return self._plan(request, outputs, destination, self.memo.keys())
+
+    def _plan(
+        self,
+        request: Mapping[str, Any],
+        outputs: Sequence[str],
+        destination: Destination,
+        kept: frozenset[str],
+    ) -> Plan:
         wanted = {name: self.config.graph.outputs[name] for name in outputs}
         ports = self.ports(request, destination)
         facts = Facts(
-            device=str(self.device), components=self.facts, request_keys=_keys(ports),
-            resident=self._resident(), memo=self.memo.keys(),
+            device=str(self.device), components=self.facts,
+            request_keys=_keys(ports, self.config.graph.request),
+            resident=self._resident(), memo=kept,
         )  # fmt: skip
-        return plan(self.checked, request, wanted, facts)
+        made = plan(self.checked, request, wanted, facts)
+        edges = (ref for node in made.checked.graph.nodes.values() for ref in node.inputs.values())
+        if Ref("request", "store") in edges:
+            check_store(ports["store"])  # a mistake is told before anything is loaded
+        return made
 
     def run(
         self,
@@ -86,18 +106,22 @@ class Engine:
         cancelled: Callable[[], bool],
     ) -> Generator[Event, None, tuple[dict[str, Any], dict[str, dict[str, float]]]]:
         """Plan and run a request; returns outputs and memory at the end of the run."""
-        made = self.plan(request, outputs, destination)
+        kept = self.memo.snapshot()
+        made = self._plan(request, outputs, destination, frozenset(kept))
+        recalled = {i.node: kept[made.keys[i.node]] for i in made.items if isinstance(i, Recall)}
+        del kept  # or nothing that the memo drops would be freed before this run ends
         ports = self.ports(request, destination)
-        work = Work(made, ports, int(request.get(DENOISING_STEPS) or 0), cancelled)
+        work = Work(made, ports, int(request.get(DENOISING_STEPS) or 0), cancelled, recalled)
         before = _megabytes(devices.memory(self.device))
         values = yield from self.executor.run(work)
         return values, {"before": before, "after": _megabytes(devices.memory(self.device))}
 
     def ports(self, request: Mapping[str, Any], destination: Destination) -> dict[str, Any]:
-        """The values of `request.*`: the fields, and the built-in rng and destination."""
+        """The values of `request.*`: the fields, and the built-in rng, destination and store."""
         seeds = [n for n, f in self.config.graph.request.items() if f.type == "seed"]
         rng = {"rng": Rng.from_seed(request[seeds[0]])} if seeds else {}
-        return {**request, **rng, "destination": destination}
+        uploads = Store.of(self.config.policies.storage)
+        return {**request, **rng, "destination": destination, "store": uploads}
 
     def _dtype(self, name: str) -> str:
         """Explicit for the component, else by the precision policy, else the graph's."""
@@ -130,14 +154,23 @@ def _megabytes(memory: Memory) -> dict[str, float]:
     return {**{f"{n}_mb": mb[n] for n in names}, "peak_host_anon_mb": mb["host_peak"]}
 
 
-def _keys(ports: Mapping[str, Any]) -> dict[str, str]:
+def _keys(ports: Mapping[str, Any], fields: Mapping[str, Field]) -> dict[str, str]:
     """Digests of request ports: of their values, at the request's edge only."""
     keys = {}
     for name, value in ports.items():
         if isinstance(value, Rng):
             keys[name] = digest(["rng", value.state.numpy().tobytes().hex()])
-        elif isinstance(value, Destination):
-            keys[name] = digest(["destination", dataclasses.astuple(value)])
+        elif isinstance(value, Destination | Store):
+            keys[name] = digest([type(value).__name__, dataclasses.astuple(value)])
         else:
             keys[name] = digest(["value", type(value).__name__, value])
+            if fields[name].type == "file":  # the same path may hold another picture by now
+                keys[name] = digest([keys[name], _contents(value)])
     return keys
+
+
+def _contents(paths: Any) -> list[str]:
+    """Identities of the local files that a request names; addresses are known by their text."""
+    named = paths if isinstance(paths, tuple) else (paths,)
+    found = [Path(path).expanduser() for path in named if path]
+    return [of_file(path) for path in found if path.is_file()]

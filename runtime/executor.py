@@ -6,9 +6,11 @@ cancelled, watched and resumed without any change to it.
 
 from __future__ import annotations
 
+import threading
 import time
 import traceback
 from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,21 +31,25 @@ from runtime.events import (
 )
 from runtime.graph import NodeSpec, Ref
 from runtime.memo import Memo
-from runtime.output import File
-from runtime.plan import Free, Load, Plan, Recall, Run, bound, makes_denoiser
-from runtime.ports import Declaration, options
+from runtime.plan import Free, Load, Plan, Recall, Run, bound
+from runtime.ports import Declaration
 from runtime.positions import locate
+from runtime.storage import UploadFailed
 from runtime.values import Rng, map_tensors, tensors
 
 
 @dataclass
 class Work:
-    """One run in progress: its plan, request ports, and values that are still needed."""
+    """One run in progress: its plan, request ports, and values that are still needed.
+
+    recalled  node to the result that the plan takes from the memo, which may have dropped it since
+    """
 
     plan: Plan
     request: Mapping[str, Any]
     steps: int
     cancelled: Callable[[], bool]
+    recalled: dict[str, Any] = field(default_factory=dict)
     values: dict[str, Any] = field(default_factory=dict)
 
 
@@ -52,18 +58,29 @@ class Executor:
     """Runs plans on one device.
 
     load   component name to the loaded object: the network, or a tokenizer, scheduler, processor
+    turn   held while components compute, for loaded ones are shared between threads
     """
 
     device: torch.device
     memo: Memo
     load: Callable[[str], Any]
+    turn: AbstractContextManager[Any] = field(default_factory=threading.Lock)
 
     def run(self, work: Work) -> Generator[Event, None, dict[str, Any]]:
         """Interpret a plan, yielding events; returns the wanted outputs by name."""
         plan = work.plan
         loaded: dict[str, Any] = {}
-        yield Planned(nodes=sum(isinstance(i, Run) for i in plan.items), steps=work.steps)
-        for item in plan.items:
+        try:
+            yield Planned(nodes=sum(isinstance(i, Run) for i in plan.items), steps=work.steps)
+            yield from self._items(work, loaded)
+            # Copies: what the memo keeps must not change with what a caller does to its result.
+            return {n: map_tensors(_value(r, work), torch.clone) for n, r in plan.outputs.items()}
+        finally:
+            for held in (work.values, work.recalled, loaded):
+                held.clear()  # a kept exception keeps its frames, and must not keep these
+
+    def _items(self, work: Work, loaded: dict[str, Any]) -> Iterator[Event]:
+        for item in work.plan.items:
             if work.cancelled():
                 raise Cancelled
             match item:
@@ -76,7 +93,6 @@ class Executor:
                 case Free(node=name):
                     work.values.pop(name, None)
                     yield Freed(node=name)
-        return {n: getattr(work.values[r.node], r.port) for n, r in plan.outputs.items()}
 
     def _load(self, name: str, nbytes: int, loaded: dict[str, Any]) -> Iterator[Event]:
         yield Loading(component=name, nbytes=nbytes)
@@ -86,7 +102,8 @@ class Executor:
 
     def _recall(self, name: str, work: Work) -> Iterator[Event]:
         kind = work.plan.checked.graph.nodes[name].type
-        work.values[name] = map_tensors(self.memo.get(work.plan.keys[name]), self._here)
+        self.memo.touch(work.plan.keys[name])
+        work.values[name] = map_tensors(work.recalled.pop(name), self._here)
         yield NodeDone(node=name, type=kind, seconds=0.0, memoised=True)
 
     def _run(self, name: str, work: Work, loaded: dict[str, Any]) -> Iterator[Event]:
@@ -96,16 +113,17 @@ class Executor:
         start = time.perf_counter()
         inputs = self._inputs(node, known, work)
         try:
-            out = yield from self._drive(
-                self._start(node, known, inputs, work, loaded), name, work, loaded
-            )
-        except (UserError, Cancelled, NodeFailed):
+            asked = self._start(node, known, inputs, work, loaded)
+            out = yield from self._drive(asked, name, work, loaded)
+            if not isinstance(out, known.cls.Out):
+                raise TypeError(f"{node.type} returned {type(out).__name__}, not its Out")
+            out = map_tensors(out, self._here)
+        except (UserError, Cancelled, NodeFailed, UploadFailed):
             raise
         except Exception as problem:
             raise self._failed(node, inputs, work, problem) from problem
-        out = map_tensors(out, self._here)
         work.values[name] = out
-        if is_memoisable(known):
+        if name in work.plan.lasting and self.memo.takes(out):
             self.memo.put(work.plan.keys[name], map_tensors(out, _to_host))
         yield NodeDone(node=name, type=node.type, seconds=time.perf_counter() - start)
 
@@ -126,7 +144,7 @@ class Executor:
             else:
                 made[name] = fact.handle if fact.nbytes else self._module(component, loaded)
         params = {k: tuple(v) if isinstance(v, list) else v for k, v in node.params.items()}
-        with torch.inference_mode():
+        with self.turn if made else nullcontext(), torch.inference_mode():
             return known.cls(**made, **params).run(**inputs)
 
     def _drive(
@@ -137,24 +155,29 @@ class Executor:
             return asked
         reply: Any = None
         since = time.perf_counter()
-        while True:
-            try:
-                with torch.inference_mode():
-                    message = asked.send(reply)
-                    reply = None
-                    if isinstance(message, list):
-                        reply = [self._answer(call, loaded) for call in message]
-            except StopIteration as stop:
-                return stop.value
-            if isinstance(message, StepDone):
-                now = time.perf_counter()
-                yield Stepped(
-                    node=name, index=message.state.index, count=message.count, seconds=now - since
-                )
-                since = time.perf_counter()
-            if work.cancelled():
-                asked.close()
-                raise Cancelled
+        try:
+            while True:
+                with self.turn, torch.inference_mode():
+                    try:
+                        message = asked.send(reply)
+                    except StopIteration as stop:
+                        return stop.value
+                    reply = self._reply(message, loaded)
+                if isinstance(message, StepDone):
+                    index, seconds = message.state.index, time.perf_counter() - since
+                    yield Stepped(node=name, index=index, count=message.count, seconds=seconds)
+                    since = time.perf_counter()
+                if work.cancelled():
+                    raise Cancelled
+        finally:
+            asked.close()
+
+    def _reply(self, message: Any, loaded: dict[str, Any]) -> list[tuple[Any, ...]] | None:
+        if isinstance(message, list):
+            return [self._answer(call, loaded) for call in message]
+        if not isinstance(message, StepDone):
+            raise TypeError(f"a node yields lists of calls, or StepDone; this is {message!r:.80}")
+        return None
 
     def _answer(self, call: Call, loaded: dict[str, Any]) -> tuple[Any, ...]:
         net = self._module(call.component.name, loaded)
@@ -168,21 +191,16 @@ class Executor:
     def _inputs(self, node: NodeSpec, known: Declaration, work: Work) -> dict[str, Any]:
         found = {}
         for port, ref in node.inputs.items():
-            value = self._value(ref, work)
+            value = _value(ref, work)
             if value is not None or known.inputs[port].required:
                 found[port] = value
         return found
-
-    def _value(self, ref: Ref, work: Work) -> Any:
-        if ref.node == "request":
-            return work.request[ref.port]
-        return getattr(work.values[ref.node], ref.port)
 
     def _here(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor if tensor.device == self.device else tensor.to(self.device)
 
     def _failed(
-        self, node: NodeSpec, inputs: Mapping[str, Any], work: Work, problem: Exception
+        self, node: NodeSpec, inputs: dict[str, Any], work: Work, problem: Exception
     ) -> NodeFailed:
         graph = work.plan.checked.graph
         position = locate(f"nodes.{node.name}", graph.sources, graph.edits)
@@ -190,13 +208,15 @@ class Executor:
         if isinstance(problem, torch.OutOfMemoryError):
             cause += "; a smaller height, width or num_frames needs less, or placement=cpu"
         shown = [f"{port}: {describe(value)}" for port, value in inputs.items()]
+        traceback.clear_frames(problem.__traceback__)  # its tensors: the message says enough
+        inputs.clear()
         return NodeFailed(node.name, node.type, str(position), shown, cause)
 
 
-def is_memoisable(known: Declaration) -> bool:
-    """Whether results may be kept: files are effects, and binding a denoiser costs nothing."""
-    members = [o for port in known.outputs.values() for o in options(port.type)]
-    return File not in members and not makes_denoiser(known)
+def _value(ref: Ref, work: Work) -> Any:
+    if ref.node == "request":
+        return work.request[ref.port]
+    return getattr(work.values[ref.node], ref.port)
 
 
 def describe(value: Any) -> str:

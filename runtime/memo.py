@@ -31,9 +31,24 @@ class Memo:
             self._kept.move_to_end(key)
             return self._kept[key][0]
 
+    def snapshot(self) -> dict[str, Any]:
+        """All that is kept now: whoever holds it can recall what is dropped meanwhile."""
+        with self._lock:
+            return {key: value for key, (value, _) in self._kept.items()}
+
+    def touch(self, key: str) -> None:
+        """Count as used now what is still kept."""
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+
+    def takes(self, value: Any) -> bool:
+        """Whether a result fits the budget; it is not worth copying otherwise."""
+        return _size(value) <= self.max_bytes
+
     def put(self, key: str, value: Any) -> None:
         """Keep a result, as far as the budget allows."""
-        size = OVERHEAD + sum(t.numel() * t.element_size() for t in tensors(value))
+        size = _size(value)
         with self._lock:
             if size > self.max_bytes or key in self._kept:
                 return
@@ -46,3 +61,8 @@ class Memo:
     def nbytes(self) -> int:
         """Bytes held."""
         return self._held
+
+
+def _size(value: Any) -> int:
+    """Bytes that keeping a value costs: a view keeps the whole storage behind it."""
+    return OVERHEAD + sum(t.untyped_storage().nbytes() for t in tensors(value))

@@ -30,7 +30,7 @@ def prune(
     for name in checked.order:
         node, known = checked.graph.nodes[name], checked.declarations[name]
         port = bypassed(node, known, request)
-        if port is not None:
+        if port is not None and not _is_empty(_final(node.inputs[port], alias), request):
             (output,) = known.outputs
             alias[Ref(name, output)] = node.inputs[port]
             dropped[name] = f"bypassed: its {output} is `{node.inputs[port]}`"
@@ -41,6 +41,11 @@ def prune(
         if name not in small.graph.nodes:
             dropped.setdefault(name, "nothing that was asked for needs it")
     return small, wanted, dropped
+
+
+def _is_empty(ref: Ref, request: Mapping[str, Any]) -> bool:
+    """Whether an edge brings nothing: only the node itself knows the default that stands in."""
+    return ref.node == "request" and ref.port in request and request[ref.port] is None
 
 
 def bypassed(node: NodeSpec, known: Declaration, request: Mapping[str, Any]) -> str | None:

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 from runtime.check import Checked
 from runtime.denoising import Denoiser
 from runtime.graph import NodeSpec, Ref
+from runtime.output import File
 from runtime.passes import fold, known_arguments, prune
 from runtime.ports import Declaration, options
 
@@ -87,6 +88,7 @@ class Plan:
     outputs  name to edge in that graph
     keys     node to content key
     dropped  node to the reason why it does not run
+    lasting  nodes whose results later requests may recall
     """
 
     items: tuple[Item, ...]
@@ -95,6 +97,7 @@ class Plan:
     keys: Mapping[str, str]
     dropped: Mapping[str, str]
     facts: Facts
+    lasting: frozenset[str] = frozenset()
 
     def __str__(self) -> str:
         from runtime.printing import plan_text
@@ -133,7 +136,24 @@ def plan(
     }
     kept = {ref.node for ref in wanted.values()}
     items = _order(folded, (needed, recalled, kept), estimates, facts)
-    return Plan(tuple(items), folded, wanted, keys, dropped, facts)
+    return Plan(tuple(items), folded, wanted, keys, dropped, facts, lasting(folded))
+
+
+def lasting(checked: Checked) -> frozenset[str]:
+    """Nodes whose results may be kept across requests.
+
+    Files are effects, so neither a node that writes one nor any that needs such a node is: a
+    recalled result would leave the file unwritten. Binding a denoiser costs nothing.
+    """
+    effects: set[str] = set()
+    for name in checked.order:
+        made = checked.declarations[name].outputs.values()
+        above = {ref.node for ref in checked.graph.nodes[name].inputs.values()}
+        if above & effects or any(File in options(port.type) for port in made):
+            effects.add(name)
+    return frozenset(
+        n for n in checked.order if n not in effects and not makes_denoiser(checked.declarations[n])
+    )
 
 
 def _needed(

@@ -28,7 +28,8 @@ def complete(config: RunConfig, given: Mapping[str, Any]) -> dict[str, Any]:
             values[name] = _single(name, config.request[name], field.many)
         else:
             values[name] = field.default
-        if values[name] is None and field.required:
+        # A seed has no empty value: which numbers are drawn must not be left to chance.
+        if values[name] is None and (field.required or field.type == "seed"):
             flag = "--" + name.replace("_", "-")
             raise UserError(
                 f"`{name}` is required and not given", help=f"add {flag} ...", field=name

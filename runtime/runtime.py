@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runtime import catalog
-from runtime.config import RunConfig, consumed, edit, resolve, resolve_graph
+from runtime.config import RunConfig, consumed, edit, edits, resolve, resolve_graph
 from runtime.errors import Cancelled, UserError, did_you_mean
 from runtime.events import Event, NodeDone, Stepped
 from runtime.fields import Field
@@ -61,6 +61,7 @@ class Run:
         self._engine, self._request, self._outputs, self._to = engine, request, outputs, to
         self._stop = threading.Event()
         self._result: Result | None = None
+        self._events = self._go()
 
     def cancel(self) -> None:
         """Stop at the end of the step that is running; the iteration then raises Cancelled."""
@@ -74,7 +75,13 @@ class Run:
         return self._result
 
     def __iter__(self) -> Iterator[Event]:
-        """Run, yielding events. Raises UserError, NodeFailed or Cancelled."""
+        """Run, yielding events; a loop that was left goes on where it stopped.
+
+        Raises UserError, NodeFailed or Cancelled.
+        """
+        return self._events
+
+    def _go(self) -> Iterator[Event]:
         rows: list[dict[str, Any]] = []
         steps: list[float] = []
         events = self._engine.run(self._request, self._outputs, self._to, self._stop.is_set)
@@ -119,7 +126,7 @@ class Runtime:
         """Configure a pipeline; nothing heavy is imported and no weight is read.
 
         model         folder or hub id; none: the demo model. The command line passes its settings
-        overrides     config path to value: {"components.vae.path": "other/vae"}
+        overrides     config path to value, dotted or nested: {"components.vae.path": "other/vae"}
         graph         name, or path of a YAML file; none: chosen by the checkpoint
         allow_unused  accept settings that nothing consumes
 
@@ -132,7 +139,8 @@ class Runtime:
             said.append(edit("model.path", str(model)))
         if graph is not None:
             said.append(edit("graph", str(graph)))
-        said += [edit(path, value) for path, value in (overrides or {}).items()]
+        for path, value in (overrides or {}).items():
+            said += edits(path, value)
         return cls(resolve(said, allow_unused=allow_unused))
 
     @staticmethod
@@ -194,10 +202,10 @@ class Runtime:
         """A run of one request; nothing happens until it is iterated.
 
         outputs      names of the graph's outputs; none: the first
-        destination  where save nodes write; none: `output.path`, name `output`
+        destination  where save nodes write; none: as `output` says, name `output`
         """
         wanted = self._outputs(outputs)
-        to = destination or Destination(Path(self.output.path), "output")
+        to = destination or self._destination()
         return Run(self.engine, complete(self.config, request), wanted, to)
 
     def generate(self, **request: Any) -> Result:
@@ -209,11 +217,21 @@ class Runtime:
 
     def plan(self, *, outputs: Sequence[str] | None = None, **request: Any) -> Plan:
         """What would happen, with predicted bytes. Checks the graph; reads no weights."""
-        to = Destination(Path(self.output.path), "output")
-        return self.engine.plan(complete(self.config, request), self._outputs(outputs), to)
+        wanted = self._outputs(outputs)
+        return self.engine.plan(complete(self.config, request), wanted, self._destination())
+
+    def _destination(self) -> Destination:
+        output = self.output
+        name = output.file_name or "output"
+        suffix = Path(name).suffix
+        return Destination(
+            Path(output.path).expanduser(), name.removesuffix(suffix), suffix,
+            output.quality, output.compression, output.x264_preset,
+        )  # fmt: skip
 
     def _outputs(self, names: Sequence[str] | None) -> tuple[str, ...]:
         known = self.graph.outputs
+        names = (names,) if isinstance(names, str) else names
         for name in names or ():
             if name not in known:
                 raise UserError(

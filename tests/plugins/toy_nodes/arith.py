@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import torch
 
-from runtime.asking import Asking
+from runtime.asking import Asking, Call
 from runtime.denoising import DenoiseState, StepDone
+from runtime.output import Destination, File
 from runtime.values import Latents, Rng
 
 calls: list[str] = []  # what ran, in order: tests clear and read it
@@ -104,3 +107,61 @@ class Fail:
     def run(self, *, a: float, latents: Latents) -> Out:
         """Never returns."""
         raise ZeroDivisionError("a toy mistake")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Write:
+    """Write a number into a file."""
+
+    class Out(NamedTuple):
+        file: File
+
+    def run(self, *, number: float, to: Destination) -> Out:
+        """The file, in the folder of `to`."""
+        path = to.folder / f"{to.name}.txt"
+        path.write_text(str(number), "utf-8")
+        return self.Out(File(path, "text/plain", path.stat().st_size))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """Tell the size of a file."""
+
+    class Out(NamedTuple):
+        size: int
+
+    def run(self, *, file: File) -> Out:
+        """Bytes."""
+        return self.Out(file.size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Read:
+    """Read a number from a file that the request names."""
+
+    class Out(NamedTuple):
+        number: float
+
+    def run(self, *, path: str) -> Out:
+        """The number in it."""
+        return self.Out(float(Path(path).read_text("utf-8")))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Misbehave:
+    """Break a rule of nodes: yield a number, return one, or ask for what stops iterating."""
+
+    class Out(NamedTuple):
+        number: float
+
+    def run(self, *, how: str) -> Asking[Out]:
+        """Never returns an Out."""
+        if how == "return":
+            return 1.0  # type: ignore[return-value]  # which is the point
+        yield 1.0 if how == "yield" else [Call(SimpleNamespace(name="net"), stopping, {})]
+        raise AssertionError
+
+
+def stopping(net: object) -> tuple[float]:
+    """What a network without parameters does where its device is asked for."""
+    return (next(iter(())),)
