@@ -1,4 +1,7 @@
-"""`sglang generate`: settings to jobs, jobs to files. Only paths of written files go to stdout."""
+"""`sglang generate`: settings to jobs, jobs to files.
+
+Only paths of written files go to stdout; where files are uploaded, their public URLs.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,8 @@ from cli.progress import Progress
 from runtime import File, Result, Runtime, Setting, UserError
 from runtime.events import Stepped
 from runtime.media import check_suffix
+from runtime.output import Url
+from runtime.storage import Store, UploadFailed, check
 
 
 def generate(argv: Sequence[str]) -> int:
@@ -46,13 +51,18 @@ def generate(argv: Sequence[str]) -> int:
     if session.output.dry_run:
         _print_plan(session, jobs, outputs)
         return 0
-    runs = []
+    runs, kept = [], 0
     for index, job in enumerate(jobs):
         label = f"[{index + 1}/{len(jobs)}] " if len(jobs) > 1 else ""
-        runs.append(_run(session, job, outputs, (console, label)))
-    if session.output.perf_dump_path:
+        try:
+            runs.append(_run(session, job, outputs, (console, label)))
+        except UploadFailed as problem:
+            kept += 1
+            console.note(f"{label}sglang generate: error: not uploaded: {problem.reason}", "error")
+            console.note(f"the file is kept: {problem.path}", "error")
+    if session.output.perf_dump_path and runs:
         perf_dump.write(Path(session.output.perf_dump_path).expanduser(), runs)
-    return 0
+    return 1 if kept else 0
 
 
 def gather(line: CommandLine, command: str = "generate") -> tuple[list[Setting], CommandLine]:
@@ -69,7 +79,7 @@ def gather(line: CommandLine, command: str = "generate") -> tuple[list[Setting],
 
 
 def wanted_outputs(session: Runtime) -> tuple[str, ...]:
-    """Names of the graph's outputs that the call asks for: a file, raw frames, or both."""
+    """Names of the graph's outputs that the call asks for: a file (or its URL), raw frames."""
     output = session.output
     save = output.save if output.save is not None else not output.return_frames
     if not save and not output.return_frames:
@@ -77,7 +87,18 @@ def wanted_outputs(session: Runtime) -> tuple[str, ...]:
             "nothing would come out: saving is off and no frames are asked for",
             help="leave out --no-save-output, or add --return-frames", field="output.save",
         )  # fmt: skip
-    return ("file",) * save + ("frames",) * output.return_frames
+    store = Store.of(session.config.policies.storage)
+    if not save or store.type == "none":
+        return ("file",) * save + ("frames",) * output.return_frames
+    check(store)
+    if "url" not in session.graph.outputs:
+        raise UserError(
+            f"files are to be uploaded, and graph `{session.graph.name}` has no output `url`",
+            help="add a node {type: upload.Upload, inputs: {file: save.file, to: request.store}} "
+            "and outputs: {url: upload.url}; or unset SGLANG_CLOUD_STORAGE_TYPE",
+            field="storage.type",
+        )
+    return ("url",) + ("frames",) * output.return_frames
 
 
 def _tell(console: Console, session: Runtime, line: CommandLine) -> None:
@@ -88,6 +109,8 @@ def _tell(console: Console, session: Runtime, line: CommandLine) -> None:
         console.note(f"note: {problem.message}: ignored", "warning")
     for note in session.notes:
         console.note(note)
+    if session.output.return_frames and session.config.policies.storage.type != "none":
+        console.note("note: raw frames are not uploaded: they stay on this machine")
 
 
 def _check_places(session: Runtime, jobs: Sequence[Job], outputs: Sequence[str]) -> None:
@@ -98,7 +121,7 @@ def _check_places(session: Runtime, jobs: Sequence[Job], outputs: Sequence[str])
             "--output-path is empty: there is nowhere to write",
             help="name a folder, or leave it out for outputs/", field="output.path",
         )  # fmt: skip
-    for job in jobs if "file" in outputs else ():
+    for job in jobs if {"file", "url"} & set(outputs) else ():
         if job.destination.suffix:
             frames = job.complete.get("num_frames") or 1
             check_suffix(job.destination.suffix, frames, job.complete.get("fps"))
@@ -129,7 +152,7 @@ def _print_plan(session: Runtime, jobs: Sequence[Job], outputs: Sequence[str]) -
 def _run(
     session: Runtime, job: Job, outputs: Sequence[str], shown: tuple[Console, str]
 ) -> dict[str, Any]:
-    """Run one job, print its files' paths, and return its perf dump. shown: console and label."""
+    """Run one job, print its files' paths or URLs, return its perf dump. shown: console, label."""
     console, label = shown
     began = time.perf_counter()
     progress = Progress(console.stream, label=label, quiet=not console.shows("info"))
@@ -148,15 +171,18 @@ def _run(
     seconds = time.perf_counter() - began
     result: Result = run.result
     for name in outputs:
-        _print_file(name, result.outputs[name])
+        _print_result(name, result.outputs[name])
     speed = f" ({progress.steps} steps, {progress.rate:.2f} steps/s)" if progress.steps else ""
     console.note(f"{label}done in {seconds:.2f} s{speed}")
     model = session.config.checkpoint.name
     return perf_dump.describe(result, seconds, job.complete.get("prompt"), model)
 
 
-def _print_file(name: str, file: object) -> None:
-    if not isinstance(file, File) or not file.path.is_file():
+def _print_result(name: str, made: object) -> None:
+    if isinstance(made, Url):
+        sys.stdout.write(f"{made.url}\n")
+    elif isinstance(made, File) and made.path.is_file():
+        sys.stdout.write(f"{made.path}\n")
+    else:
         raise RuntimeError(f"the output `{name}` was not written")
-    sys.stdout.write(f"{file.path}\n")
     sys.stdout.flush()

@@ -23,11 +23,12 @@ from runtime.ports import (
 )
 from runtime.positions import locate
 from runtime.reading import BUILT_IN
-from runtime.values import Rng
+from runtime.values import Image, Rng
 
 SCALARS: Mapping[str, Any] = {
     "text": str, "choice": str, "dtype": str, "path": str, "file": str,
     "int": int, "seed": int, "float": float, "bool": bool, "map": Mapping,
+    "image": Image,
 }  # fmt: skip
 
 
@@ -60,6 +61,10 @@ def request_port(graph: Graph, name: str) -> Any:
         from runtime.output import Destination
 
         return Destination
+    if name == "store":
+        from runtime.storage import Store
+
+        return Store
     field = graph.request.get(name)
     if field is None:
         return None

@@ -17,7 +17,8 @@ TOP = ("title", "matches", "checkpoint", "request", "components", "nodes", "outp
 NODE = ("type", "inputs", "params", "components")
 FIELD = tuple(f.name for f in dataclasses.fields(Field) if f.name != "name")
 COMPONENT = tuple(f.name for f in dataclasses.fields(ComponentSpec) if f.name != "name")
-BUILT_IN = {"rng": "Rng", "destination": "Destination"}  # request ports that no user fills directly
+# Request ports that no user fills directly.
+BUILT_IN = {"rng": "Rng", "destination": "Destination", "store": "Store"}
 
 
 class Parts(NamedTuple):
