@@ -7,6 +7,7 @@ graph's defaults and the options of `conf/` lie below. All problems are reported
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,12 +27,15 @@ from runtime.settings import (
     Raw,
     Setting,
     is_nothing,
+    is_null,
     is_one_rank,
     leaves,
     leaves_it_to_us,
     shown,
 )
 
+# A number such as 1e-3 is one in graph files; PyYAML alone takes it for text.
+FLOAT = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][+-]?[0-9]+")
 EDITS = ("nodes", "components", "outputs", "matches", "title")
 
 
@@ -60,11 +64,11 @@ def resolve(settings: Sequence[Setting], *, allow_unused: bool = False) -> RunCo
     entry, checkpoint, notes = choose(settings, early)
     data, base = composed_graph(entry.path, options)
     edits = tuple(s for s in settings if _is_edit(s))
-    declared = set(data.get("components") or ())
+    declared = _components(data)
     for edit in edits:
         _lay(data, edit)
     graph = _graph(entry, read(data), edits)
-    declared |= {c for node in graph.nodes.values() for c in node.components.values()}
+    declared |= _rebound(graph)
     if graph.findings:
         from runtime.check import check  # imports torch: only a wrong graph pays for it here
 
@@ -79,12 +83,17 @@ def resolve(settings: Sequence[Setting], *, allow_unused: bool = False) -> RunCo
 def resolve_graph(settings: Sequence[Setting]) -> Graph:
     """The composed graph alone, without a checkpoint: to look at it."""
     named = next(s for s in settings if s.path == ("graph",))
-    entry = named_graph(named)
+    entry, problems = named_graph(named), list[UserError]()
     data, _ = composed_graph(entry.path, _options((), []))
     edits = tuple(s for s in settings if _is_edit(s))
+    declared = _components(data)
     for edit in edits:
         _lay(data, edit)
-    return _graph(entry, read(data), edits)
+    graph = _graph(entry, read(data), edits)
+    _request(graph, settings, problems)
+    problems += _unused(graph, settings, declared | _rebound(graph))
+    _raise(problems)
+    return graph
 
 
 def consumed() -> frozenset[str]:
@@ -92,6 +101,16 @@ def consumed() -> frozenset[str]:
     paths = {f"{group}.{name}" for group, fields in policy_fields().items() for name in fields}
     attributes = {f"components.*.{name}" for name in COMPONENT}
     return frozenset(paths | attributes | {"graph", "request", "nodes", "outputs"})
+
+
+def _components(data: Mapping[str, Any]) -> set[str]:
+    """Components that the files declare; reading says what is wrong with that section."""
+    said = data.get("components")
+    return set(said) if isinstance(said, Mapping) else set()
+
+
+def _rebound(graph: Graph) -> set[str]:
+    return {c for node in graph.nodes.values() for c in node.components.values()}
 
 
 def _raise(problems: list[UserError]) -> None:
@@ -130,10 +149,12 @@ def _policy_values(
 ) -> dict[str, dict[str, Any]]:
     values: dict[str, dict[str, Any]] = {}
     for setting in settings:
+        if len(setting.path) == 1 and not is_nothing(setting.value):
+            values.pop(setting.path[0], None)  # an option replaces what was said before it
         field = policy_fields().get(setting.path[0], {}).get(".".join(setting.path[1:]))
         if field is None:
             continue
-        nothing = isinstance(setting.value, Raw) and setting.value in {"null", "None"}
+        nothing = isinstance(setting.value, Raw) and is_null(setting.value)
         try:
             value = None if nothing else field.parse(setting.value, shown(setting))
         except UserError as problem:
@@ -164,8 +185,9 @@ def _is_edit(setting: Setting) -> bool:
 def _lay(data: dict[str, Any], edit: Setting) -> None:
     """Lay one setting over the composed graph; plain text means what it would in a YAML file."""
     value = edit.value
-    if isinstance(value, Raw) and (edit.path[0], *edit.path[2:3]) != ("components", "path"):
-        value = _scalar(value)
+    if isinstance(value, Raw):
+        plain = edit.path[0] == "components" and len(edit.path) == 3
+        value = _text(value) if plain else _scalar(value)
     here = data
     for key in edit.path[:-1]:
         below = here.get(key)
@@ -174,7 +196,14 @@ def _lay(data: dict[str, Any], edit: Setting) -> None:
     here[edit.path[-1]] = value
 
 
-def _scalar(text: str) -> Any:
+def _text(text: Raw) -> str | None:
+    """Path, revision or dtype of a component: text, whatever it looks like."""
+    return None if is_null(text) else str(text)
+
+
+def _scalar(text: Raw) -> Any:
+    if FLOAT.fullmatch(text):
+        return float(text)
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
@@ -209,7 +238,7 @@ def _request(
             problems.append(problem)
             continue
         values.pop(field.name, None)
-        if value is not None:
+        if value is not None and value != ():
             values[field.name] = value
     return values
 
@@ -246,7 +275,7 @@ def _is_consumed(setting: Setting, components: set[str]) -> bool:
     head, *rest = setting.path
     if head == "components":
         return bool(rest) and rest[0] in components and bool({*rest[1:2]} & {*COMPONENT})
-    if head in {"request", "nodes", "outputs"}:
+    if head in {"request", "nodes", "outputs"} and rest:
         return True  # request fields and graph edits have checks of their own
     return setting.path == ("graph",) or (head in policy_fields() and _declared(head, rest))
 

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from runtime.check import Checked
 from runtime.denoising import Denoiser
 from runtime.graph import NodeSpec, Ref
-from runtime.output import File
+from runtime.output import File, Url
 from runtime.passes import fold, known_arguments, prune
 from runtime.ports import Declaration, options
 
@@ -142,14 +142,14 @@ def plan(
 def lasting(checked: Checked) -> frozenset[str]:
     """Nodes whose results may be kept across requests.
 
-    Files are effects, so neither a node that writes one nor any that needs such a node is: a
-    recalled result would leave the file unwritten. Binding a denoiser costs nothing.
+    Files and uploads are effects, so neither a node that makes one nor any that needs such a node
+    is among them: recalled, it would leave the file unwritten. Binding a denoiser costs nothing.
     """
     effects: set[str] = set()
     for name in checked.order:
         made = checked.declarations[name].outputs.values()
         above = {ref.node for ref in checked.graph.nodes[name].inputs.values()}
-        if above & effects or any(File in options(port.type) for port in made):
+        if above & effects or any({File, Url} & {*options(port.type)} for port in made):
             effects.add(name)
     return frozenset(
         n for n in checked.order if n not in effects and not makes_denoiser(checked.declarations[n])

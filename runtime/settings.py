@@ -58,6 +58,11 @@ def is_nothing(value: Any) -> bool:
     return value is None or value is False
 
 
+def is_null(text: Raw) -> bool:
+    """Whether text that was typed means null, where text is not what is wanted."""
+    return text in {"null", "None"}
+
+
 def leaves_it_to_us(value: Any) -> bool:
     """Whether a choice is `auto`, `off` or `manual`: what happens anyway where nothing is built."""
     return isinstance(value, str) and value.strip().lower() in {"auto", "off", "manual"}

@@ -8,7 +8,7 @@ from textwrap import dedent
 import pytest
 
 from runtime import Position, Raw, Runtime, Setting, UserError
-from runtime.config import resolve
+from runtime.config import edit, resolve, resolve_graph
 
 TOY = "tests/data/graphs/toy.yaml"
 
@@ -184,3 +184,49 @@ def test_a_class_that_no_graph_serves() -> None:
         "no graph serves WanPipelin (from `tests/data/toy_model`); there are graphs for "
         "FluxPipeline, WanPipeline\n    help: did you mean `WanPipeline`?"
     )
+
+
+def test_a_later_option_replaces_what_was_said_of_its_fields() -> None:
+    file, line = said("precision.dit=float16", "run.yaml"), said("precision=float32")
+    assert resolve([file, line]).policies.precision.dit == "float32"
+    assert resolve([line, file]).policies.precision.dit == "float16"
+
+
+def test_null_leaves_a_component_where_it_was() -> None:
+    for name in ("path", "revision", "dtype"):
+        graph = resolve([said(f"components.vae.{name}=null")]).graph
+        assert getattr(graph.components["vae"], name) is None
+
+
+def test_a_revision_stays_text() -> None:
+    settings = [said("components.vae.path=org/model"), said("components.vae.revision=12345")]
+    assert resolve(settings).graph.components["vae"].revision == "12345"
+
+
+def test_a_parameter_may_be_written_with_an_exponent() -> None:
+    settings = [Setting(("graph",), TOY, "--graph", Position("command line"))]
+    graph = resolve([*settings, said("nodes.sum.params.plus=1e-3")]).graph
+    assert graph.nodes["sum"].params == {"plus": 0.001}
+
+
+def test_overrides_may_be_nested() -> None:
+    flat = Runtime.load(None, {"request.n": 8, "nodes.sum.params.plus": 1.0}, graph=TOY)
+    nested = {"request": {"n": 8}, "nodes": {"sum": {"params": {"plus": 1.0}}}}
+    assert Runtime.load(None, nested, graph=TOY).request == flat.request == {"n": 8}
+    assert Runtime.load(None, nested, graph=TOY).graph.nodes == flat.graph.nodes
+
+
+@pytest.mark.parametrize("path", ["nodes", "request", "outputs", "components"])
+def test_a_section_is_no_setting(path: str) -> None:
+    with pytest.raises(UserError, match=f"nothing in this version consumes `{path}`"):
+        Runtime.load(None, {path: 1}, graph=TOY)
+
+
+def test_no_prompts_are_none_given() -> None:
+    with pytest.raises(UserError, match="`prompt` is required and not given"):
+        Runtime.load(None, {"request.prompt": []}).validate()
+
+
+def test_looking_at_a_graph_ignores_no_setting() -> None:
+    with pytest.raises(UserError, match="takes no `nn`"):
+        resolve_graph([edit("graph", TOY), said("request.nn=1")])
