@@ -40,6 +40,8 @@ class Transformer(Network, Protocol):
 class VAE(Network, Protocol):
     """An autoencoder between pixels and latents."""
 
+    def encode(self, pixels: Tensor) -> Any: ...
+
     def decode(self, latents: Tensor, return_dict: bool = True) -> Any: ...
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from nodes.contracts import VAE, Transformer
+from runtime.denoising import Schedule
 from runtime.errors import UserError
 from runtime.ports import Component
 from runtime.values import Latents, Rng, TextEmbeds
@@ -84,6 +85,35 @@ class ImageNoise:
         """Axes 1 c h w; a UserError where a size does not fit this checkpoint."""
         rows, columns = image_size(self.vae.config, self.patch_size, height, width)
         return 1, self.vae.config.latent_channels, rows, columns
+
+
+@dataclass(frozen=True, kw_only=True)
+class AddNoise:
+    """Start a run from what a picture or clip shows: as noisy as the schedule's first step expects.
+
+    latents   what is shown, by modality: normalised latents
+    noise     of the same shapes; comes out alone where `strength` is 1, and nothing is encoded then
+    schedule  of the steps that are taken: its first sigma is the part of noise
+
+    Source: SDEdit, arXiv:2108.01073; for flow matching (1 - sigma) x + sigma noise, as in diffusers
+    0.42, `add_noise` of schedulers/scheduling_unipc_multistep.py.
+    """
+
+    class Out(NamedTuple):
+        latents: Latents
+
+    @staticmethod
+    def bypass(*, strength: float) -> str | None:
+        """At strength 1 the run is that of a graph without a picture."""
+        return "noise" if strength >= 1 else None
+
+    def run(self, *, latents: Latents, noise: Latents, schedule: Schedule, strength: float) -> Out:
+        """Mix each modality."""
+        if self.bypass(strength=strength):
+            return self.Out(noise)
+        sigma = schedule.sigmas[0]
+        mixed = {k: (1 - sigma) * x + sigma * noise.parts[k] for k, x in latents.parts.items()}
+        return self.Out(Latents(mixed))
 
 
 def image_size(config: Any, patch_size: int, height: int, width: int) -> tuple[int, int]:

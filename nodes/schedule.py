@@ -21,8 +21,9 @@ SHIFT_NAMES = ("flow_shift", "shift")  # UniPC and DPM-Solver, flow-matching Eul
 class FromScheduler:
     """Take the schedule as the scheduler spaces it.
 
-    steps  number of steps
-    shift  replaces the checkpoint's flow shift: larger spends more steps on noisy timesteps
+    steps     number of steps for the whole way from noise
+    shift     replaces the checkpoint's flow shift: larger spends more steps on noisy timesteps
+    strength  part of the steps that is taken, the last ones: where a run starts from a picture
     """
 
     scheduler: Component[Scheduler]
@@ -30,12 +31,12 @@ class FromScheduler:
     class Out(NamedTuple):
         schedule: Schedule
 
-    def run(self, *, steps: int, shift: float | None = None) -> Out:
+    def run(self, *, steps: int, shift: float | None = None, strength: float = 1.0) -> Out:
         """Set the timesteps on a scheduler of our own; the component stays as it is."""
         changes = {} if shift is None else {shift_name(self.scheduler.config): shift}
         scheduler = fresh(self.scheduler, **changes)
         scheduler.set_timesteps(steps)
-        return self.Out(schedule_of(scheduler))
+        return self.Out(schedule_of(scheduler, skipped(steps, strength)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +99,21 @@ def fresh(scheduler: Scheduler, **changes: Any) -> Scheduler:
     return made
 
 
-def schedule_of(scheduler: Scheduler) -> Schedule:
-    """The schedule of a scheduler whose timesteps are set: from here on the solver's template."""
-    scheduler.set_begin_index(0)  # steps count from the first, without looking the timestep up
-    return Schedule(scheduler.timesteps, scheduler.sigmas, solvers.FromScheduler(scheduler))
+def skipped(steps: int, strength: float) -> int:
+    """Steps left out at the noisy end; the last step always stays.
+
+    Source: diffusers 0.42, `get_timesteps` of pipelines/wan/pipeline_wan_video2video.py, which
+    fails where `strength` leaves no step.
+    """
+    return steps - max(1, min(int(steps * strength), steps))
+
+
+def schedule_of(scheduler: Scheduler, skip: int = 0) -> Schedule:
+    """The schedule of a scheduler whose timesteps are set: from here on the solver's template.
+
+    skip  steps left out at the start
+    """
+    first = skip * getattr(scheduler, "order", 1)  # Heun's method has two timesteps a step
+    scheduler.set_begin_index(first)  # steps count from here, without looking the timestep up
+    solver = solvers.FromScheduler(scheduler, first)
+    return Schedule(scheduler.timesteps[first:], scheduler.sigmas[first:], solver)

@@ -19,20 +19,23 @@ class FromScheduler:
     """A diffusers scheduler, made pure: copy, restore the state, step, take the changes out again.
 
     template  timesteps and begin index are set; never stepped, so runs may share it
+    first     the template's timestep that this run begins with
 
     The template's tensors are on the CPU and the latents may be elsewhere: single numbers mix with
     any device, and the schedulers move those that do not.
     """
 
     template: Scheduler
+    first: int = 0
 
     def input(self, x: Tensor, index: int) -> Tensor:
         """x as the network wants it: scaled where the scheduler scales (Euler), else as it is."""
         if not hasattr(self.template, "scale_model_input"):
             return x
         scheduler: Any = copy.copy(self.template)
-        scheduler._step_index = index
-        scaled: Tensor = scheduler.scale_model_input(x, self.template.timesteps[index])
+        scheduler._step_index = self.first + index
+        timestep = self.template.timesteps[self.first + index]
+        scaled: Tensor = scheduler.scale_model_input(x, timestep)
         return scaled
 
     def step(
@@ -40,7 +43,7 @@ class FromScheduler:
     ) -> tuple[Tensor, Mapping[str, Any], Rng | None]:
         """One step of the scheduler. state: the attributes that differ from the template's."""
         scheduler = restored(self.template, state)
-        timestep = self.template.timesteps[index]
+        timestep = self.template.timesteps[self.first + index]
 
         def step(**options: Any) -> Tensor:
             stepped: Tensor = scheduler.step(prediction, timestep, x, return_dict=False, **options)[

@@ -1,4 +1,4 @@
-"""Latents to pixels."""
+"""Pixels to latents, and latents to pixels."""
 
 from __future__ import annotations
 
@@ -12,6 +12,27 @@ from nodes.contracts import VAE
 from runtime.asking import Asking, Call
 from runtime.ports import Component
 from runtime.values import Image, Latents, Video
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodeVideo:
+    """Encode RGB frames to normalised latents: the mode of what the encoder predicts.
+
+    video    f 8h 8w 3, uint8, f is 4(t-1)+1 (factors as the VAE's config states them)
+    latents  `video`: 1 c t h w, float32, zero mean and unit variance per channel
+
+    Source: Wan report, arXiv:2503.20314 (VAE).
+    """
+
+    vae: Component[VAE]
+
+    class Out(NamedTuple):
+        latents: Latents
+
+    def run(self, *, video: Video) -> Asking[Out]:
+        """Ask for one encoding."""
+        ((latents,),) = yield [Call(self.vae, encode_video, {"frames": video.frames[None]})]
+        return self.Out(Latents({"video": latents}))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +77,13 @@ class DecodeImage:
         return self.Out(Image(pictures[0]))
 
 
+def encode_video(vae: VAE, frames: Tensor) -> tuple[Tensor]:
+    """Pixels `b f h w 3`, uint8, to latents `b c t h w`, float32."""
+    pixels = (2 * (frames.float() / 255) - 1).permute(0, 4, 1, 2, 3)
+    latents = vae.encode(pixels.to(vae.dtype)).latent_dist.mode()
+    return (normalise(latents.float(), vae.config),)
+
+
 def decode_video(vae: VAE, latents: Tensor) -> tuple[Tensor]:
     """Latents `b c t h w` to pixels `b f h w 3`, uint8."""
     pixels = vae.decode(denormalise(latents.to(vae.dtype), vae.config), return_dict=False)[0]
@@ -70,15 +98,29 @@ def decode_image(vae: VAE, latents: Tensor) -> tuple[Tensor]:
     return (to_bytes(pixels).permute(0, 2, 3, 1).contiguous(),)
 
 
+def normalise(latents: Tensor, config: Any) -> Tensor:
+    """Latents `b c t h w` as the VAE makes them to zero mean and unit variance per channel."""
+    mean, reciprocal = statistics(latents, config)
+    return (latents - mean) * reciprocal
+
+
 def denormalise(latents: Tensor, config: Any) -> Tensor:
     """Latents `b c t h w` of unit variance back to the VAE's own mean and deviation per channel."""
+    mean, reciprocal = statistics(latents, config)
+    return latents / reciprocal + mean
+
+
+def statistics(latents: Tensor, config: Any) -> tuple[Tensor, Tensor]:
+    """Mean and reciprocal of the deviation of each channel, 1 c 1 1 1, in the latents' dtype.
+
+    The reference works with the reciprocal: dividing by it differs from multiplying in the last
+    bit.
+    """
     mean, deviation = (
-        torch.tensor(values).view(1, -1, 1, 1, 1)
+        torch.tensor(values).view(1, -1, 1, 1, 1).to(latents)
         for values in (config.latents_mean, config.latents_std)
     )
-    # The reference divides by the reciprocal, which is not the same as multiplying in the last bit.
-    reciprocal = 1.0 / deviation.to(latents)
-    return latents / reciprocal + mean.to(latents)
+    return mean, 1.0 / deviation
 
 
 def to_bytes(pixels: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from runtime.executor import Executor, Work
 from runtime.fields import Field
 from runtime.graph import Ref
 from runtime.identity import of_file
+from runtime.inputs import pictures_key, port_value
 from runtime.memo import Memo
 from runtime.output import Destination
 from runtime.passes import digest
@@ -76,22 +77,16 @@ class Engine:
         self, request: Mapping[str, Any], outputs: Sequence[str], destination: Destination
     ) -> Plan:
         """The plan of a complete request."""
-        return self._plan(request, outputs, destination, self.memo.keys())
+        return self._plan(self.ports(request, destination), outputs, self.memo.keys())
 
-    def _plan(
-        self,
-        request: Mapping[str, Any],
-        outputs: Sequence[str],
-        destination: Destination,
-        kept: frozenset[str],
-    ) -> Plan:
+    def _plan(self, ports: Mapping[str, Any], outputs: Sequence[str], kept: frozenset[str]) -> Plan:
         wanted = {name: self.config.graph.outputs[name] for name in outputs}
-        ports = self.ports(request, destination)
         facts = Facts(
             device=str(self.device), components=self.facts,
             request_keys=_keys(ports, self.config.graph.request),
             resident=self._resident(), memo=kept,
         )  # fmt: skip
+        request = {name: ports[name] for name in self.config.graph.request}
         made = plan(self.checked, request, wanted, facts)
         edges = (ref for node in made.checked.graph.nodes.values() for ref in node.inputs.values())
         if Ref("request", "store") in edges:
@@ -107,10 +102,10 @@ class Engine:
     ) -> Generator[Event, None, tuple[dict[str, Any], dict[str, dict[str, float]]]]:
         """Plan and run a request; returns outputs and memory at the end of the run."""
         kept = self.memo.snapshot()
-        made = self._plan(request, outputs, destination, frozenset(kept))
+        ports = self.ports(request, destination)
+        made = self._plan(ports, outputs, frozenset(kept))
         recalled = {i.node: kept[made.keys[i.node]] for i in made.items if isinstance(i, Recall)}
         del kept  # or nothing that the memo drops would be freed before this run ends
-        ports = self.ports(request, destination)
         work = Work(made, ports, int(request.get(DENOISING_STEPS) or 0), cancelled, recalled)
         before = _megabytes(devices.memory(self.device))
         values = yield from self.executor.run(work)
@@ -121,7 +116,8 @@ class Engine:
         seeds = [n for n, f in self.config.graph.request.items() if f.type == "seed"]
         rng = {"rng": Rng.from_seed(request[seeds[0]])} if seeds else {}
         uploads = Store.of(self.config.policies.storage)
-        return {**request, **rng, "destination": destination, "store": uploads}
+        values = {n: port_value(self.config.graph.request[n], v) for n, v in request.items()}
+        return {**values, **rng, "destination": destination, "store": uploads}
 
     def _dtype(self, name: str) -> str:
         """Explicit for the component, else by the precision policy, else the graph's."""
@@ -162,6 +158,8 @@ def _keys(ports: Mapping[str, Any], fields: Mapping[str, Field]) -> dict[str, st
             keys[name] = digest(["rng", value.state.numpy().tobytes().hex()])
         elif isinstance(value, Destination | Store):
             keys[name] = digest([type(value).__name__, dataclasses.astuple(value)])
+        elif fields[name].type == "image":
+            keys[name] = pictures_key(value)
         else:
             keys[name] = digest(["value", type(value).__name__, value])
             if fields[name].type == "file":  # the same path may hold another picture by now

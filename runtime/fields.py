@@ -13,7 +13,7 @@ from typing import Any
 from runtime.errors import UserError, did_you_mean
 from runtime.settings import Raw
 
-TYPES = ("text", "int", "float", "bool", "choice", "file", "seed", "dtype", "path", "map")
+TYPES = ("text", "int", "float", "bool", "choice", "file", "seed", "dtype", "path", "map", "image")
 DTYPES = {
     "fp32": "float32", "float32": "float32", "float": "float32",
     "fp16": "float16", "float16": "float16", "half": "float16",
@@ -30,7 +30,8 @@ TRUE, FALSE = frozenset({"true"}), frozenset({"false"})
 class Field:
     """What a field accepts.
 
-    type      one of TYPES; `file` is a path or URL of an input, `seed` a non-negative integer
+    type      one of TYPES; `file` is a path or URL of an input, `image` that of a picture (from
+              Python also a PIL image or an array), `seed` a non-negative integer
     many      a list of such values
     default   value where nothing is set; none with `required` false means the field may stay empty
     min, max  inclusive bounds of numbers
@@ -108,6 +109,16 @@ class Field:
         return str(value)
 
     _read_path = _read_file = _read_text
+
+    def _read_image(self, value: Any, shown: str) -> Any:
+        from runtime.pictures import check_picture
+
+        try:
+            return check_picture(value)
+        except UserError as problem:
+            raise UserError(
+                f"{shown}: {problem.message}", help=problem.help, field=self.name
+            ) from problem
 
     def _read_int(self, value: Any, shown: str) -> int:
         if isinstance(value, str) and WHOLE.fullmatch(value.strip()):

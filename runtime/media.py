@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +24,8 @@ PICTURES = {
     ".webp": "image/webp",
 }
 CLIPS = {".mp4": "video/mp4", ".gif": "image/gif", ".webp": "image/webp"}
+# What is read. Pillow knows more formats, but some start programs (EPS), others are hardly tested.
+READABLE = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
 MEDIA_TYPES = PICTURES | CLIPS | {".npy": "application/octet-stream"}
 LONGEST_SIDE = {".webp": 16383, ".jpg": 65500, ".jpeg": 65500, ".gif": 65535, ".mp4": 16384}
 QUALITIES = {"low": 35, "medium": 55, "high": 90, "maximum": 100}
@@ -165,14 +169,40 @@ def write_frames(frames: Any, path: Path) -> None:
 def read_image(path: Path) -> NDArray[np.uint8]:
     """Read a picture upright, `h w c`, uint8: RGB, or RGBA where it has transparency."""
     import numpy as np
+
+    with _picture(path) as image:
+        return np.asarray(_plain(image))
+
+
+def check_image(path: Path) -> str:
+    """Look at a picture's header alone and return its format (PNG, JPEG, ...); UserError if none.
+
+    Damage further in is found when it is read.
+    """
+    with _picture(path) as image:
+        image.verify()
+        return str(image.format)
+
+
+def rgb(image: Image) -> NDArray[np.uint8]:
+    """The pixels of a picture, `h w 3`: upright, grey as RGB, what is transparent on white."""
+    import numpy as np
+
+    return np.array(on_white(_plain(image)))
+
+
+@contextmanager
+def _picture(path: Path) -> Iterator[Image]:
+    """An open picture; whatever is wrong with the file, here or in the block, is a UserError."""
     from PIL import Image, UnidentifiedImageError
 
-    if not path.is_file():
-        reason = "is a folder, not a picture" if path.is_dir() else "does not exist"
-        raise UserError(f"{path} {reason}", help="give the path of a picture")
     try:
-        with Image.open(path) as image:
-            return np.asarray(_plain(image))
+        if not path.is_file():
+            what = "is no file" if path.exists() else "does not exist"
+            reason = "is a folder, not a picture" if path.is_dir() else what
+            raise UserError(f"{path} {reason}", help="give the path of a picture")
+        with Image.open(path, formats=READABLE) as image:
+            yield image
     except PermissionError as problem:
         raise UserError(
             f"{path} may not be read: permission denied", help="allow reading it"
