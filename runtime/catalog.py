@@ -50,8 +50,8 @@ class Entry:
     @property
     def classes(self) -> tuple[str, ...]:
         """Pipeline classes that it serves."""
-        found = self.matches.get("class", ())
-        return (found,) if isinstance(found, str) else tuple(found)
+        found = self.matches.get("class") or ()
+        return (found,) if isinstance(found, str) else tuple(map(str, found))
 
     def score(self, class_name: str, checkpoint: Configured, names: Iterable[str]) -> int:
         """How well it serves a checkpoint; 0: not at all. A fact counts one, an id a hundred."""
@@ -93,11 +93,28 @@ def _entry(path: Path, search: tuple[Path, ...]) -> Entry:
     for file in chain(path, search):
         raw = read_yaml(file)
         said: dict[str, Any] = {k: raw[k] for k in ("title", "checkpoint", "matches") if k in raw}
-        if str(said.get("checkpoint", "")).startswith("."):
-            said["checkpoint"] = str(file.parent / said["checkpoint"])
+        place = said.get("checkpoint")
+        if isinstance(place, str) and place.startswith("."):
+            said["checkpoint"] = str(file.parent / place)
         head = merge(head, said)
-    matches = head.get("matches") or {}
-    return Entry(path.stem, path, str(head.get("title", "")), head.get("checkpoint"), matches)
+    place = head.get("checkpoint")
+    return Entry(
+        path.stem, path, str(head.get("title") or ""), None if place is None else str(place),
+        _matches(head.get("matches")),
+    )  # fmt: skip
+
+
+def _matches(said: Any) -> dict[str, Any]:
+    """What a graph says it serves, as far as it has the right shape; `check` says what has not."""
+    shapes: dict[str, Any] = {"class": str | list, "config": Mapping, "ids": list}
+    known = said.items() if isinstance(said, Mapping) else ()
+    return {k: v for k, v in known if isinstance(v, shapes.get(k, object))}
+
+
+def extends(path: Path) -> list[Any]:
+    """What a graph file lists as its `defaults`; composing it says where that is no list."""
+    listed = read_yaml(path).get("defaults")
+    return listed if isinstance(listed, list) else []
 
 
 def chain(path: Path, search: Iterable[Path]) -> tuple[Path, ...]:
@@ -106,10 +123,10 @@ def chain(path: Path, search: Iterable[Path]) -> tuple[Path, ...]:
     found: list[Path] = []
 
     def visit(file: Path, above: tuple[Path, ...]) -> None:
-        for base in read_yaml(file).get("defaults") or ():
+        for base in extends(file):
             candidates = (folder / f"{base}.yaml" for folder in folders)
             target = next((c for c in candidates if isinstance(base, str) and c.is_file()), None)
-            if target and target not in above:
+            if target and target not in (*above, file):
                 visit(target, (*above, file))
         found.append(file)
 

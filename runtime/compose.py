@@ -46,6 +46,12 @@ def compose_graph(
                 f"graph {shown(path)} cannot be composed: {_first_line(problem)}",
                 help="`defaults` lists the graphs that it extends, then `_self_`", field="graph",
             ) from problem  # fmt: skip
+        except RecursionError as problem:
+            raise UserError(
+                f"graph {shown(path)} cannot be composed: it extends itself",
+                help="`defaults` lists other graphs; one that stands in for a packaged graph needs"
+                " another name to extend it", field="graph",
+            ) from problem  # fmt: skip
         except Exception as problem:
             if not type(problem).__module__.startswith("yaml"):
                 raise

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from runtime.errors import UserError, did_you_mean
 from runtime.fields import TYPES, Field, show
@@ -16,6 +16,18 @@ from runtime.graph import ComponentSpec, Finding, NodeSpec, Ref
 TOP = ("title", "matches", "checkpoint", "request", "components", "nodes", "outputs")
 NODE = ("type", "inputs", "params", "components")
 FIELD = tuple(f.name for f in dataclasses.fields(Field) if f.name != "name")
+Shape: TypeAlias = tuple[Any, str]  # classes of a value, and how a message calls them
+TEXT, NUMBER, TRUTH = (str, "text"), ((int, float), "a number"), (bool, "true or false")
+FIELD_SHAPES: Mapping[str, Shape] = {
+    "many": TRUTH, "required": TRUTH, "min": NUMBER, "max": NUMBER, "unit": TEXT, "help": TEXT,
+    "multiple": (int, "a whole number"), "offset": (int, "a whole number"),
+    "choices": (list, "a list"),
+}  # fmt: skip
+MAP: Shape = (Mapping, "a map")
+COMPONENT_SHAPES: Mapping[str, Shape] = {"path": TEXT, "revision": TEXT, "config": MAP}
+MATCHES: Mapping[str, Shape] = {
+    "class": ((str, list), "a name or a list of names"), "config": MAP, "ids": (list, "a list"),
+}  # fmt: skip
 COMPONENT = tuple(f.name for f in dataclasses.fields(ComponentSpec) if f.name != "name")
 # Request ports that no user fills directly.
 BUILT_IN = {"rng": "Rng", "destination": "Destination", "store": "Store"}
@@ -52,16 +64,20 @@ def read(data: Mapping[str, Any]) -> Parts:
         )
     if nodes and not outputs:
         found.append(Finding("outputs", "the graph has no outputs", "outputs: {file: save.file}"))
-    title, matches = str(data.get("title") or ""), data.get("matches") or {}
+    title, matches = str(data.get("title") or ""), dict(_section(data, "matches", found))
+    _drop_misfits(matches, MATCHES, "matches", found)
     return Parts(title, matches, data.get("checkpoint"), request, components, nodes, outputs, found)
 
 
-def _section(data: Mapping[str, Any], name: str, found: list[Finding]) -> list[tuple[str, Any]]:
+def _section(
+    data: Mapping[str, Any], name: str, found: list[Finding], above: str = ""
+) -> list[tuple[str, Any]]:
     section = data.get(name)
     if section is None:
         return []
     if not isinstance(section, Mapping):
-        found.append(Finding(name, f"expects a map of names, found {show(section)}"))
+        message = f"expects a map of names, found {show(section)}"
+        found.append(Finding(f"{above}.{name}".lstrip("."), message))
         return []
     return [(str(key), value) for key, value in section.items() if value is not None]
 
@@ -75,6 +91,18 @@ def _unknown(
             found.append(
                 Finding(f"{path}.{key}".lstrip("."), message, did_you_mean(str(key), known))
             )
+
+
+def _drop_misfits(
+    said: dict[str, Any], shapes: Mapping[str, Shape], path: str, found: list[Finding]
+) -> None:
+    """Name and leave out every attribute that is not of its shape."""
+    for key, (kind, expected) in shapes.items():
+        value = said.get(key)
+        wrong_bool = isinstance(value, bool) and kind is not bool
+        if key in said and (wrong_bool or not isinstance(value, kind)):
+            found.append(Finding(f"{path}.{key}", f"expects {expected}, found {show(value)}"))
+            del said[key]
 
 
 def _map(path: str, value: Any, what: str, found: list[Finding]) -> Mapping[str, Any] | None:
@@ -104,6 +132,13 @@ def _field(name: str, value: Any, found: list[Finding]) -> Field | None:
         )
         return None
     known = {k: v for k, v in said.items() if k in FIELD and v is not None}
+    _drop_misfits(known, FIELD_SHAPES, path, found)
+    if known.get("multiple", 1) < 1:
+        found.append(Finding(f"{path}.multiple", f"expects 1 or more, found {known['multiple']}"))
+        del known["multiple"]
+    if kind == "choice" and not known.get("choices"):
+        found.append(Finding(path, f"`{name}` has no `choices`", "choices: [one, another]"))
+        return None
     if "choices" in known:
         known["choices"] = tuple(map(str, known["choices"]))
     field = Field(name=name, **known)
@@ -122,6 +157,7 @@ def _component(name: str, value: Any, found: list[Finding]) -> ComponentSpec | N
         return None
     _unknown(said, COMPONENT, path, "a component", found)
     known = {k: v for k, v in said.items() if k in COMPONENT and v is not None}
+    _drop_misfits(known, COMPONENT_SHAPES, path, found)
     if "dtype" in known:
         try:
             known["dtype"] = Field(name="dtype", type="dtype").parse(known["dtype"])
@@ -149,11 +185,11 @@ def _node(name: str, value: Any, found: list[Finding]) -> NodeSpec | None:
         return None
     inputs = {
         port: ref
-        for port, edge in _section(said, "inputs", found)
+        for port, edge in _section(said, "inputs", found, path)
         if (ref := _ref(f"{path}.inputs.{port}", edge, found))
     }
-    components = {key: str(bound) for key, bound in _section(said, "components", found)}
-    return NodeSpec(name, kind, inputs, dict(_section(said, "params", found)), components)
+    components = {key: str(bound) for key, bound in _section(said, "components", found, path)}
+    return NodeSpec(name, kind, inputs, dict(_section(said, "params", found, path)), components)
 
 
 def _ref(path: str, value: Any, found: list[Finding]) -> Ref | None:

@@ -230,3 +230,53 @@ def test_no_prompts_are_none_given() -> None:
 def test_looking_at_a_graph_ignores_no_setting() -> None:
     with pytest.raises(UserError, match="takes no `nn`"):
         resolve_graph([edit("graph", TOY), said("request.nn=1")])
+
+
+def test_an_edited_file_in_a_subfolder_is_composed_anew(tmp_path: Path) -> None:
+    base = tmp_path / "parts/base.yaml"
+    base.parent.mkdir()
+    path = write(tmp_path, "defaults: [toy, parts/base@_global_, _self_]\n")
+    for n in (5, 6):
+        base.write_text(f"request: {{n: {{default: {n}}}}}\n")
+        assert Runtime.load(graph=path).graph.request["n"].default == n
+
+
+def test_a_composition_is_the_same_from_the_cache(tmp_path: Path) -> None:
+    path = write(tmp_path, "defaults: [toy, _self_]\nmatches: {config: {1: 2}}\n")
+    facts = [Runtime.load(graph=path).graph.matches for _ in range(2)]
+    assert facts == [{"config": {1: 2}}] * 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "matches: Foo",
+        "matches: {class: 5, config: 3}",
+        "defaults: 5",
+        "[1]",
+        "checkpoint: 5",
+        "a: [",
+    ],
+)
+def test_a_broken_neighbour_breaks_no_other_graph(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, text)
+    monkeypatch.setenv("SGLANG_GRAPH_PATH", str(tmp_path))
+    assert Runtime.load().graph.name == "demo"
+    assert "mine" in {row["name"] for row in Runtime.graphs()}
+
+
+def test_a_graph_that_stands_in_for_a_packaged_one_cannot_extend_it(tmp_path: Path) -> None:
+    path = tmp_path / "toy.yaml"
+    path.write_text("defaults: [toy, _self_]\n")
+    with pytest.raises(UserError, match="it extends itself"):
+        Runtime.load(graph=path)
+
+
+def test_graphs_may_be_links_and_have_odd_names(tmp_path: Path) -> None:
+    real = write(tmp_path, "defaults: [toy, _self_]\n")
+    for name in ("my.v2", "a b", "a@b", "a=b", "x,y", "it's", "${x}"):
+        link = tmp_path / f"{name}.yaml"
+        link.symlink_to(real)
+        assert Runtime.load(graph=link).graph.name == name
