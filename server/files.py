@@ -1,0 +1,83 @@
+"""The files of jobs: where they are, and their removal. Imports no torch."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Collection, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from server.job import Job
+
+# Names that only a server makes: those of jobs' files, and of files that were half written.
+OURS = re.compile(r"([a-z]{2,12}[_-][0-9a-f]{24,40})(?:[._-].*)?")
+HALF_WRITTEN = re.compile(r"\.([0-9a-f]+)-[0-9a-f]{8}(?:\.\w+)?")
+ABANDONED_SECONDS = 3600.0  # nothing takes longer to be written
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where outputs and uploaded inputs lie."""
+
+    outputs: Path
+    inputs: Path
+
+
+def remove_outputs(folders: Folders, job: Job) -> None:
+    """Remove whatever a job has written, finished or not."""
+    for path in folders.outputs.glob(f"{job.id}_*"):
+        path.unlink(missing_ok=True)
+    remove(folders.outputs, (file.name for file in job.files))
+
+
+def remove_files(folders: Folders, job: Job) -> None:
+    """Remove a job's outputs and inputs."""
+    remove_outputs(folders, job)
+    remove(folders.inputs, job.inputs)
+
+
+def remove(folder: Path, names: Iterable[str]) -> None:
+    """Remove files by name; never anything outside the folder."""
+    for name in names:
+        if Path(name).name == name:
+            (folder / name).unlink(missing_ok=True)
+
+
+def remove_half_written(folders: Folders, pid: int) -> None:
+    """Remove what a process that died was writing."""
+    for path in folders.outputs.glob(f".{pid:x}-*"):
+        if HALF_WRITTEN.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+
+
+def sweep(folders: Folders, jobs: Collection[Job]) -> list[str]:
+    """Remove our files that belong to none of the jobs; their names.
+
+    Of a job that ended only what its row names is kept; what has been uploaded is in the store.
+    """
+    unfinished = {job.id for job in jobs if not job.is_over}
+    outputs = {file.name for job in jobs for file in job.files if file.url is None}
+    inputs = {name for job in jobs for name in job.inputs}
+    removed = []
+    for folder, known in ((folders.outputs, outputs), (folders.inputs, inputs)):
+        for path in folder.iterdir() if folder.is_dir() else ():
+            named = OURS.fullmatch(path.name)
+            orphan = named and path.name not in known and named[1] not in unfinished
+            if (orphan or _is_abandoned(path)) and path.is_file():
+                path.unlink(missing_ok=True)
+                removed.append(path.name)
+    return removed
+
+
+def _is_abandoned(path: Path) -> bool:
+    """Whether a file was half written by a process that is gone: `sglang generate` may share the
+    folder, and in a container another process may have that number by now."""
+    named = HALF_WRITTEN.fullmatch(path.name)
+    if not named:
+        return False
+    with suppress(OSError):
+        if time.time() - path.stat().st_mtime > ABANDONED_SECONDS:
+            return True
+    return not Path(f"/proc/{int(named[1], 16)}").exists() and Path("/proc/self").exists()

@@ -1,0 +1,74 @@
+"""Removal of jobs: rows and files together, when they are deleted, too many or too old."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from runtime.policies import Server
+from server.files import Folders, remove_files, sweep
+from server.job import Job, Kind
+from server.jobs import Jobs
+from server.uploading import Uploads
+
+PAUSE_SECONDS = 60.0  # between two looks for what has expired
+
+
+class Retention:
+    """Removes jobs.
+
+    tell  sends a message to an engine; false where none is ready
+    """
+
+    def __init__(
+        self,
+        jobs: Jobs,
+        folders: Folders,
+        uploads: Uploads,
+        policy: Server,
+        tell: Callable[[Mapping[str, Any]], bool],
+    ) -> None:
+        self._jobs, self._folders, self._uploads = jobs, folders, uploads
+        self._policy, self._tell = policy, tell
+        self._turn = asyncio.Lock()
+
+    async def sweep(self) -> list[Job]:
+        """Remove the files that an earlier process left and no job owns; all jobs."""
+        jobs: list[Job] = []
+        kinds: tuple[Kind, ...] = ("image", "video")
+        for kind in kinds:
+            more, after = True, None
+            while more:
+                page, more = await self._jobs.page(kind, after=after, limit=500)
+                jobs += page
+                after = page[-1].id if page else None
+        await asyncio.to_thread(sweep, self._folders, jobs)
+        return jobs
+
+    async def remove(self, job: Job) -> bool:
+        """Remove a job's files, then its row: what is interrupted can be done again."""
+        self._uploads.forget(job)
+        await asyncio.to_thread(remove_files, self._folders, job)
+        return await self._jobs.remove(job.id) is not None
+
+    async def remove_with_objects(self, job: Job) -> bool:
+        """Remove a job, and its objects from the store where an engine is there to do it."""
+        objects = [file.name for file in job.files if file.url is not None]
+        if objects:
+            self._tell({"discard": job.id, "names": objects})
+        return await self.remove(job)
+
+    async def remove_expired(self) -> None:
+        """Remove the jobs that are too many or too old."""
+        async with self._turn:
+            keep, hours = self._policy.keep_jobs, self._policy.keep_hours
+            for job in await self._jobs.expired(keep, hours, int(time.time())):
+                await self.remove(job)
+
+    async def watch(self) -> None:
+        """Remove what expires, for ever."""
+        while True:
+            await self.remove_expired()
+            await asyncio.sleep(PAUSE_SECONDS)

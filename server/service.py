@@ -1,0 +1,367 @@
+"""The service behind the HTTP layer: takes jobs, gives them to engines, keeps what came of them.
+
+Everything happens on one event loop. Between two awaits its state is consistent: a job that is
+accepted and not over is either in `_queue` or in `_running`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Coroutine, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Literal, TypeVar
+
+from runtime import Runtime, Setting
+from server.files import Folders, remove_half_written, remove_outputs
+from server.job import Job, JobError, Kind, Status
+from server.jobs import Jobs
+from server.protocol import pack
+from server.retention import Retention
+from server.running import Running
+from server.supervisor import EngineDied, Replica
+from server.uploading import Uploads, stored
+
+OBEY_SECONDS = 120.0  # a step may be long: an engine that does not stop by then is killed
+USUAL_SECONDS = 5.0  # a job's time, before one is known
+
+__all__ = ["Draining", "Folders", "QueueFull", "Service"]
+
+log = logging.getLogger("sglang.server")
+T = TypeVar("T")
+
+
+class QueueFull(Exception):
+    """Too many jobs wait. retry_after: seconds until there may be room."""
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(f"too many jobs wait; try again in {retry_after} s")
+        self.retry_after = retry_after
+
+
+class Draining(Exception):
+    """The server is stopping and takes no more jobs."""
+
+
+class Service:
+    """Jobs and the engines that run them."""
+
+    def __init__(
+        self, settings: Sequence[Setting], runtime: Runtime, jobs: Jobs, folders: Folders
+    ) -> None:
+        policies = runtime.config.policies
+        self._policy, self._jobs, self._folders = policies.server, jobs, folders
+        self._queue: OrderedDict[str, Job] = OrderedDict()
+        self._running: dict[str, Running] = {}
+        self._over: dict[str, asyncio.Future[Job]] = {}  # who waits for which job
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._arriving = 0
+        self._ended: dict[str, int] = {"completed": 0, "failed": 0, "cancelled": 0}
+        self._usual_seconds = USUAL_SECONDS
+        self._draining = self._stopping = False
+        self._watch: asyncio.Task[None] | None = None
+        self._uploads = Uploads(jobs, folders, self._tell)
+        self._retention = Retention(jobs, folders, self._uploads, self._policy, self._tell)
+        load = {"load": pack(settings), "outputs": str(folders.outputs.resolve())}
+        self._replicas = [
+            Replica(index, {**load, "replica": index}, self._dispatch, self._uploads.heard)
+            for index in range(policies.parallel.dp_size)
+        ]
+
+    async def start(self) -> None:
+        """Take up what an earlier process left, then start the engines."""
+        for job in await self._jobs.recover(self._policy.job_attempts):
+            log.info("job %s of an earlier process is %s", job.id, job.status)
+        for job in await self._retention.sweep():
+            self._uploads.add(job)
+        self._queue.update((job.id, job) for job in await self._jobs.queued())
+        for replica in self._replicas:
+            replica.start()
+        self._watch = asyncio.get_running_loop().create_task(self._retention.watch())
+
+    async def stop(self, drain_seconds: float) -> None:
+        """Take no more jobs, let those that run finish for a while, then stop; jobs stay.
+
+        Closes the jobs: the service cannot be started again.
+        """
+        self._draining = True
+        await self._cancel_images()
+        if attempts := [live.task for live in self._running.values() if live.task]:
+            await asyncio.wait(attempts, timeout=drain_seconds)
+        self._stopping = True
+        await asyncio.gather(*(replica.stop() for replica in self._replicas))
+        await self._cancel_images()
+        if self._watch:
+            self._watch.cancel()
+        await self._uploads.stop()
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+        await self._jobs.close()
+
+    async def submit(self, job: Job) -> Job:
+        """Accept a job: it is on the disk on return. Raises QueueFull or Draining."""
+        if self._draining:
+            raise Draining("the server is stopping")
+        if len(self._queue) + self._arriving >= self._policy.max_queue:
+            usual = math.ceil(self._usual_seconds / len(self._replicas))
+            raise QueueFull(max(1, min(usual, 60)))
+        accepting = self._spawn(self._accept(job))
+        try:
+            return await asyncio.shield(accepting)
+        except asyncio.CancelledError:
+            # The client left before it knew the job: of an image nobody can ask any more.
+            if job.kind == "image":
+                accepting.add_done_callback(lambda _: self._spawn(self.cancel(job.id)))
+            raise
+
+    async def wait(self, id: str) -> Job:
+        """The job once it is over; KeyError where there is none. Giving up waiting cancels it."""
+        try:
+            return await self._end_of(id)
+        except asyncio.CancelledError:
+            self._spawn(self.cancel(id))
+            raise
+
+    async def get(self, id: str) -> Job | None:
+        """The job, if there is one, with its live progress."""
+        job = await self._jobs.get(id)
+        return self._live(job) if job else None
+
+    async def page(
+        self,
+        kind: Kind,
+        *,
+        after: str | None = None,
+        limit: int = 20,
+        order: Literal["asc", "desc"] = "desc",
+    ) -> tuple[list[Job], bool]:
+        """Jobs by time, and whether more follow; KeyError where `after` is unknown."""
+        jobs, more = await self._jobs.page(kind, after=after, limit=limit, order=order)
+        return [self._live(job) for job in jobs], more
+
+    async def cancel(self, id: str) -> Job | None:
+        """Cancel a job: at once where it waits, within one step where it runs; the job now."""
+        if self._queue.pop(id, None):
+            fields = {"status": "cancelled", "completed_at": int(time.time())}
+            await self._surely(self._end(id, fields, only_from={"queued"}))
+        elif live := self._running.get(id):
+            live.halt("cancelled", OBEY_SECONDS)
+        return await self.get(id)
+
+    async def delete(self, id: str) -> bool:
+        """Stop a job and remove it with its files; false where there is none."""
+        return await self._surely(self._delete(id))
+
+    def not_ready(self) -> str | None:
+        """Why no job can be run now; none where an engine is ready."""
+        if self._draining:
+            return "the server is stopping"
+        if any(replica.is_ready for replica in self._replicas):
+            return None
+        reasons = dict.fromkeys(replica.reason or replica.state for replica in self._replicas)
+        return "; ".join(reasons)
+
+    def stats(self) -> dict[str, Any]:
+        """What waits, runs and has ended since the start, and the engines."""
+        return {
+            "queued": len(self._queue),
+            "running": len(self._running),
+            **self._ended,
+            "max_queue": self._policy.max_queue,
+            "draining": self._draining,
+            "engines": [
+                {
+                    "index": r.index, "pid": r.pid, "state": r.state, "restarts": r.restarts,
+                    "reason": r.reason or None, **r.ready,
+                }
+                for r in self._replicas
+            ],
+        }  # fmt: skip
+
+    async def _cancel_images(self) -> None:
+        """Cancel images that wait: nobody will be there for the answer."""
+        for job in [job for job in self._queue.values() if job.kind == "image"]:
+            await self.cancel(job.id)
+
+    async def _accept(self, job: Job) -> Job:
+        self._arriving += 1
+        try:
+            await self._jobs.add(job)
+            self._queue[job.id] = job
+        finally:
+            self._arriving -= 1
+        self._dispatch()
+        return job
+
+    async def _end_of(self, id: str) -> Job:
+        over = self._over.setdefault(id, asyncio.get_running_loop().create_future())
+        job = await self._jobs.get(id)
+        if job is None or job.is_over:
+            self._over.pop(id, None)
+            if job is None:
+                raise KeyError(id)
+            if not over.done():
+                over.set_result(job)
+        return await asyncio.shield(over)
+
+    async def _delete(self, id: str) -> bool:
+        job = await self.cancel(id)
+        if job is None:
+            return False
+        with suppress(KeyError):  # someone else may have deleted it meanwhile
+            return await self._retention.remove_with_objects(await self._end_of(id))
+        return False
+
+    def _live(self, job: Job) -> Job:
+        live = self._running.get(job.id)
+        if live is None or job.is_over:
+            return job
+        return dataclasses.replace(job, progress=max(job.progress, live.progress))
+
+    def _dispatch(self) -> None:
+        """Give the oldest jobs to the engines that have nothing to do."""
+        for replica in self._replicas:
+            if self._draining or not self._queue:
+                return
+            if replica.state == "idle":
+                id, job = self._queue.popitem(last=False)
+                live = self._running[id] = Running(job, replica, replica.claim())
+                live.task = self._spawn(self._attempt(live))
+
+    async def _attempt(self, live: Running) -> None:
+        """One attempt at a job, from the queue to its end or back."""
+        try:
+            await self._try(live)
+        except Exception as problem:  # the database: what is written there is taken up at a start
+            self._running.pop(live.job.id, None)
+            if (over := self._over.pop(live.job.id, None)) and not over.done():
+                over.set_exception(problem)
+            raise
+        finally:
+            live.close()
+
+    async def _try(self, live: Running) -> None:
+        job = live.job
+        fields = {"status": "in_progress", "attempts": job.attempts + 1, "progress": 0}
+        begun = await self._jobs.change(
+            job.id, only_from={"queued"}, started_at=int(time.time()), **fields
+        )
+        if begun is None or live.halted:
+            await self._settle(live, {"cancelled": job.id})
+            return
+        live.job = begun
+        clock = asyncio.get_running_loop().call_later(
+            self._policy.request_timeout, live.halt, "timeout", OBEY_SECONDS
+        )
+        try:
+            await self._settle(live, await live.run(self._note_progress))
+        except EngineDied as death:
+            await asyncio.to_thread(remove_half_written, self._folders, live.claim.pid)
+            await self._died(live, str(death))
+        finally:
+            clock.cancel()
+
+    async def _settle(self, live: Running, reply: Mapping[str, Any]) -> None:
+        """Write down how a job ended."""
+        fields: dict[str, Any] = {"completed_at": int(time.time())}
+        if "done" in reply:
+            files, seconds = stored(reply["files"]), reply["seconds"]
+            fields |= {
+                "status": "completed", "progress": 100, "files": files, "seconds": seconds,
+                "peak_memory_mb": reply["peak_memory_mb"],
+            }  # fmt: skip
+            self._usual_seconds += (seconds - self._usual_seconds) / 4
+        elif "failed" in reply:
+            fields |= {"status": "failed", "error": JobError(reply["code"], reply["message"])}
+        elif live.halted == "timeout":
+            limit = self._policy.request_timeout
+            why = f"the job took longer than {limit} s, the longest that this server allows"
+            fields |= {"status": "failed", "error": JobError("timeout", why)}
+        else:
+            fields |= {"status": "cancelled"}
+        await self._end(live.job.id, fields, only_from={"in_progress"})
+
+    async def _died(self, live: Running, reason: str) -> None:
+        """The engine of a job is gone: the job goes back to the front, or has failed."""
+        job = live.job
+        if self._stopping:
+            await self._put_off(live)
+        elif live.halted:
+            await self._settle(live, {"cancelled": job.id})
+        elif job.attempts >= self._policy.job_attempts:
+            tries = f" (attempt {job.attempts} of {self._policy.job_attempts})"
+            failed = {"failed": job.id, "code": "engine_died", "message": reason + tries}
+            await self._settle(live, failed)
+        else:
+            log.warning("job %s waits for another engine: %s", job.id, reason)
+            again = await self._jobs.change(job.id, status="queued", progress=0, started_at=None)
+            self._running.pop(job.id, None)
+            if again:
+                self._queue[job.id] = again
+                self._queue.move_to_end(job.id, last=False)
+            if live.halted:
+                await self.cancel(job.id)
+            self._dispatch()
+
+    async def _put_off(self, live: Running) -> None:
+        """The server stops: a video goes on at the next start, and this was no attempt of it."""
+        job = live.job
+        if live.halted or job.kind == "image":
+            await self._settle(live, {"cancelled": job.id})
+            return
+        await self._jobs.change(
+            job.id, status="queued", progress=0, started_at=None, attempts=job.attempts - 1
+        )
+        self._running.pop(job.id, None)
+
+    async def _end(
+        self, id: str, fields: Mapping[str, Any], only_from: frozenset[Status] | set[Status]
+    ) -> None:
+        """Give a job its final state, tell who waits, and look for what has expired."""
+        job = await self._jobs.change(id, only_from=only_from, **fields)
+        self._running.pop(id, None)
+        over = self._over.pop(id, None)
+        if job is None:
+            job = await self._jobs.get(id)
+        else:
+            self._ended[job.status] += 1
+            if job.status == "completed":
+                self._uploads.add(job)
+            else:
+                await asyncio.to_thread(remove_outputs, self._folders, job)
+        if over and not over.done():
+            if job:
+                over.set_result(job)
+            else:
+                over.cancel()
+        if not self._stopping:
+            self._spawn(self._retention.remove_expired())
+
+    def _note_progress(self, live: Running) -> None:
+        """Write progress down, now and then; what is shown is the live value."""
+        self._spawn(
+            self._jobs.change(live.job.id, only_from={"in_progress"}, progress=live.progress)
+        )
+
+    def _tell(self, message: Mapping[str, Any]) -> bool:
+        return any(replica.tell(message) for replica in self._replicas)
+
+    def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Run something to its end, whoever asked for it; a failure goes to the log."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._forget)
+        return task
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (problem := task.exception()):
+            log.error("the server failed inside: %r", problem, exc_info=problem)
+
+    async def _surely(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of something that runs to its end even if the caller is cancelled."""
+        return await asyncio.shield(self._spawn(work))

@@ -1,0 +1,184 @@
+"""A replica: one engine, started, watched, and started again with back-off when it dies."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+from server.link import Link
+from server.protocol import ENDS
+
+State = Literal["stopped", "starting", "idle", "busy", "restarting", "refused"]
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds before an engine that died is started again
+FIRST_RETRY, LONGEST_RETRY = 30.0, 600.0  # before one that refused to start is
+HEALTHY = 60.0  # seconds after which an engine counts as healthy
+EXIT_PATIENCE = 5.0  # seconds for an engine to exit by itself
+
+log = logging.getLogger("sglang.server")
+
+
+class EngineDied(Exception):
+    """The engine died before it ended the job; says how."""
+
+
+class Replica:
+    """One engine and its successors.
+
+    load     the `load` message
+    changed  called when the engine has nothing to do
+    heard    called with messages that are about no running job
+    """
+
+    def __init__(
+        self,
+        index: int,
+        load: Mapping[str, Any],
+        changed: Callable[[], None],
+        heard: Callable[[Mapping[str, Any]], None],
+    ) -> None:
+        self.index, self._load, self._changed, self._heard = index, load, changed, heard
+        self.state: State = "stopped"
+        self.reason = ""  # why it is not ready
+        self.restarts = 0
+        self.ready: Mapping[str, Any] = {}  # what the engine told when it was
+        self._link: Link | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._reply: asyncio.Future[dict[str, Any]] | None = None
+        self._on_step: Callable[[int, int], None] = _ignore
+        self._ready_at: float | None = None
+        self._failures = self._refusals = 0
+
+    @property
+    def pid(self) -> int | None:
+        """Process id, while there is a process."""
+        return self._link.pid if self._link else None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the model is loaded and jobs are run."""
+        return self.state in {"idle", "busy"}
+
+    def start(self) -> None:
+        """Start the first engine."""
+        self._task = asyncio.get_running_loop().create_task(self._supervise())
+
+    async def stop(self) -> None:
+        """Stop for good; a job that runs ends with EngineDied."""
+        if self._task:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        self.state, self.reason = "stopped", "the engine is stopped"
+
+    def claim(self) -> Link:
+        """Take an idle engine for one job."""
+        assert self.state == "idle"
+        assert self._link is not None
+        self.state = "busy"
+        return self._link
+
+    def release(self, claim: Link) -> None:
+        """Give back an engine that was claimed and ran nothing."""
+        if claim is self._link and self.state == "busy":
+            self.state = "idle"
+            self._changed()
+
+    async def run(
+        self, claim: Link, order: Mapping[str, Any], on_step: Callable[[int, int], None]
+    ) -> dict[str, Any]:
+        """Run a job on a claimed engine; the message that ends it. Raises EngineDied.
+
+        on_step  called with steps done, and steps of the whole job
+        """
+        if claim is not self._link or self.state != "busy":
+            raise EngineDied(self.reason)
+        self._reply = asyncio.get_running_loop().create_future()
+        self._on_step = on_step
+        claim.send(order)
+        return await self._reply
+
+    def tell(self, message: Mapping[str, Any]) -> bool:
+        """Send a message to the engine; false where none is ready."""
+        if self._link is None or not self.is_ready:
+            return False
+        self._link.send(message)
+        return True
+
+    async def _supervise(self) -> None:
+        while True:
+            self.state, self.reason = "starting", "the engine is loading the model"
+            self.reason, refused = await self._one_life()
+            if refused:
+                self.state, pause = "refused", min(FIRST_RETRY * 2**self._refusals, LONGEST_RETRY)
+                self._refusals += 1
+            else:
+                self.state, pause = (
+                    "restarting",
+                    min(FIRST_PAUSE * 2**self._failures, LONGEST_PAUSE),
+                )
+                self._failures += 1
+            message = "engine %d: %s; it is started again in %g s"
+            log.warning(message, self.index, self.reason, pause)
+            await asyncio.sleep(pause)
+            self.restarts += 1
+
+    async def _one_life(self) -> tuple[str, bool]:
+        """Run one process to its end; why it ended, and whether it refused to start."""
+        reason, refused = "", False
+        try:
+            link = self._link = await Link.open(f"[engine {self.index}] ")
+        except OSError as problem:
+            return f"the engine cannot be started: {problem.strerror}", False
+        try:
+            link.send(self._load)
+            async for message in link.messages():
+                if "refused" in message:
+                    reason, refused = str(message["refused"]), True
+                self._hear(message)
+        except ValueError as problem:  # no JSON, or a line without end: nothing it says can be used
+            link.kill()
+            reason = f"the engine said what is no message ({problem})"
+        finally:
+            link.close()
+            how = await link.ended(EXIT_PATIENCE)
+            reason = reason or how
+            self._bury(reason)
+        return reason, refused
+
+    def _hear(self, message: dict[str, Any]) -> None:
+        if "step" in message:
+            self._on_step(int(message["done"]), int(message["of"]))
+        elif "ready" in message:
+            self.ready = message["ready"]
+            self._ready_at = asyncio.get_running_loop().time()
+            self._refusals = 0
+            self._rest()
+        elif any(end in message for end in ENDS):
+            self._failures = 0
+            reply, self._reply, self._on_step = self._reply, None, _ignore
+            if reply and not reply.done():
+                reply.set_result(message)
+            if not message.get("leaving"):
+                self._rest()
+        elif "refused" not in message:
+            self._heard(message)
+
+    def _rest(self) -> None:
+        self.state, self.reason = "idle", ""
+        self._changed()
+
+    def _bury(self, reason: str) -> None:
+        """Forget a process that ended; its job hears of it."""
+        self._link = None
+        self.state, self.reason = "restarting", reason
+        if self._ready_at and asyncio.get_running_loop().time() - self._ready_at >= HEALTHY:
+            self._failures = 0
+        self._ready_at = None
+        reply, self._reply, self._on_step = self._reply, None, _ignore
+        if reply and not reply.done():
+            reply.set_exception(EngineDied(reason))
+
+
+def _ignore(done: int, of: int) -> None:
+    """Steps that nobody waits for."""
