@@ -164,6 +164,9 @@ def _check_credentials(store: Store) -> None:
     if len(missing) == 1:
         (given,) = set(names) - set(missing)
         raise UserError(f"{given} is set, but not {missing[0]}", help="set both, or neither")
+    for name, value in zip(names, _credentials(), strict=True):
+        if value and not re.fullmatch(r"[!-~]+", value):
+            raise UserError(f"{name} holds characters that no key has", help="copy it again")
     try:
         found = bool(_session(store).get_credentials())
     except Exception as problem:
@@ -205,9 +208,9 @@ def _client(store: Store) -> Any:
     from botocore.config import Config  # type: ignore[import-untyped]  # it has no types
 
     own = store.endpoint_url is not None
-    log = logging.getLogger("botocore")
-    if log.getEffectiveLevel() < logging.INFO:
-        log.setLevel(logging.INFO)  # its debug log shows the headers that carry a key
+    for log in map(logging.getLogger, ("boto3", "botocore", "s3transfer")):
+        if log.getEffectiveLevel() < logging.INFO:
+            log.setLevel(logging.INFO)  # their debug logs show the headers that carry a key
     config = Config(
         connect_timeout=CONNECT_SECONDS,
         read_timeout=READ_SECONDS,
@@ -233,7 +236,7 @@ def _reason(store: Store, problem: Exception) -> tuple[str, bool]:
         if code in DENIED:
             return f"the object store denied access ({code})", False
         return f"the object store answered {code or status}", status >= 500 or status in {408, 429}
-    if isinstance(problem, kinds.HTTPClientError):
+    if isinstance(problem, kinds.HTTPClientError | kinds.ConnectionError):
         return "the object store is unreachable", True
     credentials = (kinds.NoCredentialsError, kinds.PartialCredentialsError)
     if isinstance(problem, (*credentials, kinds.CredentialRetrievalError)):
