@@ -1,0 +1,41 @@
+"""The HTTP application: routes, layers around them, and the service's life."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from starlette.applications import Starlette
+
+from runtime import Runtime
+from runtime.policies import Policies
+from server.errors import HANDLERS
+from server.images import Images
+from server.middleware import middleware
+from server.models import Models
+from server.served import Served
+from server.service import Service
+from server.videos import Videos
+
+
+def make_app(service: Service, runtime: Runtime, policies: Policies) -> Starlette:
+    """The application; it starts the service and stops it."""
+    served = Served.of(runtime, policies)
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        await service.start()
+        try:
+            yield
+        finally:
+            await service.stop(policies.server.http_graceful_shutdown_timeout)
+
+    parts = (Images(served, service), Videos(served, service), Models(served, service))
+    app = Starlette(
+        routes=[route for part in parts for route in part.routes()],
+        middleware=middleware(policies.server),
+        exception_handlers=HANDLERS,
+        lifespan=lifespan,
+    )
+    app.router.redirect_slashes = False  # what is not served is a 404, with a slash or without
+    return app

@@ -1,0 +1,122 @@
+"""What surrounds every request: its id, the API key, failures, harmless security headers."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import re
+import secrets
+from collections.abc import Sequence
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from runtime.policies import Server
+from server.errors import ApiError, answer
+
+OPEN = frozenset({"/liveness", "/health", "/health_generate"})
+HARMLESS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
+EXPOSED = ("X-Request-Id", "openai-poll-after-ms", "Retry-After", "Content-Disposition")
+REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+log = logging.getLogger("uvicorn.error")
+
+
+def middleware(policy: Server) -> list[Middleware]:
+    """The layers, outermost first. Preflights of pages carry no key: CORS is before `ApiKey`."""
+    cors = Middleware(
+        CORSMiddleware,
+        allow_origins=policy.cors_origin,
+        allow_methods=("GET", "POST", "DELETE"),
+        allow_headers=("*",),
+        expose_headers=EXPOSED,
+    )
+    key = Middleware(ApiKey, key=policy.api_key or "")
+    return [
+        Middleware(Identified),
+        *([cors] if policy.cors_origin else ()),
+        Middleware(Failures),
+        *([key] if policy.api_key else ()),
+    ]
+
+
+class Identified:
+    """Give every request an id, the client's own where it is a plain word, and send it back."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        name = given if REQUEST_ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"
+        scope["request_id"] = name
+
+        async def marked(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-Id"] = name
+                for header, value in HARMLESS.items():
+                    headers[header] = value
+            await send(message)
+
+        await self.app(scope, receive, marked)
+
+
+class Failures:
+    """Answer 500 with the request's id where a handler raised; the traceback goes to the log."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = False
+
+        async def watched(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watched)
+        except Exception:
+            log.exception("request %s failed", scope["request_id"])
+            if started:
+                raise
+            error = ApiError(500, "the server failed; its log tells why", code="internal_error")
+            await answer(error, scope["request_id"])(scope, receive, send)
+
+
+class ApiKey:
+    """Answer 401 where the bearer token is not the key; compared in constant time."""
+
+    def __init__(self, app: ASGIApp, key: str, open: Sequence[str] = tuple(OPEN)) -> None:
+        self.app, self.key, self.open = app, key.encode(), frozenset(open)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request."""
+        if scope["type"] != "http" or scope["path"] in self.open or self._knows(scope):
+            await self.app(scope, receive, send)
+            return
+        error = ApiError(
+            401,
+            "the API key is missing or wrong: send it as `Authorization: Bearer KEY`",
+            code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"},
+        )  # fmt: skip
+        await answer(error)(scope, receive, send)
+
+    def _knows(self, scope: Scope) -> bool:
+        said = Headers(scope=scope).get("authorization", "")
+        scheme, _, token = said.partition(" ")
+        return hmac.compare_digest(token.strip().encode("latin-1"), self.key) and (
+            scheme.lower() == "bearer"
+        )

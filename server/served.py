@@ -1,0 +1,115 @@
+"""What this server serves: the model's names, what its graph can make, what a request may say."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from runtime import Runtime, UserError
+from runtime.fields import Field
+from runtime.policies import Policies
+
+FRAMES, STEPS, PICTURE, MASK = "num_frames", "num_inference_steps", "image_path", "mask_path"
+FILES = frozenset({"image", "file", "path"})  # types of fields whose values name files
+# Beyond these a float overflows in half precision; no graph has a use for such numbers.
+LARGEST_FLOAT = 1e4
+
+
+@dataclass(frozen=True)
+class Served:
+    """The served graph as requests over HTTP see it.
+
+    name    of the model in answers
+    names   what a request may call it
+    fields  the graph's request fields, bounded by the server's limits; none of them names a file
+            of this machine
+    """
+
+    runtime: Runtime
+    policies: Policies
+    name: str
+    names: frozenset[str]
+    fields: Mapping[str, Field]
+
+    @classmethod
+    def of(cls, runtime: Runtime, policies: Policies) -> Served:
+        """What a configured runtime serves."""
+        path = model_path(runtime)
+        name = policies.server.served_model_name or path
+        names = {name, path, runtime.graph.name, policies.model.path or path}
+        names.add(runtime.config.checkpoint.name)
+        fields = {n: _bounded(f, policies) for n, f in runtime.fields.items()}
+        return cls(runtime, policies, name, frozenset(names), fields)
+
+    @property
+    def pictures(self) -> bool:
+        """Whether the graph makes pictures: as such, or as clips of one frame."""
+        return "image" in self.runtime.graph.outputs or (
+            "video" in self.runtime.graph.outputs and self._fits_one_frame()
+        )
+
+    @property
+    def clips(self) -> bool:
+        """Whether the graph makes clips of more than one frame."""
+        frames = self.fields.get(FRAMES)
+        return "video" in self.runtime.graph.outputs and not (
+            frames is not None and frames.max is not None and frames.max <= 1
+        )
+
+    @property
+    def picture(self) -> Field | None:
+        """The field that takes a picture, if the graph has one."""
+        return self.fields.get(PICTURE)
+
+    @property
+    def mask(self) -> Field | None:
+        """The field that takes a mask, if the graph has one."""
+        return self.fields.get(MASK)
+
+    @property
+    def seed(self) -> Field | None:
+        """The seed's field."""
+        return next((f for f in self.fields.values() if f.type == "seed"), None)
+
+    @property
+    def tasks(self) -> list[str]:
+        """What it does, in the words of the field: T2I, T2V, and with a picture I2I, I2V."""
+        return list(self._tasks())
+
+    def _tasks(self) -> Iterator[str]:
+        start = "T" if self.picture is None else "I" if self.picture.required else "TI"
+        if self.pictures:
+            yield f"{start}2I"
+        if self.clips:
+            yield f"{start}2V"
+
+    def _fits_one_frame(self) -> bool:
+        frames = self.fields.get(FRAMES)
+        try:
+            return frames is None or frames.parse(1) == 1
+        except UserError:
+            return False
+
+
+def model_path(runtime: Runtime) -> str:
+    """The model as answers name it: a hub id, else the folder's name, never a path on this disk."""
+    said = runtime.config.policies.model.path
+    if said is None:
+        return runtime.graph.name
+    local = runtime.config.checkpoint.files.repo is None
+    return (PurePath(said).name or runtime.graph.name) if local else said
+
+
+def _bounded(field: Field, policies: Policies) -> Field:
+    """A field with the server's limits."""
+    limits = {FRAMES: policies.server.max_frames, STEPS: policies.server.max_steps}
+    if field.name in limits:
+        most = limits[field.name]
+        return dataclasses.replace(field, max=most if field.max is None else min(field.max, most))
+    if field.type == "float":
+        low = -LARGEST_FLOAT if field.min is None else field.min
+        high = LARGEST_FLOAT if field.max is None else field.max
+        return dataclasses.replace(field, min=low, max=high)
+    return field

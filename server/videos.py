@@ -1,0 +1,237 @@
+"""`/v1/videos`: clips, made while the client asks how far they are."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from server.accepting import accept, encoding, new_id
+from server.content import index_of, local, send, stored_file, url_of
+from server.errors import Json, bad, not_found
+from server.job import Job
+from server.previews import spritesheet, thumbnail
+from server.reading import read
+from server.runs import build_runs, check_model, fitting_frames, seconds_text, sources
+from server.schemas import SECONDS, video_fields
+from server.served import FRAMES, Served
+from server.service import Service
+
+POLL = {"openai-poll-after-ms": "500"}
+USUAL_SECONDS, USUAL_RATE = 4.0, 24.0  # OpenAI's; where the graph has none of its own
+PREVIEWS: Mapping[str, tuple[Callable[[Path], bytes], str]] = {
+    "thumbnail": (thumbnail, "image/webp"),
+    "spritesheet": (spritesheet, "image/jpeg"),
+}
+# OpenAI's operations on clips that are not here; `/v1/videos/{id}` would catch their names.
+ABSENT = ("edits", "extensions", "characters")
+
+
+@dataclass(frozen=True)
+class Videos:
+    """The operations on clips."""
+
+    served: Served
+    service: Service
+
+    def routes(self) -> list[Route]:
+        """The routes."""
+        return [
+            Route("/v1/videos", self.create, methods=["POST"]),
+            Route("/v1/videos", self.list),
+            *(Route(f"/v1/videos/{name}", absent, methods=["POST", "GET"]) for name in ABSENT),
+            Route("/v1/videos/{id}", self.retrieve),
+            Route("/v1/videos/{id}", self.delete, methods=["DELETE"]),
+            Route("/v1/videos/{id}/content", self.content),
+        ]
+
+    async def create(self, request: Request) -> Response:
+        """Accept a clip."""
+        limit = (self.served.policies.server.max_upload_mb + 1) << 20
+        types = ("application/json", "multipart/form-data")
+        given = await read(request, video_fields(self.served), types, limit)
+        values = given.values
+        check_model(self.served, values)
+        if not self.served.clips:
+            raise bad(
+                "this model makes pictures only: POST /v1/images/generations", "model",
+                "unsupported_output",
+            )  # fmt: skip
+        pictures = sources(self.served, given)
+        seconds = wanted_seconds(values)
+        asked = dict(values) | self._frames(values, seconds)
+        runs = build_runs(self.served, asked, len(pictures))
+        job = Job(
+            id=new_id("video"), kind="video", runs=runs, created_at=int(time.time()),
+            encoding=encoding(self.served, values, ".mp4", "default"),
+            meta=_meta(self.served, values, runs[0], seconds),
+        )  # fmt: skip
+        job = await accept(self.served, self.service, job, pictures)
+        return Json(self._video(request, job), headers=POLL)
+
+    async def retrieve(self, request: Request) -> Response:
+        """One clip; a failed one too is a 200."""
+        return Json(self._video(request, await self._job(request)), headers=POLL)
+
+    async def list(self, request: Request) -> Response:
+        """A page of clips."""
+        query = request.query_params
+        limit, order = query.get("limit", "20"), query.get("order", "desc")
+        if not re.fullmatch("[0-9]{1,3}", limit) or not 1 <= int(limit) <= 100:
+            raise bad(f'`limit` expects a number from 1 to 100, got "{limit[:60]}"', "limit")
+        if order not in {"asc", "desc"}:
+            raise bad(f'`order` expects asc or desc, got "{order[:60]}"', "order")
+        way = cast(Literal["asc", "desc"], order)
+        try:
+            found, more = await self.service.page(
+                "video", after=query.get("after"), limit=int(limit), order=way
+            )
+        except KeyError:
+            after = query["after"][:60]
+            raise bad(f'`after` expects the id of a clip, got "{after}"', "after") from None
+        return Json(
+            {
+                "object": "list",
+                "data": [self._video(request, job) for job in found],
+                "first_id": found[0].id if found else None,
+                "last_id": found[-1].id if found else None,
+                "has_more": more,
+            }
+        )
+
+    async def delete(self, request: Request) -> Response:
+        """Stop a clip and remove it with its files."""
+        job = await self._job(request)
+        if not await self.service.delete(job.id):
+            raise _missing(job.id)
+        return Json({"id": job.id, "deleted": True, "object": "video.deleted"})
+
+    async def content(self, request: Request) -> Response:
+        """A clip's file, or pictures of it."""
+        job, variant = await self._job(request), request.query_params.get("variant", "video")
+        folder = self.service.folders.outputs
+        if variant not in PREVIEWS:
+            if variant != "video" and not variant.isdecimal():
+                known = f"video, {', '.join(PREVIEWS)} or a number"
+                raise bad(f'`variant` expects {known}, got "{variant[:60]}"', "variant")
+            return send(folder, stored_file(job, 0 if variant == "video" else index_of(variant)))
+        path = local(folder, stored_file(job, 0))
+        if path is None:
+            raise not_found(f"`{job.id}` is not on this disk any more", "no_content")
+        make, media_type = PREVIEWS[variant]
+        return Response(await asyncio.to_thread(make, path), media_type=media_type)
+
+    async def _job(self, request: Request) -> Job:
+        id = request.path_params["id"]
+        job = await self.service.get(id)
+        if job is None or job.kind != "video":
+            raise _missing(id)
+        return job
+
+    def _frames(self, values: Mapping[str, Any], seconds: float | None) -> dict[str, int]:
+        """The number of frames that the length asks for, where it is not given itself."""
+        field = self.served.fields.get(FRAMES)
+        if field is None or FRAMES in values:
+            return {}
+        usual = self.served.runtime.request.get(FRAMES, field.default) or 1
+        if seconds is None and usual > 1:
+            return {}
+        rate = _rate(self.served, values)
+        wanted = rate * (USUAL_SECONDS if seconds is None else seconds)
+        return {FRAMES: max(fitting_frames(field, wanted), 1)}
+
+    def _video(self, request: Request, job: Job) -> dict[str, Any]:
+        """A clip as the API shows it."""
+        meta, done = job.meta, job.status == "completed"
+        urls = [url_of(request, job, index) for index in range(len(job.files))] if done else []
+        names = [file.name for file in job.files] if done else []
+        ended = job.completed_at if job.is_over else None
+        keep_seconds = self.served.policies.server.keep_hours * 3600
+        return {
+            "id": job.id,
+            "object": "video",
+            "model": meta["model"],
+            "status": "failed" if job.status == "cancelled" else job.status,
+            "progress": 100 if done else min(job.progress, 99),
+            "created_at": job.created_at,
+            "completed_at": ended if done else None,
+            "expires_at": int(ended + keep_seconds) if ended else None,
+            "prompt": meta["prompt"],
+            "size": meta["size"],
+            "seconds": meta["seconds"],
+            "fps": meta["fps"],
+            "num_frames": meta["num_frames"],
+            "quality": "standard",
+            "remixed_from_video_id": None,
+            "error": _error(job),
+            "url": urls[0] if urls else None,
+            "urls": urls,
+            "file_path": names[0] if names else None,
+            "file_paths": names,
+            "num_outputs": len(job.runs),
+            "peak_memory_mb": job.peak_memory_mb,
+            "inference_time_s": job.seconds,
+            "revised_prompt": None,
+        }
+
+
+async def absent(request: Request) -> Response:
+    """Say that an operation of OpenAI's is not here."""
+    raise not_found(f"`{request.url.path}` is not served here")
+
+
+def wanted_seconds(values: Mapping[str, Any]) -> float | None:
+    """The length that a request asks for."""
+    said = values.get("seconds")
+    if said is None:
+        return None
+    if not re.fullmatch(SECONDS, said) or float(said) <= 0:
+        raise bad(f'`seconds` expects a number above 0, such as "4", got "{said[:60]}"', "seconds")
+    return float(said)
+
+
+def _rate(served: Served, values: Mapping[str, Any]) -> float:
+    """Frames per second: the request's, else the graph's own."""
+    field = served.fields.get("fps")
+    own = None if field is None else served.runtime.request.get("fps", field.default)
+    return float(values.get("fps") or own or USUAL_RATE)
+
+
+def _meta(
+    served: Served, values: Mapping[str, Any], run: Mapping[str, Any], seconds: float | None
+) -> dict[str, Any]:
+    """What answers repeat; `seconds` as asked, unless the graph could not go that far."""
+    rate, frames = _rate(served, values), run.get(FRAMES)
+    actual = None if frames is None else frames / rate
+    step = served.fields[FRAMES].multiple or 1 if FRAMES in served.fields else 1
+    near = seconds is not None and (actual is None or abs(actual - seconds) * rate <= step)
+    shown = seconds if near else actual
+    sides = run.get("width"), run.get("height")
+    return {
+        "model": served.name,
+        "prompt": values["prompt"],
+        "size": f"{sides[0]}x{sides[1]}" if all(sides) else "auto",
+        "seconds": seconds_text(shown if shown is not None else USUAL_SECONDS),
+        "fps": rate,
+        "num_frames": frames,
+    }
+
+
+def _error(job: Job) -> dict[str, str] | None:
+    if job.error is not None:
+        return {"code": job.error.code, "message": job.error.message}
+    if job.status in {"failed", "cancelled"}:
+        return {"code": job.status, "message": f"the job was {job.status}"}
+    return None
+
+
+def _missing(id: str) -> Exception:
+    return not_found(f"there is no video `{id[:100]}`")
