@@ -41,6 +41,10 @@ class EncodeUMT5:
         ((states,),) = yield [Call(self.text_encoder, masked_states, batched)]
         return self.Out(TextEmbeds(states))
 
+    def estimate(self, *, max_sequence_length: int) -> int:
+        """Bytes of the hidden states, at most; the encoder's own working set is not known here."""
+        return 4 * max_sequence_length * int(self.text_encoder.config.d_model)
+
 
 @dataclass(frozen=True, kw_only=True)
 class EncodeT5:
@@ -65,6 +69,10 @@ class EncodeT5:
         ((states,),) = yield [Call(self.text_encoder, states_of, {"ids": tokens.input_ids})]
         return self.Out(TextEmbeds(states))
 
+    def estimate(self, *, max_sequence_length: int) -> int:
+        """Bytes of the hidden states, at most; the encoder's own working set is not known here."""
+        return 4 * max_sequence_length * int(self.text_encoder.config.d_model)
+
 
 @dataclass(frozen=True, kw_only=True)
 class EncodeCLIP:
@@ -88,6 +96,11 @@ class EncodeCLIP:
         batched = {"ids": tokens.input_ids}
         ((states, pooled),) = yield [Call(self.text_encoder, states_and_pooled, batched)]
         return self.Out(TextEmbeds(states, pooled=pooled))
+
+    def estimate(self) -> int:
+        """Bytes of the hidden states, at most; the encoder's own working set is not known here."""
+        config = self.text_encoder.config
+        return 4 * int(config.max_position_embeddings) * int(config.hidden_size)
 
 
 def masked_states(net: TextEncoder, ids: Tensor, mask: Tensor) -> tuple[Tensor]:

@@ -244,7 +244,7 @@ def estimate(
     """Predicted bytes of a node's outputs and working set, by its own `estimate`, if it has one."""
     rule = getattr(known.cls, "estimate", None)
     if rule is None:
-        return None
+        return 0 if makes_denoiser(known) else None  # binding makes nothing new
     arguments = known_arguments(rule, node, known, request)
     handles = {f: facts.components.get(c) for f, c in bound(node, known).items()}
     if arguments is None or any(h is None and known.components[f] for f, h in handles.items()):

@@ -47,7 +47,10 @@ def plan_text(plan: Plan) -> str:
         tail = f"weights {size(held)}" if verb == "load" and cost else ""
         lines.append(f"{number:4}  {verb:6}  {name:16} {what:44} {cost:>9}  {tail}".rstrip())
     lines += [f"      not run {name:16} {why}" for name, why in plan.dropped.items()]
-    lines.append(f"predicted peak: {size(plan.peak_bytes)} (weights {size(held)})")
+    silent = sum(isinstance(i, Run) and i.nbytes is None for i in plan.items)
+    untold = f"; {silent} of {runs} nodes do not tell what they need" if silent else ""
+    least = "at least " if silent else ""
+    lines.append(f"predicted peak: {least}{size(plan.peak_bytes)} (weights {size(held)}{untold})")
     return "\n".join(lines)
 
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from runtime import catalog
 from runtime.choosing import named_graph
-from runtime.errors import Position, UserError
+from runtime.errors import Position, UserError, did_you_mean
+from runtime.policies import policy_fields
 from runtime.runtime import Runtime
 from runtime.settings import Raw, Setting
 
@@ -84,6 +86,11 @@ def draw(said: argparse.Namespace) -> str:
 def _what(what: str, model: str | None) -> list[Setting]:
     known = catalog.entries()
     is_graph = what in known or what.endswith((".yaml", ".yml"))
+    if not is_graph and "/" not in what and not Path(what).is_dir():
+        raise UserError(
+            f"`{what}` is no graph, and no folder either",
+            help=did_you_mean(what, known) or f"there are graphs: {', '.join(sorted(known))}",
+        )
     settings = [_named("graph" if is_graph else "model.path", what)]
     return settings + ([_named("model.path", model)] if model else [])
 
@@ -102,7 +109,7 @@ def _setting(text: str) -> Setting:
     key, equals, value = text.partition("=")
     if not equals:
         raise UserError(f"`{text}` is no setting", help="write key=value: request.height=64")
-    dotted = key if "." in key else f"request.{key}"
+    dotted = key if "." in key or key in policy_fields() else f"request.{key}"
     return Setting(tuple(dotted.split(".")), Raw(value), key, Position("command line"))
 
 

@@ -37,7 +37,7 @@ def test_equal_nodes_run_once_and_unneeded_ones_not_at_all() -> None:
             "      not run slow             nothing that was asked for needs it",
             "      not run again            equal to `ones`",
             "      not run same             equal to `total`",
-            "predicted peak: 16 B (weights 0 B)",
+            "predicted peak: at least 16 B (weights 0 B; 3 of 4 nodes do not tell what they need)",
         ]
     )
 
@@ -88,3 +88,11 @@ def test_weights_are_loaded_only_when_a_network_is_asked() -> None:
     order = [i.component if isinstance(i, Load) else i.node for i in plan.items]
     assert order.index("noise") < order.index("transformer") < order.index("denoise")
     assert order.index("denoise") < order.index("vae") < order.index("decode")
+
+
+def test_text_nodes_tell_their_size_and_binding_costs_nothing() -> None:
+    plan = Runtime.load().plan(prompt="x", max_sequence_length=100, outputs=["video"])
+    sizes = {i.node: i.nbytes for i in plan.items if isinstance(i, Run)}
+    assert sizes["positive"] == 4 * 100 * 96
+    assert sizes["cond"] == sizes["guided"] == 0
+    assert "3 of 9 nodes do not tell" in str(plan)

@@ -76,7 +76,11 @@ def test_plan_loads_nothing(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["no_such"], "`no_such` is neither a folder nor a hub id"),
+        (["no_such"], "`no_such` is no graph, and no folder either\n    help: there are graphs: "),
+        (["dmeo"], "help: did you mean `demo`?"),
+        (["demo", "placement=gpu"], "expects an option of conf/placement, got `gpu`"),
+        (["demo", "request.foo=1"], "takes no `foo`"),
+        (["flux1", "foo=1"], "takes no `foo`"),
         (
             ["demo", "height=100"],
             "height expects a multiple of 32 px, got 100\n"
