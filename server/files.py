@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import time
 from collections.abc import Collection, Iterable
 from contextlib import suppress
@@ -68,6 +69,8 @@ def sweep(folders: Folders, jobs: Collection[Job]) -> list[str]:
             if (orphan or _is_abandoned(path)) and path.is_file():
                 path.unlink(missing_ok=True)
                 removed.append(path.name)
+    for path in folders.inputs.glob(".fetch-*"):  # a download that was never finished
+        shutil.rmtree(path, ignore_errors=True)
     return removed
 
 
@@ -80,4 +83,13 @@ def _is_abandoned(path: Path) -> bool:
     with suppress(OSError):
         if time.time() - path.stat().st_mtime > ABANDONED_SECONDS:
             return True
-    return not Path(f"/proc/{int(named[1], 16)}").exists() and Path("/proc/self").exists()
+    return Path("/proc/self").exists() and not _is_alive(int(named[1], 16))
+
+
+def _is_alive(pid: int) -> bool:
+    """Whether a process runs; one that ended, and that nobody has waited for, does not."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text("ascii", errors="replace")
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"

@@ -54,7 +54,7 @@ class Service:
         self, settings: Sequence[Setting], runtime: Runtime, jobs: Jobs, folders: Folders
     ) -> None:
         policies = runtime.config.policies
-        self._policy, self._jobs, self._folders = policies.server, jobs, folders
+        self._policy, self._jobs, self.folders = policies.server, jobs, folders
         self._queue: OrderedDict[str, Job] = OrderedDict()
         self._running: dict[str, Running] = {}
         self._over: dict[str, asyncio.Future[Job]] = {}  # who waits for which job
@@ -260,7 +260,7 @@ class Service:
         try:
             await self._settle(live, await live.run(self._note_progress))
         except EngineDied as death:
-            await asyncio.to_thread(remove_half_written, self._folders, live.claim.pid)
+            await asyncio.to_thread(remove_half_written, self.folders, live.claim.pid)
             await self._died(live, str(death))
         finally:
             clock.cancel()
@@ -332,12 +332,12 @@ class Service:
             if job.status == "completed":
                 self._uploads.add(job)
             else:
-                await asyncio.to_thread(remove_outputs, self._folders, job)
+                await asyncio.to_thread(remove_outputs, self.folders, job)
         if over and not over.done():
             if job:
                 over.set_result(job)
             else:
-                over.cancel()
+                over.set_exception(KeyError(id))
         if not self._stopping:
             self._spawn(self._retention.remove_expired())
 

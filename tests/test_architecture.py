@@ -24,7 +24,7 @@ DEVICES = re.compile(r"""["'](cuda|mps|cpu)(:\d+)?["']|\.cuda\(|torch\.(cuda|mps
 MAX_FILE, MEDIAN_FILE, MAX_FUNCTION = 400, 150, 50
 LONG_FUNCTIONS: dict[str, str] = {}  # "file:function": why it is longer
 MAY_TOUCH_FILES = {"nodes/save.py", "nodes/upload.py", "nodes/diffusers.py"}
-MAY_READ_ARGV = {"runtime/visualize.py"}
+MAY_READ_ARGV = {"runtime/visualize.py", "server/engine.py"}
 
 
 def name(path: Path) -> str:
