@@ -26,8 +26,13 @@ def choose(
             "`backend` diffusers (vanilla pipelines as one node) is not in this version",
             help="leave out --backend, or give auto or sglang", field="model.backend",
         )  # fmt: skip
-    if model.path:
-        checkpoint = Checkpoint.open(model.path, revision=model.revision)
+    checkpoint = Checkpoint.open(model.path, revision=model.revision) if model.path else None
+    if model.revision and (checkpoint is None or checkpoint.files.repo is None):
+        raise UserError(
+            f"`revision` is {model.revision}, and a local folder has no revisions",
+            help="give a hub id as --model-path, or leave it out", field="model.revision",
+        )  # fmt: skip
+    if checkpoint and model.path:
         if entry:
             return entry, checkpoint, (f"graph `{entry.name}`, as asked, with {model.path}",)
         class_name = model.pipeline_class_name

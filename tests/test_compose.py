@@ -75,7 +75,7 @@ def test_later_settings_win() -> None:
 def test_text_stays_as_typed(text: str) -> None:
     assert resolve([said(f"request.prompt={text}")]).request["prompt"] == (text,)
     if text != "null":
-        assert resolve([said(f"model.revision={text}")]).policies.model.revision == text
+        assert resolve([said(f"model.id={text}")]).policies.model.id == text
 
 
 def test_policy_options_and_fields() -> None:
@@ -280,3 +280,10 @@ def test_graphs_may_be_links_and_have_odd_names(tmp_path: Path) -> None:
         link = tmp_path / f"{name}.yaml"
         link.symlink_to(real)
         assert Runtime.load(graph=link).graph.name == name
+
+
+@pytest.mark.parametrize("model", ["", "model.path=demo/checkpoint"])
+def test_a_revision_is_for_the_hub_only(model: str) -> None:
+    settings = [said("model.revision=main"), *map(said, filter(None, [model]))]
+    with pytest.raises(UserError, match="`revision` is main, and a local folder has no revisions"):
+        resolve(settings)
