@@ -39,6 +39,7 @@ class Attempt:
         self._lock = threading.Lock()
         self._run: Run | None = None
         self._stopped = False
+        self._files: list[dict[str, Any]] = []
         self.broken = False  # the device is lost to this process
 
     def cancel(self) -> None:
@@ -48,15 +49,20 @@ class Attempt:
             if self._run:
                 self._run.cancel()
 
+    @property
+    def objects(self) -> list[str]:
+        """Names of what it has put into the object store."""
+        return [file["name"] for file in self._files if file.get("url")]
+
     def go(self, send: Send) -> dict[str, Any]:
         """Run; the message that ends the job. Steps are sent as they are done."""
         began = time.perf_counter()
         devices.reset_peak(self._runtime.engine.device)
-        files, peak = [], 0.0
+        peak = 0.0
         try:
             for index, name in enumerate(self._order["names"]):
                 file, used = self._one(index, name, send)
-                files.append(file)
+                self._files.append(file)
                 peak = max(peak, used)
         except Cancelled:
             return {"cancelled": self.id}
@@ -64,7 +70,12 @@ class Attempt:
             self.broken = isinstance(_cause(problem), torch.AcceleratorError)
             return failure(self.id, problem)
         seconds = round(time.perf_counter() - began, 3)
-        return {"done": self.id, "files": files, "seconds": seconds, "peak_memory_mb": peak}
+        return {
+            "done": self.id,
+            "files": self._files,
+            "seconds": seconds,
+            "peak_memory_mb": peak or None,
+        }
 
     def _one(self, index: int, name: str, send: Send) -> tuple[dict[str, Any], float]:
         """One run: what was written, and the peak of memory in MB."""
@@ -87,11 +98,11 @@ class Attempt:
                     of = max(of, event.count, done)
                     runs = len(self._order["runs"])
                     send({"step": self.id, "done": index * of + done, "of": runs * of})
-        except NodeFailed as problem:
+        except UploadFailed as problem:
+            if problem.path is None:
+                raise
             # The file is there, and only the store did not take it: the job has succeeded.
-            if isinstance(problem.__cause__, UploadFailed) and problem.__cause__.path:
-                return kept(problem.__cause__.path, problem.__cause__.reason), 0.0
-            raise
+            return kept(problem.path, problem.reason), 0.0
         outputs, after = run.result.outputs, run.result.memory["after"]
         peak = after["peak_allocated_mb"] or after["peak_host_anon_mb"]
         url = outputs["url"].url if "url" in outputs else None

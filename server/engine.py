@@ -99,6 +99,8 @@ class Worker:
             with self._lock:
                 self._current = None
                 self._cancelled.discard(attempt.id)
+            if attempt.objects and "done" not in end:  # nobody will ever ask for these
+                self._objects.put({"discard": attempt.id, "names": attempt.objects})
             self._pipe.send(end | {"leaving": attempt.broken})
             if attempt.broken:
                 return DEVICE_LOST

@@ -1,31 +1,17 @@
-"""The service with real engine processes and the demo model: jobs, cancelling, dying, recovery."""
+"""The service with a real engine process: jobs in order, progress, cancelling, removal."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import secrets
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image
+from services import LONG, engine, new, outputs, serving, step_of
 
-from runtime import Runtime
-from runtime.config import edit
-from server.job import Job, Kind
-from server.jobs import Jobs
-from server.service import Draining, Folders, QueueFull, Service
-
-ROOT = Path(__file__).parent.parent
-SMALL = {"prompt": "a red circle on a blue background", "height": 64, "width": 64}
-LONG = 1000  # steps: a few seconds at the least
+from server.service import Service
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -34,59 +20,6 @@ def _one_thread(_own_cache: None) -> Iterator[None]:
     patch.setenv("OMP_NUM_THREADS", "1")
     yield
     patch.undo()
-
-
-async def make(folder: Path, **overrides: Any) -> Service:
-    """A service that is not started. overrides: `server__max_queue=2`."""
-    settings = [edit(name.replace("__", "."), value) for name, value in overrides.items()]
-    folders = Folders(folder / "outputs", folder / "inputs")
-    for path in (folders.outputs, folders.inputs):
-        path.mkdir(exist_ok=True, parents=True)
-    jobs = await Jobs.open(folders.outputs / "jobs.sqlite3")
-    return Service(settings, Runtime.load(settings), jobs, folders)
-
-
-@asynccontextmanager
-async def serving(folder: Path, **overrides: Any) -> AsyncIterator[Service]:
-    """A service whose first engine is ready."""
-    service = await make(folder, **overrides)
-    await service.start()
-    try:
-        await until(lambda: service.not_ready() is None)
-        yield service
-    finally:
-        await service.stop(0)
-
-
-async def until(true: Callable[[], object], seconds: float = 50) -> None:
-    async with asyncio.timeout(seconds):
-        while not true():
-            await asyncio.sleep(0.02)
-
-
-def new(kind: Kind = "image", steps: int = 2, n: int = 1, **fields: Any) -> Job:
-    encoding = fields.pop("encoding", {})
-    inputs = fields.pop("inputs", ())
-    request = {**SMALL, "num_inference_steps": steps, **fields}
-    prefix = {"image": "img", "video": "video"}[kind]
-    return Job(
-        f"{prefix}_{secrets.token_hex(16)}", kind,
-        tuple({**request, "seed": seed} for seed in range(n)), int(time.time()),
-        encoding=encoding, inputs=inputs,
-    )  # fmt: skip
-
-
-def engine(service: Service) -> dict[str, Any]:
-    found: dict[str, Any] = service.stats()["engines"][0]
-    return found
-
-
-async def step_of(service: Service, id: str) -> None:
-    """Wait until a job is in the middle of its steps."""
-    async with asyncio.timeout(50):
-        while not (job := await service.get(id)) or not job.progress:
-            assert job is None or not job.is_over, job
-            await asyncio.sleep(0.02)
 
 
 @pytest.fixture(scope="module")
@@ -103,10 +36,6 @@ def service(
     open_service = serving(tmp_path_factory.mktemp("service"))
     yield loop.run(open_service.__aenter__())
     loop.run(open_service.__aexit__(None, None, None))
-
-
-def outputs(service: Service) -> set[str]:
-    return {p.name for p in service.folders.outputs.iterdir() if "sqlite3" not in p.name}
 
 
 def test_a_picture_and_a_clip(loop: asyncio.Runner, service: Service) -> None:
@@ -236,199 +165,3 @@ def test_idle_means_no_cpu(loop: asyncio.Runner, service: Service) -> None:
         assert used() - before < 0.1
 
     loop.run(go())
-
-
-def test_a_failing_node_names_its_failure_in_the_log(
-    tmp_path: Path, data: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    graph = str(data / "graphs/toy_failing_file.yaml")
-
-    async def go() -> None:
-        async with serving(tmp_path, graph=graph) as service:
-            pid = engine(service)["pid"]
-            for _ in range(2):
-                job = Job(new().id, "image", ({"n": 3},), int(time.time()))
-                await service.submit(job)
-                failed = await service.wait(job.id)
-                assert failed.error is not None
-                assert (failed.error.code, failed.attempts) == ("generation_failed", 1)
-                assert "a toy mistake" in failed.error.message
-                assert str(data) not in failed.error.message
-                assert failed.error.message.split("failure ")[1][:8] in capfd.readouterr().err
-            assert engine(service)["pid"] == pid
-
-    asyncio.run(go())
-
-
-def test_a_killed_engine_is_replaced_and_its_job_tried_again(tmp_path: Path) -> None:
-    async def go() -> None:
-        async with serving(tmp_path, server__job_attempts=2) as service:
-            job, after = new("video", 150), new("video")
-            await service.submit(job)
-            await service.submit(after)
-            await step_of(service, job.id)
-            os.kill(engine(service)["pid"], signal.SIGKILL)
-            await until(lambda: engine(service)["state"] == "restarting")
-            assert "SIGKILL" in (service.not_ready() or "")
-            again = await service.get(job.id)
-            assert again is not None
-            assert (again.status, again.progress) == ("queued", 0)
-            done = await service.wait(job.id)
-            assert (done.status, done.attempts) == ("completed", 2)
-            assert (await service.wait(after.id)).status == "completed"
-            assert engine(service)["restarts"] == 1
-            assert outputs(service) == {f"{job.id}_0.png", f"{after.id}_0.png"}
-
-    asyncio.run(go())
-
-
-def test_a_job_whose_engines_die_fails_with_the_reason(tmp_path: Path) -> None:
-    async def go() -> None:
-        async with serving(tmp_path, server__job_attempts=2) as service:
-            deadly, after = new(steps=LONG), new("video")
-            await service.submit(deadly)
-            await service.submit(after)
-            for _ in range(2):
-                await step_of(service, deadly.id)
-                os.kill(engine(service)["pid"], signal.SIGKILL)
-                await until(lambda: engine(service)["state"] == "restarting")
-            failed = await service.wait(deadly.id)
-            assert failed.error is not None
-            assert (failed.status, failed.attempts) == ("failed", 2)
-            assert failed.error.code == "engine_died"
-            assert "SIGKILL" in failed.error.message
-            assert "out of memory" in failed.error.message
-            done = await service.wait(after.id)
-            assert (done.status, done.attempts) == ("completed", 1)
-
-    asyncio.run(go())
-
-
-SERVER = """
-import asyncio, json, sys
-from pathlib import Path
-from test_service import engine, make, new, step_of, until
-
-async def main(folder):
-    service = await make(folder)
-    await service.start()
-    await until(lambda: service.not_ready() is None)
-    jobs = [new("video", 200), new("video"), new()]
-    for job in jobs:
-        await service.submit(job)
-    await step_of(service, jobs[0].id)
-    print(json.dumps([engine(service)["pid"], *(job.id for job in jobs)]), flush=True)
-    await asyncio.sleep(60)
-
-asyncio.run(main(Path(sys.argv[1])))
-"""
-
-
-def test_kill_9_of_the_server_leaves_no_engine_and_loses_no_job(tmp_path: Path) -> None:
-    import json
-
-    places = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
-    with subprocess.Popen(
-        [sys.executable, "-c", SERVER, str(tmp_path)], stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": places},
-    ) as server:  # fmt: skip
-        assert server.stdout
-        pid, *ids = json.loads(server.stdout.readline())
-        server.kill()
-    end = time.monotonic() + 5
-    while is_alive(pid):
-        assert time.monotonic() < end, "the engine outlives its server"
-        time.sleep(0.02)
-    orphans = [f"video_{'0' * 32}_0.mp4", f".{pid:x}-01234567.png"]
-    for name in [*orphans, "holiday.png"]:
-        (tmp_path / "outputs" / name).touch()
-
-    async def go() -> None:
-        async with serving(tmp_path) as service:
-            again, waited, image = [await service.wait(id) for id in ids]
-            assert (again.status, again.attempts) == ("completed", 2)
-            assert (waited.status, waited.attempts) == ("completed", 1)
-            assert image.status == "cancelled"
-            assert outputs(service) == {f"{id}_0.png" for id in ids[:2]} | {"holiday.png"}
-
-    asyncio.run(go())
-
-
-def is_alive(pid: int) -> bool:
-    """Whether a process runs; one that nobody has waited for yet does not."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text("ascii")
-    except OSError:
-        return False
-    return stat.rpartition(")")[2].split()[0] != "Z"
-
-
-def test_a_job_that_takes_too_long_fails(tmp_path: Path) -> None:
-    async def go() -> None:
-        async with serving(tmp_path, server__request_timeout=1, server__keep_jobs=1) as service:
-            pid = engine(service)["pid"]
-            slow, fine = new("video", LONG, n=3), new()
-            await service.submit(slow)
-            await service.submit(fine)
-            failed = await service.wait(slow.id)
-            assert failed.error is not None
-            assert (failed.status, failed.error.code) == ("failed", "timeout")
-            assert "1 s" in failed.error.message
-            assert (await service.wait(fine.id)).status == "completed"
-            assert engine(service)["pid"] == pid
-            async with asyncio.timeout(5):  # one job is kept: the older one goes
-                while await service.get(slow.id):
-                    await asyncio.sleep(0.02)
-            assert outputs(service) == {f"{fine.id}_0.png"}
-
-    asyncio.run(go())
-
-
-def test_drain_lets_a_job_finish_and_keeps_what_it_cannot(tmp_path: Path) -> None:
-    async def go() -> None:
-        service = await make(tmp_path)
-        await service.start()
-        running, waiting, image = new("video", 100), new("video", LONG), new()
-        for job in (running, waiting, image):
-            await service.submit(job)
-        await step_of(service, running.id)
-        stopping = asyncio.ensure_future(service.stop(30))
-        assert (await service.wait(image.id)).status == "cancelled"
-        with pytest.raises(Draining):
-            await service.submit(new())
-        assert service.not_ready() == "the server is stopping"
-        assert (await service.wait(running.id)).status == "completed"
-        await stopping
-        assert engine(service)["pid"] is None
-
-        service = await make(tmp_path)
-        await service.start()
-        await step_of(service, waiting.id)
-        await service.stop(0)
-        jobs = await Jobs.open(service.folders.outputs / "jobs.sqlite3")
-        kept = await jobs.get(waiting.id)
-        assert kept is not None
-        assert (kept.status, kept.attempts) == ("queued", 0)
-        await jobs.close()
-
-    asyncio.run(go())
-
-
-def test_an_engine_that_cannot_start_says_why_and_jobs_wait(tmp_path: Path) -> None:
-    async def go() -> None:
-        service = await make(tmp_path, placement__device="cuda:7", server__max_queue=2)
-        await service.start()
-        await service.submit(new("video"))
-        image = new()
-        await service.submit(image)
-        with pytest.raises(QueueFull) as full:
-            await service.submit(new())
-        assert 1 <= full.value.retry_after <= 60
-        await until(lambda: engine(service)["state"] == "refused")
-        assert "there is no device `cuda:7`" in (service.not_ready() or "")
-        assert service.stats()["queued"] == 2
-        await service.cancel(image.id)
-        assert service.stats()["queued"] == 1
-        await service.stop(5)
-
-    asyncio.run(go())
