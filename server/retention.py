@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,6 +15,8 @@ from server.jobs import Jobs
 from server.uploading import Uploads
 
 PAUSE_SECONDS = 60.0  # between two looks for what has expired
+
+log = logging.getLogger("sglang.server")
 
 
 class Retention:
@@ -70,5 +73,8 @@ class Retention:
     async def watch(self) -> None:
         """Remove what expires, for ever."""
         while True:
-            await self.remove_expired()
+            try:
+                await self.remove_expired()
+            except Exception:  # a disk that is read-only now may not be so in a minute
+                log.exception("what has expired cannot be removed")
             await asyncio.sleep(PAUSE_SECONDS)

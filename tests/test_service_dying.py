@@ -165,6 +165,45 @@ def test_a_job_that_takes_too_long_fails(tmp_path: Path) -> None:
     asyncio.run(go())
 
 
+def test_an_engine_that_does_not_obey_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.service.OBEY_SECONDS", 0.5)
+
+    async def go() -> None:
+        async with serving(tmp_path) as service:
+            stuck = new("video", LONG)
+            await service.submit(stuck)
+            await step_of(service, stuck.id)
+            pid = engine(service)["pid"]
+            os.kill(pid, signal.SIGSTOP)
+            await service.cancel(stuck.id)
+            assert (await service.wait(stuck.id)).status == "cancelled"
+            await until(lambda: service.not_ready() is None)
+            assert engine(service)["pid"] != pid
+
+    asyncio.run(go())
+
+
+def test_replicas_do_not_disturb_each_other(tmp_path: Path) -> None:
+    async def go() -> None:
+        async with serving(tmp_path, parallel__dp_size=2) as service:
+            await until(lambda: all(e["state"] == "idle" for e in service.stats()["engines"]))
+            killed, other = new("video", 100), new("video", 100)
+            await service.submit(killed)
+            await service.submit(other)
+            for job in (killed, other):
+                await step_of(service, job.id)
+            assert service.stats()["running"] == 2
+            os.kill(engine(service)["pid"], signal.SIGKILL)
+            done = [await service.wait(job.id) for job in (killed, other)]
+            assert [(job.status, job.attempts) for job in done] == [
+                ("completed", 2), ("completed", 1)
+            ]  # fmt: skip
+
+    asyncio.run(go())
+
+
 def test_drain_lets_a_job_finish_and_keeps_what_it_cannot(tmp_path: Path) -> None:
     async def go() -> None:
         service = await make(tmp_path)

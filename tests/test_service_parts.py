@@ -8,14 +8,17 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
-from runtime import Raw, Setting
+from runtime import NodeFailed, Raw, Setting, UserError
 from runtime.errors import Position
+from server.attempt import failure
 from server.files import Folders, remove, sweep
 from server.job import Job, StoredFile
 from server.link import ending
 from server.protocol import pack, unpack, without_folders
 
+NO_MEMORY = "DefaultCPUAllocator: can't allocate memory: you tried to allocate 10 bytes."
 VALUES = [Raw("1.5"), "text", 3, None, True, [Raw("a"), 2], {"map": Raw("b"), "raw": [1]}]
 
 
@@ -52,6 +55,35 @@ def test_an_end_in_words() -> None:
     assert ending(3) == "the engine process ended with exit code 3"
     assert ending(-11) == "the engine process was killed by signal 11 (SIGSEGV)"
     assert "SIGKILL), most likely because the machine ran out of memory" in ending(-9)
+
+
+def failed(problem: Exception, cause: BaseException | None = None) -> dict[str, str]:
+    problem.__cause__ = cause
+    told = failure("img_1", problem)
+    assert told.pop("failed") == "img_1"
+    return told
+
+
+def node_failed() -> NodeFailed:
+    return NodeFailed("decode", "vae.Decode", "/srv/graphs/a.yaml:3:4", ["x: 1"], "cause")
+
+
+def test_failures_have_codes_and_show_no_folders(capfd: pytest.CaptureFixture[str]) -> None:
+    mistake = failed(UserError("no such size", help="ask for another"))
+    assert mistake["code"] == "invalid_request"
+    assert mistake["message"] == "no such size\n    help: ask for another"
+    assert capfd.readouterr().err == ""
+    full = failed(UserError("cannot write /srv/out/a.png: the disk is full"), OSError(28, "full"))
+    assert full["code"] == "generation_failed"
+    assert "cannot write a.png: the disk is full" in full["message"]
+    for cause in (torch.OutOfMemoryError("CUDA"), MemoryError(), RuntimeError(NO_MEMORY)):
+        assert failed(node_failed(), cause)["code"] == "out_of_memory"
+    lost = failed(node_failed(), ValueError("/srv/models/x is odd"))
+    assert lost["code"] == "generation_failed"
+    said, _, log = lost["message"].partition(" (failure ")
+    assert said == "node `decode` failed: ValueError: x is odd"
+    assert f"failure {log[:8]} of job img_1" in capfd.readouterr().err
+    assert len(failed(ValueError("x" * 5000))["message"]) < 600
 
 
 def test_a_start_sweeps_what_belongs_to_no_job(tmp_path: Path) -> None:
