@@ -10,6 +10,7 @@ from typing import Any
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import Match, Route
 
 from runtime import UserError
 from server.service import Draining, QueueFull
@@ -120,7 +121,17 @@ async def _http_error(request: Request, problem: Exception) -> Response:
         405: f"`{path}` does not take {request.method}",
     }.get(status, problem.detail)
     code = HTTPStatus(status).phrase.lower().replace(" ", "_")
-    return answer(ApiError(status, message, code=code, headers=problem.headers))
+    headers = {"Allow": _methods(request)} if status == 405 else problem.headers
+    return answer(ApiError(status, message, code=code, headers=headers))
+
+
+def _methods(request: Request) -> str:
+    """The methods that any route takes at this path."""
+    found: set[str] = set()
+    for route in request.app.routes:
+        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
+            found |= route.methods or set()
+    return ", ".join(sorted(found))
 
 
 HANDLERS = {
