@@ -67,6 +67,7 @@ def _own(*fields: Field) -> dict[str, Field]:
 
 
 SHARED = _own(
+    Field("prompt", help="what to draw"),
     Field("model", help="the served model's name; nothing else is accepted"),
     Field("n", "int", default=1, min=1, max=MAX_OUTPUTS, help="how many outputs"),
     Field("num_outputs_per_prompt", "int", min=1, max=MAX_OUTPUTS, help="another name of `n`"),

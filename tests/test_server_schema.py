@@ -39,7 +39,7 @@ def test_the_server_keeps_what_its_document_says(server: Server, mode: str, phas
     done = subprocess.run(
         [
             sys.executable, "-m", "schemathesis.cli", "run", f"{server.url}/openapi.json",
-            "--checks", "all", "--exclude-checks", UNSAID, "--max-examples", "8",
+            "--checks", "all", "--exclude-checks", UNSAID, "--max-examples", "15",
             "--mode", mode, "--phases", phases, "--continue-on-failure", "--no-color",
         ],
         cwd=server.outputs.parent, capture_output=True, text=True, timeout=180, check=False,
