@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+from server.errors import ApiError
 from server.job import Job
-from server.runs import with_pictures
+from server.runs import Pictures, with_pictures
 from server.served import Served
 from server.service import Service
-from server.uploads import Source, discard, keep
+from server.uploads import discard, keep
+
+RETRY_SECONDS = "30"
 
 
 def new_id(prefix: str) -> str:
@@ -31,18 +34,28 @@ def encoding(served: Served, values: Mapping[str, Any], suffix: str, word: str) 
     }
 
 
-async def accept(
-    served: Served, service: Service, job: Job, pictures: Sequence[tuple[str, Source]]
-) -> Job:
+def _check_engines(service: Service) -> None:
+    """Refuse what would wait for nothing: every engine says that it cannot start."""
+    states = {engine["state"] for engine in service.stats()["engines"]}
+    if states == {"refused"}:
+        why = f"the engine cannot start: {service.not_ready()}"
+        raise ApiError(503, why, code="not_ready", headers={"Retry-After": RETRY_SECONDS})
+
+
+async def accept(served: Served, service: Service, job: Job, pictures: Pictures) -> Job:
     """Keep the pictures that came along and queue the job; durable when this returns.
 
     A job that is refused leaves no file behind. Where nobody knows whether it was accepted, because
     this was cancelled, its files stay: the next start removes those that no job owns.
     """
+    _check_engines(service)
     folder = service.folders.inputs
-    kept = await keep(job.id, pictures, folder, served.policies.server)
+    flat = [pair for pairs in pictures.values() for pair in pairs]
+    kept = await keep(job.id, flat, folder, served.policies.server)
     try:
-        runs = with_pictures(served, job.runs, kept)
+        rest = iter(kept)
+        paths = {name: [next(rest) for _ in pairs] for name, pairs in pictures.items()}
+        runs = with_pictures(served, job.runs, paths)
         whole = dataclasses.replace(job, runs=runs, inputs=tuple(path.name for path in kept))
         return await service.submit(whole)
     except Exception:

@@ -21,7 +21,7 @@ from server.content import index_of, local, send, stored_file, url_of
 from server.errors import ApiError, Json, bad, not_found
 from server.job import Job
 from server.reading import Given, read
-from server.runs import build_runs, check_model, sources
+from server.runs import Pictures, build_runs, check_model, sources
 from server.schemas import (
     ENCODING_BY_QUALITY,
     FORMATS,
@@ -30,7 +30,7 @@ from server.schemas import (
     edit_fields,
     image_fields,
 )
-from server.served import FRAMES, STEPS, Served
+from server.served import FRAMES, PICTURE, STEPS, Served
 from server.service import Service
 
 JSON, FORM = "application/json", "multipart/form-data"
@@ -64,7 +64,7 @@ class Images:
         """Make pictures from a prompt and a picture."""
         accepts = edit_fields(self.served)
         given = await self._read(request, accepts, FORM)
-        if not any(given.files.get(name) for name in ("image", "url", "image_path")):
+        if not any(given.files.get(name) for name in ("image", "url", PICTURE)):
             raise bad("`image` is required", "image", "missing_required_parameter")
         return await self._make(request, given, "b64_json")
 
@@ -86,13 +86,13 @@ class Images:
         _check_unsupported(self.served, values)
         pictures = sources(self.served, given)
         asked = self._still(values)
-        runs = build_runs(self.served, asked, len(pictures))
+        runs = build_runs(self.served, asked, pictures)
         word = ENCODING_BY_QUALITY[values.get("quality", "auto")]
         suffix = FORMATS[values.get("output_format", "png")]
         job = Job(
             id=new_id("img"), kind="image", runs=runs, created_at=int(time.time()),
             encoding=encoding(self.served, values, suffix, word),
-            meta=_meta(self.served, values, runs[0], form) | {"pictures": len(pictures)},
+            meta=_meta(self.served, values, runs[0], form, pictures),
         )  # fmt: skip
         job = await accept(self.served, self.service, job, pictures)
         job = await finished(request, self.service, job.id)
@@ -161,7 +161,11 @@ def _check_unsupported(served: Served, values: Mapping[str, Any]) -> None:
 
 
 def _meta(
-    served: Served, values: Mapping[str, Any], run: Mapping[str, Any], form: str
+    served: Served,
+    values: Mapping[str, Any],
+    run: Mapping[str, Any],
+    form: str,
+    pictures: Pictures,
 ) -> dict[str, Any]:
     """What the answer repeats."""
     quality = values.get("quality", "auto")
@@ -173,6 +177,7 @@ def _meta(
         "quality": ECHOED_QUALITY.get(quality, quality),
         "output_format": values.get("output_format", "png"),
         "response_format": values.get("response_format", form),
+        "pictures": sum(map(len, pictures.values())),
     }
 
 

@@ -14,11 +14,13 @@ from runtime.fields import Field
 from runtime.fields import plain as shown_number
 from server.errors import ApiError, bad, said_by
 from server.reading import Given
-from server.schemas import MAX_OUTPUTS, SIZE
-from server.served import FRAMES, PICTURE, STEPS, Served
+from server.schemas import FIELD_OF, MAX_OUTPUTS, SIZE
+from server.served import FRAMES, MASK, STEPS, Served
 from server.uploads import Source
 
 DEFAULT_SEED = 42
+# Pictures by the request field they fill: under which name each came, and what it is.
+Pictures = Mapping[str, Sequence[tuple[str, Source]]]
 LIMITS = {FRAMES: ("max_frames", "frames"), STEPS: ("max_steps", "steps")}
 
 
@@ -39,19 +41,18 @@ def no_model(served: Served, name: str) -> ApiError:
 
 
 def build_runs(
-    served: Served, values: Mapping[str, Any], pictures: int
+    served: Served, values: Mapping[str, Any], pictures: Pictures
 ) -> tuple[Mapping[str, Any], ...]:
     """Complete request values, one run per output.
 
     values    typed: the graph's fields, and `n`, `size`
-    pictures  how many pictures come along; their paths are laid over with `with_pictures`
+    pictures  what comes along; the paths of kept files are laid over with `with_pictures`
     """
     request = {n: v for n, v in values.items() if n in served.fields}
     request |= sized(served, values)
-    if pictures:
-        field = served.picture
-        blank = Image.new("RGB", (1, 1))
-        request[PICTURE] = [blank] * pictures if field is not None and field.many else blank
+    blank = Image.new("RGB", (1, 1))
+    for name, items in pictures.items():
+        request[name] = [blank] * len(items) if served.fields[name].many else blank
     seed = served.seed
     runs = []
     for value in _seeds(served, values):
@@ -59,21 +60,22 @@ def build_runs(
         try:
             runs.append(served.runtime.validate(**one))
         except UserError as problem:
-            missing = served.picture is not None and problem.field == PICTURE and not pictures
-            if missing:
-                code = "missing_required_parameter"
-                raise bad("this model changes a picture; send one", PICTURE, code) from None
+            if problem.field in served.image_fields and problem.field not in pictures:
+                code, what = "missing_required_parameter", _what(problem.field)
+                raise bad(f"this model needs a {what}; send one", problem.field, code) from None
             raise said_by(problem, _param(problem, values)) from None
     _within_limits(served, runs[0], values)
     return tuple(runs)
 
 
 def with_pictures(
-    served: Served, runs: Sequence[Mapping[str, Any]], paths: Sequence[Path]
+    served: Served, runs: Sequence[Mapping[str, Any]], paths: Mapping[str, Sequence[Path]]
 ) -> tuple[Mapping[str, Any], ...]:
-    """The runs with the paths of kept pictures, and only values that JSON has."""
-    many = served.picture is not None and served.picture.many
-    said = {PICTURE: [str(p) for p in paths] if many else str(paths[0])} if paths else {}
+    """The runs with the paths of kept pictures, by request field."""
+    said = {
+        name: [str(p) for p in found] if served.fields[name].many else str(found[0])
+        for name, found in paths.items()
+    }
     return tuple({**run, **said} for run in runs)
 
 
@@ -150,21 +152,25 @@ def _within_limits(served: Served, run: Mapping[str, Any], values: Mapping[str, 
             raise bad(f"`{name}` is {run[name]}; this server allows at most {most} {unit}", name)
 
 
-def sources(served: Served, given: Given) -> list[tuple[str, Source]]:
-    """The pictures of a request by the name they came under; too many, or any for a graph that
-    takes none, is an error."""
-    found = [(name, s) for name, items in given.files.items() for s in items]
-    masks = [pair for pair in found if pair[0] in {"mask", "mask_path"}]
-    if masks and served.mask is None:
-        raise bad("this model takes no mask", masks[0][0], "unsupported_parameter")
-    found = [pair for pair in found if pair not in masks]
-    field: Field | None = served.picture
-    if found and field is None:
-        raise bad("this model takes no picture: it draws from text alone", found[0][0],
-                  "unsupported_parameter")  # fmt: skip
-    if field is not None and not field.many and len(found) > 1:
-        raise bad(f"this model takes one picture, got {len(found)}", found[1][0])
+def sources(served: Served, given: Given) -> Pictures:
+    """The pictures of a request by the field that they fill. An error: too many, or any for a
+    graph that has no such field."""
+    found: dict[str, list[tuple[str, Source]]] = {}
+    for name, items in given.files.items():
+        field = name if name in served.fields else FIELD_OF[name]
+        if items and field not in served.fields:
+            what = "no mask" if field == MASK else "no picture: it draws from text alone"
+            raise bad(f"this model takes {what}", name, "unsupported_parameter")
+        for item in items:
+            found.setdefault(field, []).append((name, item))
+    for field, pairs in found.items():
+        if len(pairs) > 1 and not served.fields[field].many:
+            raise bad(f"this model takes one {_what(field)}, got {len(pairs)}", pairs[1][0])
     return found
+
+
+def _what(field: str) -> str:
+    return "mask" if field == MASK else "picture"
 
 
 def fitting_frames(field: Field, wanted: float) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 from runtime.fields import Field
 from runtime.media import PICTURES
 from runtime.policies import PRESETS, QUALITIES
-from server.served import FILES, Served
+from server.served import FILES, MASK, PICTURE, Served
 
 MAX_OUTPUTS = 10  # OpenAI's
 MAX_PROMPT = 32_000  # characters; OpenAI's
@@ -39,6 +39,11 @@ UNUSED_IMAGE = (
     *("prompt_rewriter", "safety_identifier", "style", "svg", "user"),
 )
 UNUSED_VIDEO = ("user",)
+
+# What OpenAI calls the pictures of a request; the graph's own fields go by their own names.
+EDIT_FILES = ("image", "url", "mask")
+VIDEO_FILES = ("input_reference", "reference_url")
+FIELD_OF = {**dict.fromkeys((*EDIT_FILES, *VIDEO_FILES), PICTURE), "mask": MASK}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,19 +98,20 @@ VIDEO = SHARED | _own(
 
 def image_fields(served: Served) -> Accepts:
     """What `POST /v1/images/generations` takes."""
-    files = tuple(f for f in ("image_path", "mask_path") if f in served.fields)
-    return Accepts(IMAGE | _graph(served), files, unused=_unused(served, UNUSED_IMAGE))
+    return Accepts(
+        IMAGE | _graph(served), served.image_fields, unused=_unused(served, UNUSED_IMAGE)
+    )
 
 
 def edit_fields(served: Served) -> Accepts:
     """What `POST /v1/images/edits` takes; `image[]` and `url[]` are read as lists."""
-    files = ("image", "url", "mask", "image_path", "mask_path")
+    files = (*EDIT_FILES, *served.image_fields)
     return Accepts(IMAGE | _graph(served), files, unused=_unused(served, UNUSED_IMAGE))
 
 
 def video_fields(served: Served) -> Accepts:
     """What `POST /v1/videos` takes."""
-    files = ("input_reference", "reference_url", "image_path")
+    files = (*VIDEO_FILES, *served.image_fields)
     return Accepts(VIDEO | _graph(served), files, unused=_unused(served, UNUSED_VIDEO))
 
 

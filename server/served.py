@@ -64,9 +64,9 @@ class Served:
         return self.fields.get(PICTURE)
 
     @property
-    def mask(self) -> Field | None:
-        """The field that takes a mask, if the graph has one."""
-        return self.fields.get(MASK)
+    def image_fields(self) -> tuple[str, ...]:
+        """The fields that take pictures, by their own names."""
+        return tuple(name for name, field in self.fields.items() if field.type == "image")
 
     @property
     def seed(self) -> Field | None:

@@ -68,7 +68,7 @@ class Videos:
         pictures = sources(self.served, given)
         seconds = wanted_seconds(values)
         asked = dict(values) | self._frames(values, seconds)
-        runs = build_runs(self.served, asked, len(pictures))
+        runs = build_runs(self.served, asked, pictures)
         job = Job(
             id=new_id("video"), kind="video", runs=runs, created_at=int(time.time()),
             encoding=encoding(self.served, values, ".mp4", "default"),

@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -116,6 +117,21 @@ def test_a_clip_whose_engine_dies_is_retrieved_as_failed(server: Server) -> None
     content = server.get(f"/v1/videos/{clip.id}/content")
     assert (content.status_code, content.json()["error"]["code"]) == (404, "no_content")
     assert client.videos.delete(clip.id).deleted
+
+
+def test_an_engine_that_cannot_start(tmp_path: Path) -> None:
+    graph = tmp_path / "broken.yaml"
+    graph.write_text("defaults: [demo, _self_]\nrequest: {unread: {type: int, default: 1}}\n")
+    with serving(tmp_path, "--graph", str(graph), ready=False) as made:
+        wait_until(lambda: made.stats()["engines"][0]["state"] == "refused", START_SECONDS)
+        for path in ("/v1/images/generations", "/v1/videos"):
+            answer = made.post(path, {"prompt": PROMPT})
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "30")
+            error = answer.json()["error"]
+            assert error["code"] == "not_ready"
+            assert "no node reads request field `unread`" in error["message"]
+            assert str(tmp_path) not in error["message"]
+        assert made.get("/health").status_code == 200
 
 
 def test_any_bytes_are_answered(server: Server) -> None:

@@ -7,6 +7,7 @@ import re
 import typing
 from collections.abc import Iterator
 from io import BytesIO
+from pathlib import Path
 
 import av
 import httpx
@@ -14,7 +15,7 @@ import openai
 import pytest
 from openai.types import image_edit_params, image_generate_params, video_create_params
 from PIL import Image
-from servers import Server, serving, wait_until
+from servers import ROOT, Server, serving, wait_until
 
 from server.schemas import IMAGE, UNUSED_IMAGE, VIDEO
 
@@ -49,9 +50,9 @@ def decoded(image: openai.types.Image) -> bytes:
     return base64.b64decode(image.b64_json)
 
 
-def png(size: tuple[int, int] = (50, 40)) -> bytes:
+def png(size: tuple[int, int] = (50, 40), colour: str = "red") -> bytes:
     data = BytesIO()
-    Image.new("RGB", size, "red").save(data, "PNG")
+    Image.new("RGB", size, colour).save(data, "PNG")
     return data.getvalue()
 
 
@@ -276,6 +277,26 @@ def test_edit_a_picture(editing: Server) -> None:
     assert weak.usage
     assert weak.usage.input_tokens_details.image_tokens == 16
     assert [*(editing.outputs / "inputs").iterdir()]
+
+
+def test_a_mask_that_the_graph_has_no_use_for_is_refused(editing: Server) -> None:
+    with pytest.raises(openai.BadRequestError, match="takes no mask"):
+        editing.client().images.edit(image=png(), mask=png(), prompt=PROMPT)
+
+
+def test_a_mask_goes_where_the_graph_wants_it(tmp_path: Path) -> None:
+    kept = {"strength": 0.1, "num_inference_steps": 12}
+    with serving(tmp_path, "--graph", str(ROOT / "tests/data/graphs/demo_masked.yaml")) as masked:
+        client, blue = masked.client(), png(colour="blue")
+        made = client.images.edit(image=png(), mask=blue, prompt=PROMPT, extra_body=kept)
+        assert made.data
+        colour = picture(decoded(made.data[0])).getpixel((3, 3))
+        assert isinstance(colour, tuple)
+        assert colour[2] > 150 > colour[0]  # this graph redraws the mask
+        with pytest.raises(openai.BadRequestError, match="needs a mask"):
+            client.images.edit(image=png(), prompt=PROMPT)
+        with pytest.raises(openai.BadRequestError, match="takes one picture"):
+            client.images.edit(image=[png(), png()], mask=blue, prompt=PROMPT)
 
 
 def test_a_clip_from_a_picture(editing: Server) -> None:
