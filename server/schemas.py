@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from runtime.fields import Field
-from runtime.media import PICTURES
 from runtime.policies import PRESETS, QUALITIES
 from server.served import FILES, MASK, PICTURE, Served
 
@@ -16,7 +15,6 @@ MAX_PROMPT = 32_000  # characters; OpenAI's
 MAX_NUMBER = 400  # digits of a number written as text: more take long to read
 SIZE = "(auto|[1-9][0-9]{0,5}x[1-9][0-9]{0,5})?"
 SECONDS = r"[0-9]{1,6}(\.[0-9]{1,3})?"
-NAME = "(|[^\0]{1,1024})"
 
 # `quality` chooses how files are encoded, and where it asks for less, how many of the graph's own
 # steps are taken. More steps than the graph's own are never taken unless they are asked for.
@@ -193,6 +191,3 @@ def _wording(field: Field) -> dict[str, Any]:
 def _description(field: Field) -> str:
     rule = f"a multiple of {field.multiple} plus {field.offset}" if field.offset else ""
     return "; ".join(part for part in (field.help, field.unit, rule) if part)
-
-
-MEDIA_TYPES = tuple(dict.fromkeys(PICTURES.values()))
