@@ -119,7 +119,7 @@ def upload_file(store: Store, path: Path, key: str, media_type: str) -> str:
                 ExtraArgs={"ContentType": media_type},
                 Config=transfer.TransferConfig(
                     multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES,
-                    max_concurrency=4,
+                    use_threads=False,  # with them, Ctrl-C waits until the store has answered
                 ),
             )  # fmt: skip
     except Exception as problem:

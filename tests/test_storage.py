@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import socket
 import subprocess
 import sys
+import time
 import urllib.error
 from collections.abc import Iterator
 from pathlib import Path
@@ -167,6 +170,29 @@ def test_down_and_back(tmp_path: Path) -> None:
         Upload().run(file=File(path, "image/png", 6), to=of(store))
         assert store.keys() == ["one.png"]
     assert not path.exists()
+
+
+@pytest.mark.parametrize("size", [1000, 20 * 2**20])  # whole, and in parts
+def test_an_upload_that_hangs_can_be_stopped(tmp_path: Path, size: int) -> None:
+    (tmp_path / "x").write_bytes(bytes(size))
+    script = """\
+import sys
+from pathlib import Path
+from runtime.storage import Store, upload_file
+upload_file(Store("s3", "bbb", sys.argv[1]), Path(sys.argv[2]), "x", "image/png")
+"""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        words = [sys.executable, "-c", script, url, str(tmp_path / "x")]
+        with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
+            connection, _ = silent.accept()
+            with connection:
+                time.sleep(0.3)
+                process.send_signal(signal.SIGINT)
+                _, said = process.communicate(timeout=10)
+    assert said.strip().endswith("KeyboardInterrupt")
+    assert SECRET not in said
+    assert (tmp_path / "x").exists()
 
 
 def test_no_file(shared: ObjectStore, tmp_path: Path) -> None:
