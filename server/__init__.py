@@ -1,1 +1,1 @@
-"""The place of the HTTP server, which is not in this version: `sglang serve` says so."""
+"""The HTTP server: OpenAI's images and videos over engine processes. Imports no torch."""

@@ -1,4 +1,4 @@
-"""A job: what was accepted, how far it is, what came of it. Plain data, in the database and in answers."""
+"""A job: what was accepted, how far it is, what came of it. Plain data."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class StoredFile:
 class Job:
     """One accepted request.
 
-    runs      complete request values (JSON), one per output file; checked before the job was accepted
+    runs      complete request values (JSON), one per output file, checked before
     encoding  suffix, quality, compression, x264_preset of the files
     inputs    names of uploaded files in the input folder that belong to this job
     meta      what answers repeat: model, prompt, size, seconds, response_format, ...
