@@ -14,7 +14,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,11 +58,11 @@ def fetch(
     allow_private    reach any address, and say what went wrong: for a user's own command line
     timeout_seconds  for everything together
     """
-    said = check_url(url)
+    said, deadline = check_url(url), time.monotonic() + timeout_seconds
     part = folder / f"{secrets.token_hex(16)}.part"
     try:
-        with part.open("xb") as file:
-            for piece in _pieces(url, time.monotonic() + timeout_seconds, allow_private):
+        with part.open("xb") as file, closing(_pieces(url, deadline, allow_private)) as pieces:
+            for piece in pieces:
                 file.write(piece)
                 if file.tell() > max_bytes:
                     raise UserError(
@@ -112,7 +112,7 @@ def is_public(address: Address) -> bool:
     return address.is_global and not (special or address.is_link_local or refused)
 
 
-def _pieces(url: str, deadline: float, allow_private: bool) -> Iterator[bytes]:
+def _pieces(url: str, deadline: float, allow_private: bool) -> Generator[bytes, None, None]:
     """The body behind a URL and its redirects."""
     for _ in range(MAX_REDIRECTS + 1):
         with _answer(urlsplit(url), deadline, allow_private) as response:
@@ -180,6 +180,8 @@ def _answer(
         raise _Stopped("it took too long" if late else str(problem) or repr(problem)) from None
     finally:
         timer.cancel()
+        if line.socket is not None:
+            line.socket.close()
 
 
 def _connect(

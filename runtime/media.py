@@ -25,7 +25,7 @@ PICTURES = {
 }
 CLIPS = {".mp4": "video/mp4", ".gif": "image/gif", ".webp": "image/webp"}
 # What is read. Pillow knows more formats, but some start programs (EPS), others are hardly tested.
-READABLE = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
+READABLE = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 MEDIA_TYPES = PICTURES | CLIPS | {".npy": "application/octet-stream"}
 LONGEST_SIDE = {".webp": 16383, ".jpg": 65500, ".jpeg": 65500, ".gif": 65535, ".mp4": 16384}
 QUALITIES = {"low": 35, "medium": 55, "high": 90, "maximum": 100}

@@ -30,9 +30,10 @@ def complete(config: RunConfig, given: Mapping[str, Any]) -> dict[str, Any]:
             values[name] = field.default
         # A seed has no empty value: which numbers are drawn must not be left to chance.
         if values[name] is None and (field.required or field.type == "seed"):
-            flag = "--" + name.replace("_", "-")
+            flag, known = "--" + name.replace("_", "-"), ", ".join(graph.request)
+            takes = f". Graph `{graph.name}` takes: {known}." if field.type == "image" else ""
             raise UserError(
-                f"`{name}` is required and not given", help=f"add {flag} ...", field=name
+                f"`{name}` is required and not given{takes}", help=f"add {flag} ...", field=name
             )
     return values
 
