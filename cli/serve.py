@@ -1,4 +1,4 @@
-"""`sglang serve`: settings to a server. Everything that is wrong with them is said before it listens."""
+"""`sglang serve`: settings to a server. What is wrong with them is said before it listens."""
 
 from __future__ import annotations
 

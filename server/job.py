@@ -39,7 +39,7 @@ class StoredFile:
 class Job:
     """One accepted request.
 
-    runs      complete request values (JSON), one per output file, checked before
+    runs      complete request values, one per output file, checked before
     encoding  suffix, quality, compression, x264_preset of the files
     inputs    names of uploaded files in the input folder that belong to this job
     meta      what answers repeat: model, prompt, size, seconds, response_format, ...

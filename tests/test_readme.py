@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -9,8 +10,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from servers import serving
 
 from runtime import Runtime
+from runtime.video import read_video
 from runtime.visualize import main as visualize
 
 ROOT = Path(__file__).parent.parent
@@ -62,6 +65,21 @@ def test_the_variant_runs(tmp_path: Path) -> None:
     runtime = Runtime.load(graph=path)
     ran = {row["node"] for row in runtime.generate(prompt="a star", num_inference_steps=1).rows}
     assert ran == {"positive", "cond", "noise", "schedule", "denoise", "decode"}
+
+
+def test_the_server_section(tmp_path: Path) -> None:
+    (curl,), (sdk,) = blocks("sh"), blocks("py")
+    with serving(tmp_path) as server:
+        there = server.url.removeprefix("http://")
+        done = subprocess.run(
+            curl.replace("127.0.0.1:30010", there), shell=True, capture_output=True, text=True,
+            check=True,
+        )  # fmt: skip
+        assert json.loads(done.stdout)["data"][0]["url"].startswith(server.url)
+        script = sdk.replace("127.0.0.1:30010", there)
+        subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True)
+    frames, _ = read_video(tmp_path / "square.mp4")
+    assert (frames.shape[0], frames.shape[3]) == (17, 3)
 
 
 def test_links_lead_somewhere() -> None:
