@@ -6,12 +6,15 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from difflib import SequenceMatcher
+from functools import cache
+from importlib import resources
 from typing import Any
 
-from cli.flags import Flag, Path, Table, nearest
+from cli.flags import Flag, Path, Table, flat, nearest
 from runtime import Position, Raw, Setting, UserError
 
 WORDS = {"true": True, "false": False}
+EXAMPLES = {"path": "folder", "weights_path": "folder", "dtype": "fp32"}  # of a component's setting
 
 
 def find(table: Table, segments: Path) -> Flag | None:
@@ -78,17 +81,38 @@ def settings_of(flag: Flag, value: Any, name: str, position: Position) -> Iterat
     if flag.type == "map":
         yield from _leaves(flag, value, name, position)
     elif flag.path:
-        yield Setting(flag.path, value, name, position)
+        yield Setting(_group(value, name) or flag.path, value, name, position)
     elif not isinstance(value, bool | None):
         raise UserError(f'{name} is true or false, got "{value}"', field=flat_path(flag))
     if used:
         for path, extra in flag.also.items():
-            yield Setting(path, extra, name, position)
+            said = name if flag.path else f"{name} ({path[-1]})"  # `--720p` sets two: which one?
+            yield Setting(path, extra, said, position)
 
 
 def flat_path(flag: Flag) -> str:
     """The dotted path of a flag, or its name where it has none."""
     return ".".join(flag.path) or flag.name
+
+
+def _group(value: Any, name: str) -> Path:
+    """The policy group that a flag's name is too, where the value is one of the group's options.
+
+    `precision=all_float32` chooses conf/precision/all_float32.yaml; `precision=bf16` is a dtype.
+    """
+    group = flat(name)
+    if not isinstance(value, str) or value not in _options(group):
+        return ()
+    return (group,)
+
+
+@cache
+def _options(group: str) -> frozenset[str]:
+    """Names of the options in conf/GROUP; none where there is no such group."""
+    folder = resources.files("conf").joinpath(group)
+    if not group.isidentifier() or not folder.is_dir():
+        return frozenset()
+    return frozenset(f.name.removesuffix(".yaml") for f in folder.iterdir())
 
 
 def _leaves(flag: Flag, value: Any, name: str, position: Position) -> Iterator[Setting]:
@@ -127,7 +151,8 @@ def _pairs(text: str, name: str, flag: Flag) -> Mapping[str, Any]:
     except json.JSONDecodeError as problem:
         raise UserError(
             f"{name} is not valid JSON: {problem.msg} at character {problem.pos + 1}",
-            help='an example: \'{"vae": "folder"}\'', field=flat_path(flag),
+            help=f'an example: \'{{"vae": "{EXAMPLES.get(flag.path[-1], "value")}"}}\'',
+            field=flat_path(flag),
         ) from None  # fmt: skip
     return dict(value)
 

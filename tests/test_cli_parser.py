@@ -108,6 +108,11 @@ PLAIN: list[tuple[str, list[str], list[tuple[str, Any]]]] = [
     ),
     ("group of conf/", ["placement=cpu"], [("placement", "cpu")]),
     (
+        "group of conf/ with the name of a flag",
+        ["precision=all_float32", "--precision", "auto", "precision=bfloat16"],
+        [("precision", "all_float32"), ("precision", "auto"), ("precision.dit", "bfloat16")],
+    ),
+    (
         "boolean key",
         ["no_save_output=true", "warmup=true", "vae_tiling=false"],
         [("output.save", False), ("warmup.mode", "request"), ("vae.tiling", False)],

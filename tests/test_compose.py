@@ -80,7 +80,7 @@ def test_text_stays_as_typed(text: str) -> None:
 
 def test_policy_options_and_fields() -> None:
     assert resolve([said("memo=off")]).policies.memo.max_mb == 0
-    both = resolve([said("memo=off"), said("memo.max_mb=7"), said("precision=bfloat16")]).policies
+    both = resolve([said("memo=off"), said("memo.max_mb=7"), said("precision=mixed_bfloat16")]).policies
     assert (both.memo.max_mb, both.precision.dit) == (7, "bfloat16")
 
 
@@ -187,7 +187,7 @@ def test_a_class_that_no_graph_serves() -> None:
 
 
 def test_a_later_option_replaces_what_was_said_of_its_fields() -> None:
-    file, line = said("precision.dit=float16", "run.yaml"), said("precision=float32")
+    file, line = said("precision.dit=float16", "run.yaml"), said("precision=all_float32")
     assert resolve([file, line]).policies.precision.dit == "float32"
     assert resolve([line, file]).policies.precision.dit == "float16"
 

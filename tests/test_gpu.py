@@ -23,7 +23,7 @@ def frames(**overrides: object) -> torch.Tensor:
 
 
 def test_float32_on_both_devices_gives_one_picture() -> None:
-    here = frames(**{"placement.device": "cuda", "precision": "float32"})
+    here = frames(**{"placement.device": "cuda", "precision": "all_float32"})
     there = frames(**{"placement.device": "cpu"})
     assert (here - there).abs().max() <= 3
 
