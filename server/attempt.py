@@ -79,9 +79,11 @@ class Attempt:
 
     def _one(self, index: int, name: str, send: Send) -> tuple[dict[str, Any], float]:
         """One run: what was written, and the peak of memory in MB."""
+        encoding = dict(self._order["encoding"])
+        upload = encoding.pop("upload", True)
         run = self._runtime.start(
-            outputs=self._outputs,
-            destination=Destination(folder=self._folder, name=name, **self._order["encoding"]),
+            outputs=[o for o in self._outputs if upload or o != "url"],
+            destination=Destination(folder=self._folder, name=name, **encoding),
             **self._order["runs"][index],
         )
         with self._lock:

@@ -89,10 +89,13 @@ class Images:
         runs = build_runs(self.served, asked, pictures)
         word = ENCODING_BY_QUALITY[values.get("quality", "auto")]
         suffix = FORMATS[values.get("output_format", "png")]
+        meta = _meta(self.served, values, runs[0], form, pictures)
+        written = encoding(self.served, values, suffix, word)
+        if meta["response_format"] == "b64_json":
+            written["upload"] = False  # an upload deletes the file that the answer is to hold
         job = Job(
             id=new_id("img"), kind="image", runs=runs, created_at=int(time.time()),
-            encoding=encoding(self.served, values, suffix, word),
-            meta=_meta(self.served, values, runs[0], form, pictures),
+            encoding=written, meta=meta,
         )  # fmt: skip
         job = await accept(self.served, self.service, job, pictures)
         job = await finished(request, self.service, job.id)

@@ -23,7 +23,7 @@ class JobError:
 class StoredFile:
     """One output file.
 
-    name    in the output folder, made from the job's id: `{id}_{index}{suffix}`; also its object key
+    name    in the output folder, from the job's id: `{id}_{index}{suffix}`; also its object key
     url     where the object store serves it; none while it is local only
     upload  why it is not (yet) in the object store, where one is configured
     """
@@ -40,7 +40,7 @@ class Job:
     """One accepted request.
 
     runs      complete request values, one per output file, checked before
-    encoding  suffix, quality, compression, x264_preset of the files
+    encoding  suffix, quality, compression, x264_preset; `upload: false` keeps the files here
     inputs    names of uploaded files in the input folder that belong to this job
     meta      what answers repeat: model, prompt, size, seconds, response_format, ...
     progress  0 to 100, by denoising step; 100 only when completed
