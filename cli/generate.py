@@ -22,6 +22,7 @@ from cli.help import command_help
 from cli.jobs import Job, make_jobs
 from cli.parser import CommandLine, parse
 from cli.progress import Progress
+from cli.signals import raise_arrived
 from runtime import File, Result, Runtime, Setting, UserError
 from runtime.events import Stepped
 from runtime.media import check_suffix
@@ -159,6 +160,7 @@ def _run(
     run = session.start(outputs=outputs, destination=job.destination, **job.request)
     try:
         for event in run:
+            raise_arrived()
             progress.show(event)
             if isinstance(event, Stepped) and not gc.isenabled():
                 gc.freeze()  # everything is imported and loaded: from here on garbage is garbage

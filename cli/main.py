@@ -11,11 +11,8 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from types import FrameType
 
-from cli.console import report
-from cli.flags import nearest
-from runtime import UserError
+from cli.signals import Terminated, handled, raise_arrived
 
 HELP = """usage: sglang COMMAND [flags]
 
@@ -30,10 +27,6 @@ sglang COMMAND --help explains a command. The shortest one that draws:
 Command = Callable[[Sequence[str]], int]
 
 
-class Terminated(BaseException):
-    """SIGTERM arrived; unwinding removes temporary files, as Ctrl-C does."""
-
-
 def script() -> None:
     """Run `sglang` as a process of its own.
 
@@ -42,6 +35,7 @@ def script() -> None:
     """
     gc.disable()
     code = main()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # at exit there is nothing left to unwind
     gc.freeze()
     sys.exit(code)
 
@@ -59,9 +53,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(command: str, rest: Sequence[str]) -> int:
     shown = f"sglang {command}" if command in COMMANDS else "sglang"
-    before = _on_terminate(_terminate)
     try:
-        return _command(command)(rest)
+        with handled():
+            try:
+                return _command(command)(rest)
+            except Exception:
+                raise_arrived()  # a failure that an interrupted import made of it
+                raise
     except KeyboardInterrupt:
         print(f"{shown}: interrupted", file=sys.stderr)
         return 130
@@ -72,19 +70,25 @@ def _run(command: str, rest: Sequence[str]) -> int:
         # Whoever read our output is gone; a second failure at exit would print a traceback.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
-    except UserError as problem:
-        report(problem, shown, debug="--debug" in rest)
-        return 2
     except Exception as problem:
-        report(problem, shown, debug="--debug" in rest)
-        return 1
-    finally:
-        _on_terminate(before)
+        return _failed(problem, shown, debug="--debug" in rest)
+
+
+def _failed(problem: Exception, shown: str, *, debug: bool) -> int:
+    """Say what went wrong; the exit code. Imported late, so that Ctrl-C is handled early."""
+    from cli.console import report
+    from runtime import UserError
+
+    report(problem, shown, debug=debug)
+    return 2 if isinstance(problem, UserError) else 1
 
 
 def _command(name: str) -> Command:
     if name in COMMANDS:
         return COMMANDS[name]
+    from cli.flags import nearest
+    from runtime import UserError
+
     if name.startswith("-"):
         raise UserError(f"`{name}` comes before a command", help=f"sglang generate {name} ...")
     best = nearest(name, COMMANDS)
@@ -124,20 +128,6 @@ COMMANDS: dict[str, Command] = {
     "version": _version,
     "serve": _serve,
 }
-
-Handler = Callable[[int, FrameType | None], object] | int | signal.Handlers | None
-
-
-def _on_terminate(handler: Handler) -> Handler:
-    """Set the handler of SIGTERM and return the one before; only a main thread may."""
-    try:
-        return signal.signal(signal.SIGTERM, handler)
-    except ValueError:
-        return None
-
-
-def _terminate(signum: int, frame: FrameType | None) -> None:
-    raise Terminated
 
 
 if __name__ == "__main__":

@@ -169,6 +169,32 @@ def test_signals(tmp_path: Path, sent: signal.Signals, code: int, says: str) -> 
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
 
 
+SWALLOWED = """
+import os, signal, sys
+from cli.main import main
+class Swallows:
+    def find_spec(self, name, path=None, target=None):
+        if name == "runtime.loading":
+            try:
+                os.kill(os.getpid(), signal.SIGINT)
+            except BaseException:
+                pass
+sys.meta_path.insert(0, Swallows())
+raise SystemExit(main(sys.argv[1:]))
+"""
+
+
+def test_an_import_that_swallows_ctrl_c(tmp_path: Path) -> None:
+    words = ["generate", "--prompt", "a", *SMALL, "--output-path", str(tmp_path / "out")]
+    done = subprocess.run(
+        [sys.executable, "-c", SWALLOWED, *words], check=False, capture_output=True, text=True,
+        timeout=50,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr.endswith("sglang generate: interrupted\n")
+    assert "Traceback" not in done.stderr
+
+
 def test_reader_gone(tmp_path: Path) -> None:
     words = ["generate", "--prompt", "a", *SMALL, "--output-path", str(tmp_path)]
     reading, writing = os.pipe()
