@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from datetime import datetime
@@ -21,7 +22,7 @@ from cli.environment import read_environment
 from cli.help import command_help
 from cli.jobs import Job, make_jobs
 from cli.parser import CommandLine, parse
-from cli.progress import Progress
+from cli.progress import Progress, counted
 from cli.signals import raise_arrived
 from runtime import File, Result, Runtime, Setting, UserError
 from runtime.events import Stepped
@@ -140,8 +141,12 @@ def _check_folder(flag: str, folder: Path) -> None:
         place = place.parent
     if not place.is_dir():
         raise UserError(f"{flag}: {place} is a file", help="choose another folder")
-    if not os.access(place, os.W_OK | os.X_OK):
-        raise UserError(f"{flag}: {place} is not writable", help="choose another folder")
+    try:
+        Path(
+            tempfile.mkdtemp(dir=place)
+        ).rmdir()  # permissions alone do not tell: /proc, full disks
+    except OSError:
+        raise UserError(f"{flag}: {place} is not writable", help="choose another folder") from None
 
 
 def _print_plan(session: Runtime, jobs: Sequence[Job], outputs: Sequence[str]) -> None:
@@ -174,7 +179,11 @@ def _run(
     result: Result = run.result
     for name in outputs:
         _print_result(name, result.outputs[name])
-    speed = f" ({progress.steps} steps, {progress.rate:.2f} steps/s)" if progress.steps else ""
+    speed = (
+        f" ({counted(progress.steps, 'step')}, {progress.rate:.2f} steps/s)"
+        if progress.steps
+        else ""
+    )
     console.note(f"{label}done in {seconds:.2f} s{speed}")
     model = session.config.checkpoint.name
     return perf_dump.describe(result, seconds, job.complete.get("prompt"), model)

@@ -49,7 +49,7 @@ class Progress:
         text = ""
         match event:
             case Planned():
-                text = f"starts: {event.nodes} nodes, {event.steps} steps"
+                text = f"starts: {counted(event.nodes, 'node')}, {counted(event.steps, 'step')}"
             case Loading():
                 text = f"loading {event.component}{megabytes(event.nbytes)}"
             case Stepped() if is_tenth(event.index, event.count):
@@ -105,6 +105,11 @@ def clock(seconds: float) -> str:
     whole = round(seconds)
     hours, minutes = whole // 3600, whole // 60 % 60
     return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
+
+
+def counted(number: int, what: str) -> str:
+    """A number of things: `1 step`, `2 steps`."""
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def megabytes(nbytes: int) -> str:

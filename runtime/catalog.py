@@ -148,7 +148,7 @@ def _read(path: Path, changed: int) -> dict[str, Any]:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         raw = yaml.load(path.read_text("utf-8"), loader)
-    except (yaml.YAMLError, UnicodeDecodeError):
+    except (yaml.YAMLError, UnicodeDecodeError, OSError):
         return {}  # said with its place when that graph is composed; it must not break the others
     return raw if isinstance(raw, dict) else {}
 

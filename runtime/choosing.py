@@ -5,6 +5,7 @@ Imports no torch.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,6 +27,8 @@ def choose(
             "`backend` diffusers (vanilla pipelines as one node) is not in this version",
             help="leave out --backend, or give auto or sglang", field="model.backend",
         )  # fmt: skip
+    if not model.path:
+        _refuse_model_words(settings, model)
     checkpoint = Checkpoint.open(model.path, revision=model.revision) if model.path else None
     if model.revision and (checkpoint is None or checkpoint.files.repo is None):
         raise UserError(
@@ -42,7 +45,12 @@ def choose(
     default = catalog.read_yaml(catalog.packaged("conf") / "default.yaml")["graph"]
     entry = entry or catalog.entries()[default]
     if not entry.checkpoint:
-        composed_graph(entry.path, {})  # what is wrong with the file itself is said first
+        data, _ = composed_graph(entry.path, {})  # what is wrong with the file is said first
+        if not data.get("nodes"):
+            raise UserError(
+                f"graph `{entry.name}` has no nodes", help="nodes: {name: {type: module.Class}}",
+                field="graph",
+            )  # fmt: skip
         raise UserError(
             f"graph `{entry.name}` needs a model and none is given",
             help="add --model-path FOLDER or a hub id", field="model.path",
@@ -53,6 +61,27 @@ def choose(
     else:
         note = f"graph `{entry.name}` with the checkpoint that it brings"
     return entry, checkpoint, (note,)
+
+
+def _refuse_model_words(settings: Sequence[Setting], model: policies.Model) -> None:
+    """Without a model, a path that is empty and words that only choose its graph say nothing."""
+    if model.path is not None:
+        raise UserError(
+            f"{_said(settings, 'path')} is empty",
+            help="name a folder or a hub id, or leave it out",
+            field="model.path",
+        )
+    for name, value in (("id", model.id), ("pipeline_class_name", model.pipeline_class_name)):
+        if value is not None:
+            raise UserError(
+                f"{_said(settings, name)} {value} needs a --model-path: it chooses that model's"
+                " graph",
+                help="add --model-path FOLDER or a hub id, or leave it out", field=f"model.{name}",
+            )  # fmt: skip
+
+
+def _said(settings: Sequence[Setting], name: str) -> str:
+    return next(shown(s) for s in reversed(settings) if s.path == ("model", name))
 
 
 def _folder(entry: catalog.Entry) -> str:
@@ -67,11 +96,11 @@ def _folder(entry: catalog.Entry) -> str:
 def named_graph(setting: Setting) -> catalog.Entry:
     """A graph by name on the search path, or by the path of its file."""
     name = str(setting.value)
-    if name.endswith((".yaml", ".yml")) or "/" in name:
+    if name.lower().endswith((".yaml", ".yml", ".json", ".py")) or "/" in name:
         path = Path(name).expanduser()
-        if path.suffix == ".yml" or not path.is_file():
-            what = "must end in .yaml" if path.is_file() else "does not exist"
-            raise UserError(f"{shown(setting)}: the file {name} {what}", field="graph")
+        wrong = _no_graph_file(path)
+        if wrong:
+            raise UserError(f"{shown(setting)}: {wrong.format(name)}", field="graph")
         return catalog.entries([path.parent.resolve()])[path.stem]
     known = catalog.entries()
     if name not in known:
@@ -81,3 +110,14 @@ def named_graph(setting: Setting) -> catalog.Entry:
             field="graph",
         )  # fmt: skip
     return known[name]
+
+
+def _no_graph_file(path: Path) -> str:
+    """Why a path, `{}`, is no graph file; empty where it is one."""
+    if path.is_dir():
+        return "{} is a folder; name a .yaml file in it"
+    if not path.exists():
+        return "the file {} does not exist"
+    if path.suffix != ".yaml":
+        return "the file {} must end in .yaml"
+    return "" if path.is_file() and os.access(path, os.R_OK) else "the file {} cannot be read"

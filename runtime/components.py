@@ -17,6 +17,17 @@ if TYPE_CHECKING:
     import torch
 
 
+class MissingKey(UserError, AttributeError):
+    """A node asks a component's config for what it does not have: most often another kind of it."""
+
+    def __init__(self, source: ComponentSource, key: str, near: str) -> None:
+        path = f"components.{source.name}.path"
+        super().__init__(
+            f"the config of `{source.name}` ({source.class_name}) has no `{key}`",
+            help=near or f"give a component of the same kind with {path}", field=path,
+        )  # fmt: skip
+
+
 class Config(Mapping[str, Any]):
     """A component's config with attribute access; the defaults of its class fill what it omits."""
 
@@ -40,11 +51,7 @@ class Config(Mapping[str, Any]):
         try:
             return full[key] if isinstance(full, Mapping) else getattr(full, key)
         except (KeyError, AttributeError):
-            source = self._source
-            raise AttributeError(
-                f"the config of `{source.name}` ({source.class_name}) has no `{key}`; "
-                + did_you_mean(key, self._values)
-            ) from None
+            raise MissingKey(self._source, key, did_you_mean(key, self._values)) from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)

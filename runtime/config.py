@@ -75,6 +75,7 @@ def resolve(settings: Sequence[Setting], *, allow_unused: bool = False) -> RunCo
         check(graph)
     values = {g: base.get(g, {}) | typed.get(g, {}) for g in policy_fields()}
     request = _request(graph, settings, problems)
+    _count_encoders(settings, typed, declared | set(checkpoint.keys), problems)
     problems += [] if allow_unused else _unused(graph, settings, declared)
     _raise(problems)
     return RunConfig(graph, checkpoint, request, policies.build(_typed_options(values)), notes)
@@ -164,6 +165,29 @@ def _policy_values(
             field.default if value is None else value
         )
     return values
+
+
+def _count_encoders(
+    settings: Iterable[Setting],
+    typed: Mapping[str, Mapping[str, Any]],
+    components: Iterable[str],
+    problems: list[UserError],
+) -> None:
+    """Refuse more dtypes of text encoders than there are text encoders."""
+    given = len(typed.get("precision", {}).get("text_encoders") or ())
+    count = sum(name.startswith("text_encoder") for name in components)
+    if given <= count:
+        return
+    path = ("precision", "text_encoders")
+    said = next(shown(s) for s in reversed([*settings]) if s.path == path)
+    there = f"{count} text encoder{'s' * (count != 1)}"
+    problems.append(
+        UserError(
+            f"{said} has {given} dtypes, and this model has {there}",
+            help=f"give {count} at most, in order" if count else "leave it out",
+            field=".".join(path),
+        )
+    )
 
 
 def _typed_options(values: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -296,11 +320,26 @@ def _unused_error(graph: Graph, setting: Setting, components: set[str]) -> UserE
     said = str(setting.value) if isinstance(setting.value, Raw) else show(setting.value)
     flag = setting.name.startswith("--")  # the table of flags knows it: it is no misspelling
     paths = [] if flag else [path for path in consumed() if path.split(".")[0] == head]
-    near = nearest(setting.dotted, paths, cutoff=0.8)
+    near = nearest(setting.dotted, paths, cutoff=0.8) or _near_root(graph, setting, flag)
     return UserError(
         f"{shown(setting)} is {said}, and nothing in this version consumes `{setting.dotted}`",
         help=f"did you mean `{near[0]}`?" if near else "leave it out", field=setting.dotted,
     )  # fmt: skip
+
+
+def _near_root(graph: Graph, setting: Setting, flag: bool) -> list[str]:
+    """The path that is meant where its first word is misspelt: `requst.height`."""
+    paths = [
+        *(p for p in consumed() if "*" not in p),
+        *(f"request.{name}" for name in graph.request),
+    ]
+    roots = {path.split(".")[0] for path in consumed()}
+    if flag or setting.path[0] in roots:
+        return []
+    whole = nearest(setting.dotted, paths, cutoff=0.8)
+    return whole or [
+        ".".join((root, *setting.path[1:])) for root in nearest(setting.path[0], roots, cutoff=0.75)
+    ]
 
 
 def edit(path: str, value: Any) -> Setting:

@@ -69,7 +69,9 @@ class Run:
 
     @property
     def result(self) -> Result:
-        """The result; raises where the run is not finished."""
+        """The result; raises where the run is not finished: Cancelled where it never will be."""
+        if self._result is None and self._stop.is_set():
+            raise Cancelled("the run was cancelled")
         if self._result is None:
             raise RuntimeError("the run is not finished: iterate over it first")
         return self._result
@@ -132,6 +134,11 @@ class Runtime:
 
         Raises UserError (GraphError for a wrong graph).
         """
+        if isinstance(model, Mapping):
+            raise UserError(
+                "the first argument of Runtime.load is a model, got a map",
+                help="give the map as `overrides`, the second argument", field="model",
+            )  # fmt: skip
         said: list[Setting] = []
         if model is not None and not isinstance(model, str | Path):
             said += model

@@ -202,7 +202,7 @@ def test_handle(saved: Path) -> None:
     with pytest.raises(AttributeError) as caught:
         _ = config.z_dims
     assert str(caught.value) == (
-        "the config of `vae` (AutoencoderKLWan) has no `z_dims`; did you mean `z_dim`?"
+        "the config of `vae` (AutoencoderKLWan) has no `z_dims`\n    help: did you mean `z_dim`?"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from textwrap import dedent
 
@@ -75,13 +76,42 @@ def test_later_settings_win() -> None:
 def test_text_stays_as_typed(text: str) -> None:
     assert resolve([said(f"request.prompt={text}")]).request["prompt"] == (text,)
     if text != "null":
-        assert resolve([said(f"model.id={text}")]).policies.model.id == text
+        assert resolve([said(f"output.file_name={text}")]).policies.output.file_name == text
 
 
 def test_policy_options_and_fields() -> None:
     assert resolve([said("memo=off")]).policies.memo.max_mb == 0
-    both = resolve([said("memo=off"), said("memo.max_mb=7"), said("precision=mixed_bfloat16")]).policies
+    both = resolve(
+        [said("memo=off"), said("memo.max_mb=7"), said("precision=mixed_bfloat16")]
+    ).policies
     assert (both.memo.max_mb, both.precision.dit) == (7, "bfloat16")
+
+
+def test_overrides_are_the_second_argument() -> None:
+    with pytest.raises(UserError) as caught:
+        Runtime.load({"request.height": 96})  # type: ignore[arg-type]
+    assert str(caught.value) == (
+        "the first argument of Runtime.load is a model, got a map\n"
+        "    help: give the map as `overrides`, the second argument"
+    )
+
+
+def test_a_component_of_another_kind_lacks_what_nodes_ask_for() -> None:
+    runtime = Runtime.load(None, {"components.vae.path": "demo/checkpoint/transformer"})
+    with pytest.raises(UserError) as caught:
+        runtime.plan(prompt="x")
+    assert str(caught.value) == (
+        "the config of `vae` (WanTransformer3DModel) has no `scale_factor_spatial`\n"
+        "    help: give a component of the same kind with components.vae.path"
+    )
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_graph_file_that_may_not_be_read(tmp_path: Path) -> None:
+    path = write(tmp_path, "nodes: {}")
+    path.chmod(0)
+    with pytest.raises(UserError, match="cannot be read"):
+        Runtime.load(graph=path)
 
 
 def test_three_spellings_of_a_component_path(tmp_path: Path) -> None:

@@ -85,8 +85,10 @@ def test_cancel_between_two_steps() -> None:
             if isinstance(event, Stepped) and event.index == 2:
                 run.cancel()
     assert arith.calls == ["Slow 0", "Slow 1"]
-    with pytest.raises(RuntimeError, match="not finished"):
+    with pytest.raises(Cancelled, match="the run was cancelled"):
         _ = run.result
+    with pytest.raises(RuntimeError, match="not finished"):
+        _ = toy().start(outputs=["steps"]).result
 
 
 def test_a_failing_node_tells_where_and_with_what() -> None:
