@@ -21,7 +21,7 @@ from runtime.ports import (
     options,
     type_name,
 )
-from runtime.positions import locate
+from runtime.positions import locate, origin
 from runtime.reading import BUILT_IN
 from runtime.values import Image, Rng
 
@@ -195,9 +195,9 @@ class _Checker:
         """An unknown port or parameter; where `type` was changed elsewhere, it is what remained."""
         listed = ", ".join(map(str, known.values())) or "none"
         message = f"{node.type} has no {what} `{name}`. It has: {listed}."
-        here = locate(path, self.graph.sources, self.graph.edits)
-        changed = locate(f"nodes.{node.name}.type", self.graph.sources, self.graph.edits)
-        if here.file != changed.file:
+        type, places = f"nodes.{node.name}.type", (self.graph.sources, self.graph.edits)
+        if origin(type, *places) > origin(path, *places):
+            changed = locate(type, *places)
             section = path.rsplit(".", 2)[1]
             message += f"\nIt was left over when {changed} changed the type."
             return Finding(path, message, f"there, write {section}: {{{name}: null}}")

@@ -21,10 +21,12 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias, TypeVar
 
-from runtime.errors import did_you_mean
+from runtime.errors import did_you_mean, nearest
 
 T = TypeVar("T")
 MISSING: Any = type("Missing", (), {"__repr__": lambda self: "MISSING"})()  # no default
+# A class at the left margin with a class `Out` in it.
+NODE = re.compile(r"^class (\w+).*\n(?:(?:[ \t].*)?\n)*?[ \t]+class Out\b", re.MULTILINE)
 PLUGINS = "sglang_graph.nodes"  # entry point group: name -> package that holds node modules
 
 
@@ -115,8 +117,7 @@ def _find(type: str) -> Any:
         if problem.name and not f"{package}.{module}".startswith(problem.name):
             raise  # the node's own import is missing: not a mistake in the graph
         known = _modules(package)
-        form = f"`{prefix}{{}}.{name}`"
-        hint = did_you_mean(module, known, form) or f"there are: {', '.join(known)}"
+        hint = _elsewhere(package, prefix, module, name) or f"there are: {', '.join(known)}"
         raise UnknownType(f"there is no node module `{module}` in `{package}`", hint) from None
     cls = getattr(found, name, None)
     if not (inspect.isclass(cls) and dataclasses.is_dataclass(cls) and hasattr(cls, "run")):
@@ -126,6 +127,26 @@ def _find(type: str) -> Any:
         )
         raise UnknownType(f"`{package}.{module}` has no node `{name}`", hint)
     return cls
+
+
+def _elsewhere(package: str, prefix: str, module: str, name: str) -> str:
+    """The node class that is meant where its module is not there; by text, nothing is imported."""
+    written = written_nodes(package)
+    same = [f"{m}.{c}" for m, c in written if c == name]
+    near = [f"{m}.{c}" for m, c in written if nearest(module, [m])]
+    return did_you_mean(f"{module}.{name}", same or near, f"`{prefix}{{}}`") or (
+        f"did you mean `{prefix}{same[0]}`?" if same else ""
+    )
+
+
+def written_nodes(package: str) -> list[tuple[str, str]]:
+    """Module and name of every node class of a package, as its files read."""
+    folder = Path(importlib.import_module(package).__path__[0])
+    return [
+        (module, block[1])
+        for module in _modules(package)
+        for block in NODE.finditer((folder / f"{module}.py").read_text("utf-8"))
+    ]
 
 
 def _package(plugin: str) -> str:

@@ -28,6 +28,13 @@ def locate(path: str, sources: Sequence[Path], edits: Iterable[Setting] = ()) ->
     return Position(shown(sources[-1])) if sources else Position("command line")
 
 
+def origin(path: str, sources: Sequence[Path], edits: Iterable[Setting] = ()) -> int:
+    """Which source, or edit after them, says `path` last: its index; -1 where none does."""
+    said = [path in positions(source) for source in sources]
+    said += [f"{path}.".startswith(f"{edit.dotted}.") for edit in edits]
+    return max((index for index, here in enumerate(said) if here), default=-1)
+
+
 def positions(path: Path) -> dict[str, Position]:
     """Every key of a YAML file: dotted path to the position of the key."""
     try:
