@@ -27,7 +27,8 @@ def plan_text(plan: Plan) -> str:
     """A plan, one line per item, with predicted bytes and what is resident after each."""
     graph, facts = plan.checked.graph, plan.facts
     runs = sum(isinstance(i, Run) for i in plan.items)
-    lines = [f"plan of graph `{graph.name}` on {facts.device}: {runs} nodes run"]
+    verb = "node runs" if runs == 1 else "nodes run"
+    lines = [f"plan of graph `{graph.name}` on {facts.device}: {runs} {verb}"]
     held = sum(facts.components[c].nbytes for c in facts.resident if c in facts.components)
     if facts.resident:
         lines.append(f"  resident already: {', '.join(sorted(facts.resident))} ({size(held)})")
@@ -48,7 +49,8 @@ def plan_text(plan: Plan) -> str:
         lines.append(f"{number:4}  {verb:6}  {name:16} {what:44} {cost:>9}  {tail}".rstrip())
     lines += [f"      not run {name:16} {why}" for name, why in plan.dropped.items()]
     silent = sum(isinstance(i, Run) and i.nbytes is None for i in plan.items)
-    untold = f"; {silent} of {runs} nodes do not tell what they need" if silent else ""
+    tell = "node does not tell what it needs" if runs == 1 else "nodes do not tell what they need"
+    untold = f"; {silent} of {runs} {tell}" if silent else ""
     least = "at least " if silent else ""
     lines.append(f"predicted peak: {least}{size(plan.peak_bytes)} (weights {size(held)}{untold})")
     return "\n".join(lines)

@@ -54,6 +54,12 @@ def test_plain_lines() -> None:
     assert len(lines) == 16
 
 
+def test_one_is_no_plural() -> None:
+    stream = io.StringIO()
+    Progress(stream).show(Planned(nodes=1, steps=1))
+    assert stream.getvalue() == "starts: 1 node, 1 step\n"
+
+
 def test_moving_line() -> None:
     shown = show(Terminal())
     assert "\n" not in shown

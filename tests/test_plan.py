@@ -83,6 +83,12 @@ def test_a_plan_predicts_the_weights_and_loads_none() -> None:
     assert store().resident() == before
 
 
+def test_a_plan_of_one_node() -> None:
+    plan = toy().plan(outputs=["steps"])
+    assert str(plan).startswith("plan of graph `toy` on cpu: 1 node runs\n")
+    assert str(plan).endswith("; 1 of 1 node does not tell what it needs)")
+
+
 def test_weights_are_loaded_only_when_a_network_is_asked() -> None:
     plan = Runtime.load().plan(prompt="x", outputs=["file"])
     order = [i.component if isinstance(i, Load) else i.node for i in plan.items]
