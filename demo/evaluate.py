@@ -158,8 +158,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m demo.evaluate", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for results and files")
-    parser.add_argument("--pictures", type=int, default=100, help="how many (0 for none)")
-    parser.add_argument("--clips", type=int, default=40, help="how many (0 for none)")
+    parser.add_argument("--pictures", type=count, default=100, help="how many (0 for none)")
+    parser.add_argument("--clips", type=count, default=40, help="how many (0 for none)")
     parser.add_argument("--seed", type=int, default=2024, help="draws the prompts")
     parser.add_argument("--noise-seed", type=int, default=0, help="seed of the first output")
     parser.add_argument("--model-path", default="", help="a retrained checkpoint")
@@ -170,7 +170,17 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(argv)
     if options.made and not (options.made / "manifest.json").is_file():
         parser.error(f"--from {options.made}: the folder has no manifest.json")
+    if not options.pictures and not options.clips:
+        parser.error("--pictures 0 and --clips 0 leave nothing to measure")
     return options
+
+
+def count(text: str) -> int:
+    """A number of files: 0 or more."""
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"expects 0 or more, got {number}")
+    return number
 
 
 def outputs_of(kind: str, asked: Sequence[Asked], options: argparse.Namespace) -> list[Path]:

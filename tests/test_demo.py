@@ -233,6 +233,26 @@ def write_renderings(folder: Path, *, wrong: bool = False) -> None:
     (folder / "manifest.json").write_text(json.dumps(names))
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--pictures", "-1"], "argument --pictures: expects 0 or more, got -1"),
+        (
+            ["--pictures", "0", "--clips", "0"],
+            "--pictures 0 and --clips 0 leave nothing to measure",
+        ),
+    ],
+)
+def test_evaluation_of_nothing(
+    tmp_path: Path, words: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        evaluate.main(["--out", str(tmp_path / "out"), *words])
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.endswith(f"error: {says}\n")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("wrong", [False, True])
 def test_evaluation_counts_and_judges(
     tmp_path: Path, wrong: bool, capsys: pytest.CaptureFixture[str]
