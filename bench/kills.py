@@ -70,7 +70,7 @@ class Server:
         command = [
             *(sys.executable, "-m", "cli.main", "serve", "--port", "0"),
             *("--output-path", str(self.outputs), "--job-attempts", str(ATTEMPTS)),
-            *("--max-queue", "4", "--keep-jobs", "100000"),
+            *("--max-queue", "64", "--keep-jobs", "100000"),
         ]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", MARK: self._token}
         with self._log.open("ab") as log:
@@ -143,23 +143,33 @@ class Load(threading.Thread):
         self._over = threading.Event()
 
     def run(self) -> None:
-        """Send clips; 429 and a server that is away are waited out."""
+        """Send a clip whenever few wait; a server that is away is waited out."""
         while not self._over.wait(0.15):
-            count = self._random.choice((1, 1, 2))
-            seed = self._random.randrange(2**31)
-            try:
-                status, said = self._server.ask(
-                    "POST", "/v1/videos", CLIP | {"n": count, "seed": seed}
-                )
-            except ConnectionRefusedError:
-                continue
-            except (OSError, http.client.HTTPException, ValueError):
-                self.unanswered += 1
-                continue
-            if status == 200:
-                self.accepted[said["id"]] = count
-            elif status != 429:
-                self.odd.append(f"POST was answered {status}: {said}")
+            with suppress(OSError, http.client.HTTPException, ValueError):
+                if self._server.stats()["queued"] < 4:
+                    self.send()
+
+    def burst(self) -> list[threading.Thread]:
+        """Send several clips at once; the threads that do."""
+        threads = [threading.Thread(target=self.send, daemon=True) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        return threads
+
+    def send(self) -> None:
+        """Send one clip."""
+        count, seed = self._random.choice((1, 1, 2)), self._random.randrange(2**31)
+        try:
+            status, said = self._server.ask("POST", "/v1/videos", CLIP | {"n": count, "seed": seed})
+        except ConnectionRefusedError:
+            return
+        except (OSError, http.client.HTTPException, ValueError):
+            self.unanswered += 1
+            return
+        if status == 200:
+            self.accepted[said["id"]] = count
+        elif status != 429:
+            self.odd.append(f"POST was answered {status}: {said}")
 
     def stop(self) -> None:
         """Send no more."""
@@ -228,7 +238,7 @@ def rounds(
         for kind in kinds:
             if time.monotonic() > end:
                 break
-            _one_round(server, kind, chance, is_early=chance.random() < early, report=report)
+            _one_round(server, load, kind, chance, is_early=chance.random() < early, report=report)
         load.stop()
         _wait_for_all(server, load.accepted, report)
     finally:
@@ -242,9 +252,12 @@ def rounds(
 
 
 def _one_round(
-    server: Server, kind: Kind, chance: random.Random, *, is_early: bool, report: Report
+    server: Server, load: Load, kind: Kind, chance: random.Random, *, is_early: bool, report: Report
 ) -> None:
-    """Wait for a moment, kill, and start again what does not start by itself."""
+    """Wait for a moment, kill, and start again what does not start by itself.
+
+    A server is killed amid POSTs, some of which are on the disk already and not yet answered.
+    """
     if is_early:
         until(server.engines)
         time.sleep(chance.uniform(0, 4))
@@ -258,8 +271,12 @@ def _one_round(
     if kind != "server":
         steps += [partial(_kill, pid) for pid in engines]
     chance.shuffle(steps)
+    posts = load.burst() if kind != "engine" else []
+    time.sleep(chance.uniform(0, 0.06) if posts else 0)
     for step in steps:
         step()
+    for post in posts:
+        post.join()
     report.kills[kind] += 1
     if kind != "engine":
         server.start()
