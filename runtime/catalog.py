@@ -117,6 +117,11 @@ def extends(path: Path) -> list[Any]:
     return listed if isinstance(listed, list) else []
 
 
+def extends_itself(path: Path) -> bool:
+    """Whether a graph names itself as what it extends: no graph can extend such a file."""
+    return path.stem in extends(path)
+
+
 def chain(path: Path, search: Iterable[Path]) -> tuple[Path, ...]:
     """The files that a graph is composed of: what it extends (`defaults`), then itself."""
     folders = (path.parent, *search)
@@ -125,7 +130,8 @@ def chain(path: Path, search: Iterable[Path]) -> tuple[Path, ...]:
     def visit(file: Path, above: tuple[Path, ...]) -> None:
         for base in extends(file):
             candidates = (folder / f"{base}.yaml" for folder in folders)
-            target = next((c for c in candidates if isinstance(base, str) and c.is_file()), None)
+            found_here = (c for c in candidates if isinstance(base, str) and c.is_file())
+            target = next((c for c in found_here if not extends_itself(c)), None)
             if target and target not in (*above, file):
                 visit(target, (*above, file))
         found.append(file)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -17,6 +18,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from runtime.catalog import extends_itself
 from runtime.errors import UserError
 from runtime.positions import shown
 
@@ -31,6 +33,33 @@ def compose_graph(
     search   folders where the graphs that it extends, and the policy groups, are looked up
     options  policy group to the name of its option
     """
+    with TemporaryDirectory() as room:
+        own, *others = [_extendable(f, path, room) for f in (path.parent.resolve(), *search)]
+        data = _composed(path, own, others, options)
+    if not isinstance(data, dict):
+        raise UserError(
+            f"graph {shown(path)} is empty", help="it needs `nodes` and `outputs`", field="graph"
+        )
+    graph = {str(k): v for k, v in data.items()}
+    return graph, graph.pop("policies", {})
+
+
+def _extendable(folder: Path, graph: Path, room: str) -> Path:
+    """A folder as Hydra may search it: without graphs that extend themselves.
+
+    `demo.yaml` on top of `demo` would stand in the way of every other graph that extends `demo`.
+    """
+    loops = [f for f in folder.glob("*.yaml") if extends_itself(f) and f.name != graph.name]
+    if not loops:
+        return folder
+    clean = Path(mkdtemp(dir=room))
+    for file in folder.iterdir():
+        if file not in loops:
+            (clean / file.name).symlink_to(file)
+    return clean
+
+
+def _composed(path: Path, own: Path, search: Sequence[Path], options: Mapping[str, str]) -> Any:
     overrides = [
         "hydra.searchpath=[" + ",".join(_quoted(folder.as_uri()) for folder in search) + "]",
         *(f"+{group}@policies.{group}={_quoted(name)}" for group, name in options.items()),
@@ -38,9 +67,9 @@ def compose_graph(
     with _one_at_a_time:
         GlobalHydra.instance().clear()
         try:
-            with initialize_config_dir(str(path.parent.resolve()), version_base="1.3"):
+            with initialize_config_dir(str(own), version_base="1.3"):
                 composed = compose(path.stem, overrides)
-            data = OmegaConf.to_container(composed, resolve=False)
+            return OmegaConf.to_container(composed, resolve=False)
         except (HydraException, OmegaConfBaseException, ValueError, TypeError) as problem:
             raise UserError(
                 f"graph {shown(path)} cannot be composed: {_first_line(problem)}",
@@ -58,12 +87,6 @@ def compose_graph(
             raise UserError(_not_yaml(path, problem), field="graph") from problem
         finally:
             GlobalHydra.instance().clear()
-    if not isinstance(data, dict):
-        raise UserError(
-            f"graph {shown(path)} is empty", help="it needs `nodes` and `outputs`", field="graph"
-        )
-    graph = {str(k): v for k, v in data.items()}
-    return graph, graph.pop("policies", {})
 
 
 def _quoted(text: str) -> str:

@@ -58,6 +58,21 @@ def test_a_variant_of_a_packaged_graph(tmp_path: Path) -> None:
     assert runtime.config.checkpoint.class_name == "WanPipeline"
 
 
+@pytest.mark.parametrize("searched", [False, True])
+def test_a_graph_on_top_of_itself_breaks_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, searched: bool
+) -> None:
+    (tmp_path / "demo.yaml").write_text("defaults: [demo, _self_]\n", "utf-8")
+    if searched:
+        monkeypatch.setenv("SGLANG_GRAPH_PATH", str(tmp_path))
+    path = write(tmp_path, "defaults: [demo, _self_]\nrequest: {height: {default: 64}}\n")
+    runtime = Runtime.load(graph=path)
+    assert runtime.validate(prompt="a red circle")["height"] == 64
+    assert [p for p in runtime.graph.sources if p.parent == tmp_path] == [path]
+    with pytest.raises(UserError, match="extends itself"):
+        Runtime.load(graph=tmp_path / "demo.yaml")
+
+
 def test_an_edited_graph_file_is_composed_anew(tmp_path: Path) -> None:
     path = write(tmp_path, "defaults: [toy, _self_]\ntitle: one\n")
     assert Runtime.load(graph=path).graph.title == "one"
