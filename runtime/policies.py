@@ -93,7 +93,9 @@ class Server:
     max_queue: int = setting(64, "int", min=1, help="waiting jobs; more are answered with 429")
     request_timeout: int = setting(3600, "int", min=1, unit="s", help="longest run of one job")
     http_graceful_shutdown_timeout: int = setting(30, "int", min=0, unit="s")
-    keep_jobs: int = setting(1000, "int", min=1, help="finished jobs that are kept with their files")
+    keep_jobs: int = setting(
+        1000, "int", min=1, help="finished jobs that are kept with their files"
+    )
     keep_hours: float = setting(168.0, "float", min=0, help="hours that finished jobs are kept")
     input_save_path: str | None = setting(None, "path", help="folder of uploads")
     max_upload_mb: int = setting(50, "int", min=1, unit="MB", help="largest uploaded file")
