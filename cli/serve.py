@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
 
 from cli.console import Console
@@ -33,4 +34,6 @@ def serve(argv: Sequence[str]) -> int:
         raise UserError(
             f"the server needs the package `{problem.name}`", help=f"pip install {problem.name}"
         ) from problem
+    gc.freeze()
+    gc.enable()  # `script` put it off for the start; a server lives long
     return run(settings, runtime)
