@@ -176,8 +176,9 @@ def test_down_and_back(tmp_path: Path) -> None:
 def test_an_upload_that_hangs_can_be_stopped(tmp_path: Path, size: int) -> None:
     (tmp_path / "x").write_bytes(bytes(size))
     script = """\
-import sys
+import signal, sys
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job starts without it
 from runtime.storage import Store, upload_file
 upload_file(Store("s3", "bbb", sys.argv[1]), Path(sys.argv[2]), "x", "image/png")
 """
@@ -189,7 +190,10 @@ upload_file(Store("s3", "bbb", sys.argv[1]), Path(sys.argv[2]), "x", "image/png"
             with connection:
                 time.sleep(0.3)
                 process.send_signal(signal.SIGINT)
-                _, said = process.communicate(timeout=10)
+                try:
+                    _, said = process.communicate(timeout=10)
+                finally:
+                    process.kill()
     assert said.strip().endswith("KeyboardInterrupt")
     assert SECRET not in said
     assert (tmp_path / "x").exists()
