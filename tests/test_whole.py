@@ -107,8 +107,9 @@ def test_killed_at_a_random_moment(tmp_path: Path) -> None:
 
 
 HALFWAY = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job starts without it
 from runtime.whole import whole
 with whole(Path(sys.argv[1]) / "x.bin") as temporary:
     temporary.write_bytes(b"half")
