@@ -192,6 +192,8 @@ def _one(field: Field, value: Any, *, as_text: bool) -> Any:
         parsed = field.parse(value) if not field.many else field.parse([value])[0]
     except UserError as problem:
         raise said_by(problem, field.name) from None
+    if parsed is None:  # the word null: a form has no nulls
+        raise bad(f"`{field.name}` is {show(str(value))}; leave it out", field.name, "invalid_type")
     if field.type == "text" and len(parsed) > MAX_PROMPT:
         raise bad(f"`{field.name}` is longer than {MAX_PROMPT} characters", field.name)
     if field.name == "prompt" and not parsed:
