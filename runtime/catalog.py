@@ -16,6 +16,7 @@ import yaml
 from runtime.errors import UserError, did_you_mean
 
 ABSENT = object()
+HEAD = ("title", "task", "reference", "checkpoints", "checkpoint", "matches")
 SEARCH_PATH_VARIABLE = "SGLANG_GRAPH_PATH"
 
 
@@ -39,13 +40,21 @@ class Configured(Protocol):
 
 @dataclass(frozen=True)
 class Entry:
-    """One graph file: what the catalogue shows, and which checkpoints it serves."""
+    """One graph file: what the catalogue shows, and which checkpoints it serves.
+
+    task         T2I, TI2I, I2I, T2V, I2V, TI2V or V2V
+    reference    the class of diffusers that it equals, or what else it is compared with
+    checkpoints  hub ids that it was written for
+    """
 
     name: str
     path: Path
     title: str = ""
     checkpoint: str | None = None
     matches: Mapping[str, Any] = field(default_factory=dict)
+    task: str = ""
+    reference: str = ""
+    checkpoints: tuple[str, ...] = ()
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -92,7 +101,7 @@ def _entry(path: Path, search: tuple[Path, ...]) -> Entry:
     head: dict[str, Any] = {}
     for file in chain(path, search):
         raw = read_yaml(file)
-        said: dict[str, Any] = {k: raw[k] for k in ("title", "checkpoint", "matches") if k in raw}
+        said: dict[str, Any] = {k: raw[k] for k in HEAD if k in raw}
         place = said.get("checkpoint")
         if isinstance(place, str) and place.startswith("."):
             said["checkpoint"] = str(file.parent / place)
@@ -100,8 +109,13 @@ def _entry(path: Path, search: tuple[Path, ...]) -> Entry:
     place = head.get("checkpoint")
     return Entry(
         path.stem, path, str(head.get("title") or ""), None if place is None else str(place),
-        _matches(head.get("matches")),
+        _matches(head.get("matches")), str(head.get("task") or ""),
+        str(head.get("reference") or ""), _texts(head.get("checkpoints")),
     )  # fmt: skip
+
+
+def _texts(said: Any) -> tuple[str, ...]:
+    return tuple(map(str, said)) if isinstance(said, list) else ()
 
 
 def _matches(said: Any) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from runtime.errors import UserError, did_you_mean
 from runtime.fields import TYPES, Field, show
 from runtime.graph import ComponentSpec, Finding, NodeSpec, Ref
 
-TOP = ("title", "matches", "checkpoint", "request", "components", "nodes", "outputs")
+HEAD = ("title", "task", "reference", "checkpoints")  # what a reader and the catalogue want
+TOP = (*HEAD, "matches", "checkpoint", "request", "components", "nodes", "outputs")
 NODE = ("type", "inputs", "params", "components")
 FIELD = tuple(f.name for f in dataclasses.fields(Field) if f.name != "name")
 Shape: TypeAlias = tuple[Any, str]  # classes of a value, and how a message calls them
@@ -25,6 +26,9 @@ FIELD_SHAPES: Mapping[str, Shape] = {
 }  # fmt: skip
 MAP: Shape = (Mapping, "a map")
 COMPONENT_SHAPES: Mapping[str, Shape] = {"path": TEXT, "revision": TEXT, "config": MAP}
+HEAD_SHAPES: Mapping[str, Shape] = {
+    "title": TEXT, "task": TEXT, "reference": TEXT, "checkpoints": (list, "a list of hub ids"),
+}  # fmt: skip
 MATCHES: Mapping[str, Shape] = {
     "class": ((str, list), "a name or a list of names"), "config": MAP, "ids": (list, "a list"),
 }  # fmt: skip
@@ -64,7 +68,9 @@ def read(data: Mapping[str, Any]) -> Parts:
         )
     if nodes and not outputs:
         found.append(Finding("outputs", "the graph has no outputs", "outputs: {file: save.file}"))
-    title, matches = str(data.get("title") or ""), dict(_section(data, "matches", found))
+    head = {key: data[key] for key in HEAD if data.get(key) is not None}
+    _drop_misfits(head, HEAD_SHAPES, "", found)
+    title, matches = str(head.get("title") or ""), dict(_section(data, "matches", found))
     _drop_misfits(matches, MATCHES, "matches", found)
     return Parts(title, matches, data.get("checkpoint"), request, components, nodes, outputs, found)
 
@@ -101,7 +107,7 @@ def _drop_misfits(
         value = said.get(key)
         wrong_bool = isinstance(value, bool) and kind is not bool
         if key in said and (wrong_bool or not isinstance(value, kind)):
-            found.append(Finding(f"{path}.{key}", f"expects {expected}, found {show(value)}"))
+            found.append(Finding(f"{path}.{key}".lstrip("."), f"expects {expected}, found {show(value)}"))
             del said[key]
 
 

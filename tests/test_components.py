@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny
 import torch
 from safetensors.torch import load_file, save_file
+from tiny import flux, parts, wan
 from torch import nn
 
 from runtime import device as devices
@@ -31,13 +31,13 @@ ROOT = Path(__file__).parent.parent
 DEMO = ROOT / "demo/checkpoint"
 CPU = torch.device("cpu")
 MODELS: dict[str, Callable[[], Any]] = {
-    "umt5": tiny.umt5,
-    "t5": tiny.t5,
-    "clip": tiny.clip,
-    "wan": tiny.wan_transformer,
-    "flux": lambda: tiny.flux_transformer(guidance=True),
-    "image_vae": tiny.image_vae,
-    "wan_vae": tiny.wan_vae,
+    "umt5": parts.umt5,
+    "t5": parts.t5,
+    "clip": parts.clip,
+    "wan": wan.wan_transformer,
+    "flux": lambda: flux.flux_transformer(guidance=True),
+    "image_vae": parts.image_vae,
+    "wan_vae": wan.wan_vae,
 }
 
 

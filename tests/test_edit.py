@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from tiny import wan
 
 from cli.main import main
 from demo.classify import read_picture
@@ -92,7 +92,7 @@ CASES = [
 def test_edits_equal_diffusers(
     name: str, height: int, width: int, call: dict[str, Any], tmp_path: Path, edit: Runtime
 ) -> None:
-    model = DEMO if name == "demo" else tiny.wan(tmp_path / "wan")
+    model = DEMO if name == "demo" else wan.checkpoint(tmp_path / "wan")
     runtime = edit if name == "demo" else Runtime.load(model, graph="demo_edit")
     call = {**call, "height": height, "width": width, "num_inference_steps": 6, "seed": 7}
     reference = vanilla(model, scene(), prompt=PROMPT, **call)

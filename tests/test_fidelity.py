@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny
 import torch
 from numpy.typing import NDArray
+from tiny import flux, wan
 
 from cli.main import main
 from runtime.media import read_image
@@ -27,9 +27,9 @@ LONG = "a red circle on a blue background and " * 60  # beyond every tokenizer's
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("checkpoints")
     return {
-        "wan": tiny.wan(folder / "wan"),
-        "flux": tiny.flux(folder / "flux"),
-        "flux_schnell": tiny.flux(folder / "flux_schnell", guidance=False),
+        "wan": wan.checkpoint(folder / "wan"),
+        "flux": flux.checkpoint(folder / "flux"),
+        "flux_schnell": flux.checkpoint(folder / "flux_schnell", guidance=False),
         "demo": ROOT / "demo/checkpoint",
     }
 

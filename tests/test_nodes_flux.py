@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny
 import torch
+from tiny import flux
 
 from nodes.denoise import Denoise
 from nodes.guidance import TrueClassifierFree
@@ -37,12 +37,12 @@ BASE = {
 
 @pytest.fixture(scope="session")
 def dev(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return load(tiny.flux(tmp_path_factory.mktemp("flux")))
+    return load(flux.checkpoint(tmp_path_factory.mktemp("flux")))
 
 
 @pytest.fixture(scope="session")
 def schnell(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return load(tiny.flux(tmp_path_factory.mktemp("schnell"), guidance=False))
+    return load(flux.checkpoint(tmp_path_factory.mktemp("schnell"), guidance=False))
 
 
 def load(folder: Path) -> Any:

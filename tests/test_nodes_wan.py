@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny
 import torch
+from tiny import parts
+from tiny import wan as tiny_wan
 
 from nodes.denoise import Denoise
 from nodes.guidance import ClassifierFree
@@ -40,7 +41,7 @@ BASE = {
 
 @pytest.fixture(scope="session")
 def wan(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return load(tiny.wan(tmp_path_factory.mktemp("wan")))
+    return load(tiny_wan.checkpoint(tmp_path_factory.mktemp("wan")))
 
 
 @pytest.fixture(scope="session")
@@ -140,14 +141,14 @@ def test_demo_equals_diffusers(demo: Any, size: tuple[int, int], scale: float) -
 def test_long_prompt_is_cut_at_the_limit(wan: Any) -> None:
     encode = EncodeUMT5(text_encoder=wan.text_encoder, tokenizer=wan.tokenizer)
     tokens = answer(encode.run(text=LONG)).embeds.tokens
-    assert tokens.shape == (1, 512, tiny.TEXT_WIDTH)
+    assert tokens.shape == (1, 512, parts.TEXT_WIDTH)
     assert tokens[0, -1].abs().sum() > 0
 
 
 def test_states_past_the_text_are_zero(wan: Any) -> None:
     encode = EncodeUMT5(text_encoder=wan.text_encoder, tokenizer=wan.tokenizer)
     tokens = answer(encode.run(text="a red circle", max_sequence_length=16)).embeds.tokens
-    assert tokens.shape == (1, 16, tiny.TEXT_WIDTH)
+    assert tokens.shape == (1, 16, parts.TEXT_WIDTH)
     assert tokens.abs().sum(-1)[0].gt(0).tolist() == [True] * 4 + [False] * 12  # </s> counts
 
 
@@ -178,7 +179,7 @@ def test_size_that_does_not_fit_the_checkpoint(
 
 
 def test_checkpoints_from_before_the_newer_keys_are_recognised(tmp_path: Path) -> None:
-    folder = tiny.wan(tmp_path / "published")
+    folder = tiny_wan.checkpoint(tmp_path / "published")
     index = json.loads((folder / "model_index.json").read_text())
     for key in ("boundary_ratio", "expand_timesteps", "transformer_2"):
         del index[key]

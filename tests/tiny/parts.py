@@ -1,12 +1,11 @@
-"""Tiny random checkpoints in diffusers' own format: real classes, real files, seconds on a CPU.
+"""Components that several families share, tiny and random: one config per class.
 
-One config per component class, shared by the families. A seed fixes the weights, which are wide
+A seed fixes the weights, which are wide
 enough that pictures vary with prompt, guidance and seed.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,42 +21,6 @@ WORDS = tuple(
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789.,;:!?'-()"
 TEXT_WIDTH = 32
 POOLED_WIDTH = 24
-
-
-def wan(folder: Path) -> Path:
-    """Write a Wan 2.1 checkpoint (UMT5, Wan transformer, Wan VAE, UniPC) and return its folder."""
-    from diffusers import UniPCMultistepScheduler, WanPipeline
-
-    pipeline = WanPipeline(
-        tokenizer=t5_tokenizer(),
-        text_encoder=umt5(),
-        vae=wan_vae(),
-        scheduler=UniPCMultistepScheduler(
-            prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
-        ),
-        transformer=wan_transformer(),
-    )
-    pipeline.save_pretrained(folder)
-    return folder
-
-
-def flux(folder: Path, *, guidance: bool = True) -> Path:
-    """Write a FLUX.1 checkpoint and return its folder: dev, or schnell without `guidance`."""
-    from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline
-
-    # As published: dev shifts by resolution, schnell not at all.
-    shift = {"shift": 3.0, "use_dynamic_shifting": True} if guidance else {"shift": 1.0}
-    pipeline = FluxPipeline(
-        scheduler=FlowMatchEulerDiscreteScheduler(**shift),
-        vae=image_vae(),
-        text_encoder=clip(),
-        tokenizer=clip_tokenizer(),
-        text_encoder_2=t5(),
-        tokenizer_2=t5_tokenizer(),
-        transformer=flux_transformer(guidance=guidance),
-    )
-    pipeline.save_pretrained(folder)
-    return folder
 
 
 def t5_tokenizer() -> Any:
@@ -129,62 +92,6 @@ def clip() -> Any:
         **ids,
     )
     return seeded(lambda: CLIPTextModel(config), scale=8.0)
-
-
-def wan_transformer() -> Any:
-    """A Wan transformer of two blocks over four latent channels, patch 1×2×2."""
-    from diffusers import WanTransformer3DModel
-
-    config = {
-        "patch_size": (1, 2, 2),
-        "num_attention_heads": 2,
-        "attention_head_dim": 24,
-        "in_channels": 4,
-        "out_channels": 4,
-        "text_dim": TEXT_WIDTH,
-        "freq_dim": 32,
-        "ffn_dim": 64,
-        "num_layers": 2,
-        "cross_attn_norm": True,
-        "qk_norm": "rms_norm_across_heads",
-        "rope_max_seq_len": 64,
-    }
-    return seeded(lambda: WanTransformer3DModel(**config), scale=2.0)
-
-
-def wan_vae() -> Any:
-    """A Wan VAE: 4 channels, 4× in time, 8× in space, with means and deviations that matter."""
-    from diffusers import AutoencoderKLWan
-
-    config = {
-        "base_dim": 8,
-        "z_dim": 4,
-        "dim_mult": [1, 2, 2, 2],
-        "num_res_blocks": 1,
-        "temperal_downsample": [False, True, True],
-        "latents_mean": [-0.3, 0.1, 0.2, -0.1],
-        "latents_std": [1.7, 2.1, 1.4, 2.5],
-    }
-    return seeded(lambda: AutoencoderKLWan(**config), scale=1.5)
-
-
-def flux_transformer(*, guidance: bool) -> Any:
-    """A FLUX transformer of one double and one single block over 16 packed channels."""
-    from diffusers import FluxTransformer2DModel
-
-    config = {
-        "patch_size": 1,
-        "in_channels": 16,
-        "num_layers": 1,
-        "num_single_layers": 1,
-        "attention_head_dim": 16,
-        "num_attention_heads": 2,
-        "joint_attention_dim": TEXT_WIDTH,
-        "pooled_projection_dim": POOLED_WIDTH,
-        "axes_dims_rope": (4, 6, 6),
-        "guidance_embeds": guidance,
-    }
-    return seeded(lambda: FluxTransformer2DModel(**config), scale=2.0)
 
 
 def image_vae() -> Any:

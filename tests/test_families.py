@@ -1,0 +1,194 @@
+"""Every family against its reference: same checkpoint, request and seed, float32 on a CPU.
+
+A row per graph: a tiny random checkpoint, and two requests that between them cover odd landscape
+and portrait sizes, guidance on and off, a negative prompt, a prompt beyond the tokenizer's limit.
+At most 1/255 may differ anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from numpy.typing import NDArray
+from PIL import Image
+from tiny import flux, wan
+
+from cli.main import main
+from runtime import Runtime
+from runtime.media import read_image
+
+ROOT = Path(__file__).parent.parent
+LONG = "a red circle on a blue background and " * 60  # beyond every tokenizer's limit
+Pixels: TypeAlias = NDArray[np.uint8]
+Request: TypeAlias = Mapping[str, Any]
+
+
+def vanilla(model: Path, request: Request, pictures: list[Image.Image]) -> Pixels:
+    """Frames of the reference, f h w c: its pipeline from the same folder, with its own defaults."""
+    call = {k: v for k, v in request.items() if k != "seed"}
+    if pictures:
+        call["image"] = pictures if len(pictures) > 1 else pictures[0]
+    generator = torch.Generator().manual_seed(request["seed"])
+    return pixels(pipeline(model)(**call, generator=generator, output_type="np"))
+
+
+@cache
+def pipeline(model: Path) -> Any:
+    """The vanilla pipeline of a folder."""
+    from diffusers import DiffusionPipeline
+
+    made = DiffusionPipeline.from_pretrained(model)
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+def pixels(out: Any) -> Pixels:
+    """What a vanilla pipeline returned, as its own post-processing rounds it to bytes."""
+    frames = out.frames[0] if hasattr(out, "frames") else out.images
+    return np.asarray((np.asarray(frames) * 255).round().astype(np.uint8))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One graph and task.
+
+    graph       the name that the checkpoint alone must choose
+    checkpoint  writes the tiny checkpoint into a folder
+    cases       two requests, under our names; seed and steps come from `STEPS`
+    common      what both requests say
+    pictures    how many input pictures it takes
+    renamed     our name of a request field to the reference's
+    reference   what the pixels must equal
+    named       the graph is asked for by name: no checkpoint chooses it
+    """
+
+    graph: str
+    checkpoint: Callable[[Path], Path]
+    cases: tuple[Request, Request]
+    common: Request = field(default_factory=dict)
+    pictures: int = 0
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    reference: Callable[[Path, Request, list[Image.Image]], Pixels] = vanilla
+    named: bool = False
+
+
+STEPS = {"num_inference_steps": 3, "seed": 7}
+SHORT = "a red circle"
+
+ROWS = [
+    Row("wan2_1_t2v", wan.checkpoint, (
+        dict(prompt=SHORT, negative_prompt="blue", guidance_scale=4.0, height=48, width=112, num_frames=5),
+        dict(prompt=LONG, guidance_scale=1.0, height=80, width=32, num_frames=1),
+    )),
+    Row("demo", lambda folder: ROOT / "demo/checkpoint", (
+        dict(prompt="a red circle on a blue background", guidance_scale=2.5, height=96, width=160, num_frames=5),
+        dict(prompt="a blue circle on a white background", negative_prompt="red", guidance_scale=1.0, height=192, width=64, num_frames=1),
+    )),
+    Row("flux1", flux.checkpoint, (
+        dict(prompt=SHORT, guidance_scale=3.5, height=48, width=112),
+        dict(prompt=LONG, negative_prompt="blue", guidance_scale=2.0, true_cfg_scale=2.5, height=80, width=32),
+    )),
+]  # fmt: skip
+NAMES = [row.graph for row in ROWS]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Row], Path]:
+    """The tiny checkpoint of a row, written at its first use."""
+    made: dict[str, Path] = {}
+
+    def of(row: Row) -> Path:
+        if row.graph not in made:
+            made[row.graph] = row.checkpoint(tmp_path_factory.mktemp(row.graph) / "model")
+        return made[row.graph]
+
+    return of
+
+
+def scene(index: int) -> Image.Image:
+    """An input picture of an odd size: a circle and a bar, other colours for each index."""
+    height, width = (150, 90) if index % 2 else (90, 130)
+    rows, columns = np.mgrid[:height, :width]
+    inside = (rows - height / 2) ** 2 + (columns - width / 2) ** 2 < (min(height, width) / 3) ** 2
+    picture = np.where(inside[..., None], [225, 30 + 90 * index, 35], [35, 80, 225 - 90 * index])
+    picture[: height // 6] = [20, 160, 90]
+    return Image.fromarray(picture.astype(np.uint8))
+
+
+def loaded(row: Row, folder: Path) -> Runtime:
+    """Our pipeline of a row's checkpoint."""
+    return Runtime.load(folder, graph=row.graph if row.named else None)
+
+
+def ours(runtime: Runtime, request: Request, pictures: list[Image.Image]) -> Pixels:
+    """Frames of our pipeline, f h w c: its first output."""
+    many = pictures and runtime.fields["image_path"].many
+    given = {"image_path": pictures if many else pictures[0]} if pictures else {}
+    (value,) = runtime.generate(**request, **given).outputs.values()
+    frames = value.frames if hasattr(value, "frames") else value.pixels[None]
+    return np.asarray(frames.numpy())
+
+
+def difference(a: Pixels, b: Pixels) -> int:
+    """The largest difference in steps of 1/255."""
+    assert a.shape == b.shape
+    return int(np.abs(a.astype(int) - b.astype(int)).max())
+
+
+@pytest.mark.parametrize("index", [0, 1])
+@pytest.mark.parametrize("row", ROWS, ids=NAMES)
+def test_equals_its_reference(row: Row, index: int, model: Callable[[Row], Path]) -> None:
+    folder = model(row)
+    runtime = loaded(row, folder)
+    assert runtime.graph.name == row.graph
+    request = {**STEPS, **row.common, **row.cases[index]}
+    pictures = [scene(i) for i in range(row.pictures)]
+    theirs = {row.renamed.get(k, k): v for k, v in request.items()}
+    reference = row.reference(folder, theirs, pictures)
+    assert reference.std() > 5, "a flat picture proves nothing"
+    assert difference(ours(runtime, request, pictures), reference) <= 1
+
+
+@pytest.mark.parametrize("row", ROWS, ids=NAMES)
+def test_two_outputs_each_equal_their_own_seed(
+    row: Row, model: Callable[[Row], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = model(row)
+    request = {**STEPS, **row.common, **row.cases[0]}
+    pictures = [scene(i) for i in range(row.pictures)]
+    for i, picture in enumerate(pictures):
+        picture.save(tmp_path / f"{i}.png")
+    flags = [f"--{k.replace('_', '-')}={v}" for k, v in {**request, "seed": 5}.items()]
+    flags += [f"--image-path={tmp_path / f'{i}.png'}" for i in range(len(pictures))]
+    flags += ["--num-outputs-per-prompt", "2", "--return-frames", "--log-level", "error"]
+    flags += [f"--graph={row.graph}"] * row.named
+    assert main(["generate", f"--model-path={folder}", f"--output-path={tmp_path}", *flags]) == 0
+    paths = [Path(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(paths) == 2
+    frames = [np.load(p) if p.suffix == ".npy" else read_image(p)[None] for p in paths]
+    runtime = loaded(row, folder)
+    for seed, found in zip((5, 6), frames, strict=True):
+        np.testing.assert_array_equal(found, ours(runtime, {**request, "seed": seed}, pictures))
+    assert difference(*frames) > 5, "another seed is another picture"
+
+
+def test_every_graph_that_names_a_reference_has_a_row() -> None:
+    graphs = sorted((ROOT / "graphs").glob("*.yaml"))
+    said = [g.stem for g in graphs if yaml.safe_load(g.read_text("utf-8")).get("reference")]
+    assert set(said) <= set(NAMES)

@@ -1,0 +1,55 @@
+"""Tiny FLUX.1 checkpoints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tiny.parts import (
+    POOLED_WIDTH,
+    TEXT_WIDTH,
+    clip,
+    clip_tokenizer,
+    image_vae,
+    seeded,
+    t5,
+    t5_tokenizer,
+)
+
+
+def checkpoint(folder: Path, *, guidance: bool = True) -> Path:
+    """Write a FLUX.1 checkpoint and return its folder: dev, or schnell without `guidance`."""
+    from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline
+
+    # As published: dev shifts by resolution, schnell not at all.
+    shift = {"shift": 3.0, "use_dynamic_shifting": True} if guidance else {"shift": 1.0}
+    pipeline = FluxPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(**shift),
+        vae=image_vae(),
+        text_encoder=clip(),
+        tokenizer=clip_tokenizer(),
+        text_encoder_2=t5(),
+        tokenizer_2=t5_tokenizer(),
+        transformer=flux_transformer(guidance=guidance),
+    )
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+def flux_transformer(*, guidance: bool) -> Any:
+    """A FLUX transformer of one double and one single block over 16 packed channels."""
+    from diffusers import FluxTransformer2DModel
+
+    config = {
+        "patch_size": 1,
+        "in_channels": 16,
+        "num_layers": 1,
+        "num_single_layers": 1,
+        "attention_head_dim": 16,
+        "num_attention_heads": 2,
+        "joint_attention_dim": TEXT_WIDTH,
+        "pooled_projection_dim": POOLED_WIDTH,
+        "axes_dims_rope": (4, 6, 6),
+        "guidance_embeds": guidance,
+    }
+    return seeded(lambda: FluxTransformer2DModel(**config), scale=2.0)

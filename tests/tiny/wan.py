@@ -1,0 +1,62 @@
+"""Tiny Wan checkpoints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tiny.parts import TEXT_WIDTH, seeded, t5_tokenizer, umt5
+
+
+def checkpoint(folder: Path) -> Path:
+    """Write a Wan 2.1 checkpoint (UMT5, Wan transformer, Wan VAE, UniPC) and return its folder."""
+    from diffusers import UniPCMultistepScheduler, WanPipeline
+
+    pipeline = WanPipeline(
+        tokenizer=t5_tokenizer(),
+        text_encoder=umt5(),
+        vae=wan_vae(),
+        scheduler=UniPCMultistepScheduler(
+            prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
+        ),
+        transformer=wan_transformer(),
+    )
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+def wan_transformer() -> Any:
+    """A Wan transformer of two blocks over four latent channels, patch 1×2×2."""
+    from diffusers import WanTransformer3DModel
+
+    config = {
+        "patch_size": (1, 2, 2),
+        "num_attention_heads": 2,
+        "attention_head_dim": 24,
+        "in_channels": 4,
+        "out_channels": 4,
+        "text_dim": TEXT_WIDTH,
+        "freq_dim": 32,
+        "ffn_dim": 64,
+        "num_layers": 2,
+        "cross_attn_norm": True,
+        "qk_norm": "rms_norm_across_heads",
+        "rope_max_seq_len": 64,
+    }
+    return seeded(lambda: WanTransformer3DModel(**config), scale=2.0)
+
+
+def wan_vae() -> Any:
+    """A Wan VAE: 4 channels, 4× in time, 8× in space, with means and deviations that matter."""
+    from diffusers import AutoencoderKLWan
+
+    config = {
+        "base_dim": 8,
+        "z_dim": 4,
+        "dim_mult": [1, 2, 2, 2],
+        "num_res_blocks": 1,
+        "temperal_downsample": [False, True, True],
+        "latents_mean": [-0.3, 0.1, 0.2, -0.1],
+        "latents_std": [1.7, 2.1, 1.4, 2.5],
+    }
+    return seeded(lambda: AutoencoderKLWan(**config), scale=1.5)
