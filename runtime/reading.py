@@ -107,7 +107,8 @@ def _drop_misfits(
         value = said.get(key)
         wrong_bool = isinstance(value, bool) and kind is not bool
         if key in said and (wrong_bool or not isinstance(value, kind)):
-            found.append(Finding(f"{path}.{key}".lstrip("."), f"expects {expected}, found {show(value)}"))
+            message = f"expects {expected}, found {show(value)}"
+            found.append(Finding(f"{path}.{key}".lstrip("."), message))
             del said[key]
 
 

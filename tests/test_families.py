@@ -1,102 +1,30 @@
 """Every family against its reference: same checkpoint, request and seed, float32 on a CPU.
 
-A row per graph: a tiny random checkpoint, and two requests that between them cover odd landscape
-and portrait sizes, guidance on and off, a negative prompt, a prompt beyond the tokenizer's limit.
-At most 1/255 may differ anywhere.
+A row per graph, in its family's module of `tiny`: a random checkpoint, and two requests that
+between them cover odd landscape and portrait sizes, guidance on and off, a negative prompt, a
+prompt beyond the tokenizer's limit. At most 1/255 may differ anywhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import cache
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
 import torch
 import yaml
-from numpy.typing import NDArray
 from PIL import Image
 from tiny import flux, wan
+from tiny.rows import Pixels, Request, Row
 
 from cli.main import main
 from runtime import Runtime
 from runtime.media import read_image
 
 ROOT = Path(__file__).parent.parent
-LONG = "a red circle on a blue background and " * 60  # beyond every tokenizer's limit
-Pixels: TypeAlias = NDArray[np.uint8]
-Request: TypeAlias = Mapping[str, Any]
-
-
-def vanilla(model: Path, request: Request, pictures: list[Image.Image]) -> Pixels:
-    """Frames of the reference, f h w c: its pipeline from the same folder, with its own defaults."""
-    call = {k: v for k, v in request.items() if k != "seed"}
-    if pictures:
-        call["image"] = pictures if len(pictures) > 1 else pictures[0]
-    generator = torch.Generator().manual_seed(request["seed"])
-    return pixels(pipeline(model)(**call, generator=generator, output_type="np"))
-
-
-@cache
-def pipeline(model: Path) -> Any:
-    """The vanilla pipeline of a folder."""
-    from diffusers import DiffusionPipeline
-
-    made = DiffusionPipeline.from_pretrained(model)
-    made.set_progress_bar_config(disable=True)
-    return made
-
-
-def pixels(out: Any) -> Pixels:
-    """What a vanilla pipeline returned, as its own post-processing rounds it to bytes."""
-    frames = out.frames[0] if hasattr(out, "frames") else out.images
-    return np.asarray((np.asarray(frames) * 255).round().astype(np.uint8))
-
-
-@dataclass(frozen=True)
-class Row:
-    """One graph and task.
-
-    graph       the name that the checkpoint alone must choose
-    checkpoint  writes the tiny checkpoint into a folder
-    cases       two requests, under our names; seed and steps come from `STEPS`
-    common      what both requests say
-    pictures    how many input pictures it takes
-    renamed     our name of a request field to the reference's
-    reference   what the pixels must equal
-    named       the graph is asked for by name: no checkpoint chooses it
-    """
-
-    graph: str
-    checkpoint: Callable[[Path], Path]
-    cases: tuple[Request, Request]
-    common: Request = field(default_factory=dict)
-    pictures: int = 0
-    renamed: Mapping[str, str] = field(default_factory=dict)
-    reference: Callable[[Path, Request, list[Image.Image]], Pixels] = vanilla
-    named: bool = False
-
-
 STEPS = {"num_inference_steps": 3, "seed": 7}
-SHORT = "a red circle"
-
-ROWS = [
-    Row("wan2_1_t2v", wan.checkpoint, (
-        dict(prompt=SHORT, negative_prompt="blue", guidance_scale=4.0, height=48, width=112, num_frames=5),
-        dict(prompt=LONG, guidance_scale=1.0, height=80, width=32, num_frames=1),
-    )),
-    Row("demo", lambda folder: ROOT / "demo/checkpoint", (
-        dict(prompt="a red circle on a blue background", guidance_scale=2.5, height=96, width=160, num_frames=5),
-        dict(prompt="a blue circle on a white background", negative_prompt="red", guidance_scale=1.0, height=192, width=64, num_frames=1),
-    )),
-    Row("flux1", flux.checkpoint, (
-        dict(prompt=SHORT, guidance_scale=3.5, height=48, width=112),
-        dict(prompt=LONG, negative_prompt="blue", guidance_scale=2.0, true_cfg_scale=2.5, height=80, width=32),
-    )),
-]  # fmt: skip
+ROWS: tuple[Row, ...] = (*wan.ROWS, *flux.ROWS)
 NAMES = [row.graph for row in ROWS]
 
 

@@ -15,6 +15,7 @@ from tiny.parts import (
     t5,
     t5_tokenizer,
 )
+from tiny.rows import LONG, SHORT, Row
 
 
 def checkpoint(folder: Path, *, guidance: bool = True) -> Path:
@@ -53,3 +54,12 @@ def flux_transformer(*, guidance: bool) -> Any:
         "guidance_embeds": guidance,
     }
     return seeded(lambda: FluxTransformer2DModel(**config), scale=2.0)
+
+
+ROWS = (
+    Row("flux1", checkpoint, (
+        dict(prompt=SHORT, guidance_scale=3.5, height=48, width=112),
+        dict(prompt=LONG, negative_prompt="blue", guidance_scale=2.0, true_cfg_scale=2.5,
+             height=80, width=32),
+    )),
+)  # fmt: skip

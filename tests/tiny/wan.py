@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from tiny.parts import TEXT_WIDTH, seeded, t5_tokenizer, umt5
+from tiny.rows import LONG, SHORT, Row
+
+DEMO = Path(__file__).parents[2] / "demo/checkpoint"
 
 
 def checkpoint(folder: Path) -> Path:
@@ -60,3 +63,18 @@ def wan_vae() -> Any:
         "latents_std": [1.7, 2.1, 1.4, 2.5],
     }
     return seeded(lambda: AutoencoderKLWan(**config), scale=1.5)
+
+
+BLUE, RED = "a blue circle on a white background", "a red circle on a blue background"
+ROWS = (
+    Row("wan2_1_t2v", checkpoint, (
+        dict(prompt=SHORT, negative_prompt="blue", guidance_scale=4.0,
+             height=48, width=112, num_frames=5),
+        dict(prompt=LONG, guidance_scale=1.0, height=80, width=32, num_frames=1),
+    )),
+    Row("demo", lambda folder: DEMO, (
+        dict(prompt=RED, guidance_scale=2.5, height=96, width=160, num_frames=5),
+        dict(prompt=BLUE, negative_prompt="red", guidance_scale=1.0,
+             height=192, width=64, num_frames=1),
+    )),
+)  # fmt: skip
