@@ -22,7 +22,7 @@ from runtime.inputs import pictures_key, port_value
 from runtime.memo import Memo
 from runtime.output import Destination
 from runtime.passes import digest
-from runtime.plan import ComponentFacts, Facts, Plan, Recall, bound, plan
+from runtime.plan import ComponentFacts, Facts, Load, Plan, Recall, bound, plan
 from runtime.policies import role_dtype
 from runtime.requests import DENOISING_STEPS
 from runtime.sources import ComponentSource
@@ -104,6 +104,9 @@ class Engine:
         kept = self.memo.snapshot()
         ports = self.ports(request, destination)
         made = self._plan(ports, outputs, frozenset(kept))
+        for item in made.items:  # a plan can be made from configs alone, a run cannot
+            if isinstance(item, Load) and (problem := self.sources[item.component].lacking):
+                raise problem
         recalled = {i.node: kept[made.keys[i.node]] for i in made.items if isinstance(i, Recall)}
         del kept  # or nothing that the memo drops would be freed before this run ends
         work = Work(made, ports, int(request.get(DENOISING_STEPS) or 0), cancelled, recalled)

@@ -65,6 +65,18 @@ def nbytes(module: Any) -> int:
     return sum(t.numel() * t.element_size() for t in held.values())
 
 
+def predicted_nbytes(source: ComponentSource, dtype: str | None) -> int:
+    """Bytes of a model's weights in `dtype` (none: float32), from its config alone."""
+    cls = find_class(source.name, source.library, source.class_name, source.config)
+    with _default_dtype(getattr(torch, dtype or "float32")), torch.device("meta"):
+        if hasattr(cls, "config_class"):
+            model = cls(cls.config_class.from_dict(dict(source.config)))
+        else:
+            model = cls.from_config(dict(source.config))
+    held = {id(t): t for t in model.state_dict(keep_vars=True).values()}  # as a file has them
+    return sum(t.numel() * t.element_size() for t in held.values())
+
+
 def build(cls: Any, config: Mapping[str, Any]) -> nn.Module:
     """A model of diffusers whose parameters take no memory; its computed buffers are real."""
     with Skeleton():

@@ -28,6 +28,7 @@ class ComponentSource:
     changed      the values that the user replaced
     weights      files on disk, in order; empty where the component has none
     missing      weight files that are still on the hub only
+    lacking      why there are no weights to load, though it is a model: it can only be planned
     """
 
     name: str
@@ -39,6 +40,7 @@ class ComponentSource:
     changed: Mapping[str, Any] = field(default_factory=dict, repr=False)
     weights: tuple[Path, ...] = ()
     missing: tuple[str, ...] = ()
+    lacking: UserError | None = field(default=None, compare=False, repr=False)
 
     @property
     def folder(self) -> Path:
@@ -48,7 +50,7 @@ class ComponentSource:
     @property
     def has_weights(self) -> bool:
         """Whether the component is a model: a network with weights of its own."""
-        return bool(self.weights or self.missing)
+        return bool(self.weights or self.missing or self.lacking)
 
     @cached_property
     def identity(self) -> str:
@@ -66,8 +68,13 @@ class ComponentSource:
         """Predicted bytes of the weights in `dtype` (as stored where none), from headers alone.
 
         Pickles and files still on the hub count with their size on disk. The few modules that a
-        class keeps in float32 are not known before it is imported, and count as `dtype`.
+        class keeps in float32 are not known before it is imported, and count as `dtype`. Where no
+        weights are at hand, the model is built from its config without memory and counted.
         """
+        if self.lacking:
+            from runtime.loading import predicted_nbytes
+
+            return predicted_nbytes(self, dtype)
         total = sum(self.files.remote(name).size for name in self.missing)
         for path in self.weights:
             if path.suffix == ".safetensors":
@@ -104,6 +111,7 @@ def resolve(
         )
     here: tuple[Path, ...] = ()
     missing: tuple[str, ...] = ()
+    lacking: UserError | None = None
     if weights is not None:
         here = (weights,)
     elif config_name == MODEL:
@@ -111,14 +119,17 @@ def resolve(
         here = tuple(files.path / n for n in chosen if files.on_disk(n))
         missing = tuple(n for n in chosen if not files.on_disk(n))
         if not chosen or (missing and files.repo is None):
-            raise _no_weights(name, files, missing)
+            lacking, here, missing = _no_weights(name, files, missing), (), ()
     return ComponentSource(
-        name, library, class_name, files, {**config, **changed}, config_name, changed, here, missing
-    )
+        name, library, class_name, files, {**config, **changed}, config_name, changed, here,
+        missing, lacking,
+    )  # fmt: skip
 
 
 def fetch(source: ComponentSource) -> ComponentSource:
     """Download what the source still misses; the source with its weights on disk."""
+    if source.lacking:
+        raise source.lacking
     if not source.missing or source.files.repo is None:
         return source
     files = source.files

@@ -16,7 +16,7 @@ import torch
 import yaml
 from PIL import Image
 from tiny import flux, wan
-from tiny.rows import Pixels, Request, Row
+from tiny.rows import Pixels, Request, Row, given
 
 from cli.main import main
 from runtime import Runtime
@@ -25,7 +25,7 @@ from runtime.media import read_image
 ROOT = Path(__file__).parent.parent
 STEPS = {"num_inference_steps": 3, "seed": 7}
 ROWS: tuple[Row, ...] = (*wan.ROWS, *flux.ROWS)
-NAMES = [row.graph for row in ROWS]
+NAMES = [row.name for row in ROWS]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -42,21 +42,11 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Row], Path]:
     made: dict[str, Path] = {}
 
     def of(row: Row) -> Path:
-        if row.graph not in made:
-            made[row.graph] = row.checkpoint(tmp_path_factory.mktemp(row.graph) / "model")
-        return made[row.graph]
+        if row.name not in made:
+            made[row.name] = row.checkpoint(tmp_path_factory.mktemp(row.name) / "model")
+        return made[row.name]
 
     return of
-
-
-def scene(index: int) -> Image.Image:
-    """An input picture of an odd size: a circle and a bar, other colours for each index."""
-    height, width = (150, 90) if index % 2 else (90, 130)
-    rows, columns = np.mgrid[:height, :width]
-    inside = (rows - height / 2) ** 2 + (columns - width / 2) ** 2 < (min(height, width) / 3) ** 2
-    picture = np.where(inside[..., None], [225, 30 + 90 * index, 35], [35, 80, 225 - 90 * index])
-    picture[: height // 6] = [20, 160, 90]
-    return Image.fromarray(picture.astype(np.uint8))
 
 
 def loaded(row: Row, folder: Path) -> Runtime:
@@ -66,9 +56,7 @@ def loaded(row: Row, folder: Path) -> Runtime:
 
 def ours(runtime: Runtime, request: Request, pictures: list[Image.Image]) -> Pixels:
     """Frames of our pipeline, f h w c: its first output."""
-    many = pictures and runtime.fields["image_path"].many
-    given = {"image_path": pictures if many else pictures[0]} if pictures else {}
-    (value,) = runtime.generate(**request, **given).outputs.values()
+    (value,) = runtime.generate(**request, **given(runtime, pictures)).outputs.values()
     frames = value.frames if hasattr(value, "frames") else value.pixels[None]
     return np.asarray(frames.numpy())
 
@@ -86,7 +74,7 @@ def test_equals_its_reference(row: Row, index: int, model: Callable[[Row], Path]
     runtime = loaded(row, folder)
     assert runtime.graph.name == row.graph
     request = {**STEPS, **row.common, **row.cases[index]}
-    pictures = [scene(i) for i in range(row.pictures)]
+    pictures = row.scenes()
     theirs = {row.renamed.get(k, k): v for k, v in request.items()}
     reference = row.reference(folder, theirs, pictures)
     assert reference.std() > 5, "a flat picture proves nothing"
@@ -99,7 +87,7 @@ def test_two_outputs_each_equal_their_own_seed(
 ) -> None:
     folder = model(row)
     request = {**STEPS, **row.common, **row.cases[0]}
-    pictures = [scene(i) for i in range(row.pictures)]
+    pictures = row.scenes()
     for i, picture in enumerate(pictures):
         picture.save(tmp_path / f"{i}.png")
     flags = [f"--{k.replace('_', '-')}={v}" for k, v in {**request, "seed": 5}.items()]
@@ -119,4 +107,4 @@ def test_two_outputs_each_equal_their_own_seed(
 def test_every_graph_that_names_a_reference_has_a_row() -> None:
     graphs = sorted((ROOT / "graphs").glob("*.yaml"))
     said = [g.stem for g in graphs if yaml.safe_load(g.read_text("utf-8")).get("reference")]
-    assert set(said) <= set(NAMES)
+    assert set(said) <= {row.graph for row in ROWS}

@@ -208,12 +208,13 @@ for name in ("org/none", "org/half"):
         c.fetch_weights(s)
     except UserError as problem:
         say(str(problem))"""
-    none, missing, half = lines(hubs.python(code, tmp_path, HF_HUB_OFFLINE="1"))
+    nothing, none, missing, half = lines(hubs.python(code, tmp_path, HF_HUB_OFFLINE="1"))
     folder = tmp_path / "models--org--none/snapshots" / hubs.COMMIT / "transformer"
     assert none == [
         f"`transformer` has no weights: {folder} holds config.json, no .safetensors and no .bin.\n"
         "    help: its weights are not in the cache: unset HF_HUB_OFFLINE to download them"
     ]
+    assert nothing == [[]]
     assert missing == [["a-2.safetensors"]]
     assert half == [
         "`transformer` lacks a-2.safetensors, which is not in the cache.\n    help: check the"

@@ -11,6 +11,7 @@ import pytest
 from runtime.checkpoint import Checkpoint
 from runtime.errors import UserError
 from runtime.graph import ComponentSpec
+from runtime.sources import fetch
 
 WEIGHTS = hubs.WEIGHTS
 
@@ -35,7 +36,7 @@ def void(value: object) -> None:
 
 
 def predicted(model: Path, spec: ComponentSpec) -> int:
-    return Checkpoint.open(str(model)).component(spec).nbytes()
+    return fetch(Checkpoint.open(str(model)).component(spec)).nbytes()
 
 
 HELD = "ROOT/transformer holds config.json, no .safetensors and no .bin."

@@ -13,6 +13,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from runtime import Runtime
+
 SHORT = "a red circle"
 LONG = "a red circle on a blue background and " * 60  # beyond every tokenizer's limit
 Pixels: TypeAlias = NDArray[np.uint8]
@@ -56,6 +58,7 @@ class Row:
     renamed     our name of a request field to the reference's
     reference   what the pixels must equal
     named       the graph is asked for by name: no checkpoint chooses it
+    label       tells the rows of one graph apart
     """
 
     graph: str
@@ -66,3 +69,30 @@ class Row:
     renamed: Mapping[str, str] = field(default_factory=dict)
     reference: Callable[[Path, Request, list[Image.Image]], Pixels] = vanilla
     named: bool = False
+    label: str = ""
+
+    @property
+    def name(self) -> str:
+        """Graph and label: the row's own name."""
+        return "-".join(filter(None, (self.graph, self.label)))
+
+    def scenes(self) -> list[Image.Image]:
+        """Its input pictures."""
+        return [scene(index) for index in range(self.pictures)]
+
+
+def scene(index: int) -> Image.Image:
+    """An input picture of an odd size: a circle and a bar, other colours for each index."""
+    height, width = (150, 90) if index % 2 else (90, 130)
+    rows, columns = np.mgrid[:height, :width]
+    inside = (rows - height / 2) ** 2 + (columns - width / 2) ** 2 < (min(height, width) / 3) ** 2
+    picture = np.where(inside[..., None], [225, 30 + 90 * index, 35], [35, 80, 225 - 90 * index])
+    picture[: height // 6] = [20, 160, 90]
+    return Image.fromarray(picture.astype(np.uint8))
+
+
+def given(runtime: Runtime, pictures: list[Image.Image]) -> dict[str, Any]:
+    """Input pictures under the name and in the form that a graph takes."""
+    if not pictures:
+        return {}
+    return {"image_path": pictures if runtime.fields["image_path"].many else pictures[0]}
