@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,4 +63,8 @@ ROWS = (
         dict(prompt=LONG, negative_prompt="blue", guidance_scale=2.0, true_cfg_scale=2.5,
              height=80, width=32),
     )),
+    Row("flux1_schnell", partial(checkpoint, guidance=False), (
+        dict(prompt="a green square", height=112, width=48),
+        dict(prompt=LONG, negative_prompt="blue", true_cfg_scale=2.5, height=32, width=80),
+    ), common=dict(max_sequence_length=256)),
 )  # fmt: skip
