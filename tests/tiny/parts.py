@@ -21,6 +21,12 @@ WORDS = tuple(
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789.,;:!?'-()"
 TEXT_WIDTH = 32
 POOLED_WIDTH = 24
+QWEN_CHAT = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n"
+    "{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n{% endif %}"
+    "{% endif %}"
+)
 
 
 def t5_tokenizer() -> Any:
@@ -48,6 +54,30 @@ def clip_tokenizer() -> Any:
     tokens = ["<|startoftext|>", "<|endoftext|>", *pieces, *(a + b for a, b in merges)]
     vocabulary = {token: i for i, token in enumerate(dict.fromkeys(tokens))}
     return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=77)
+
+
+def qwen_tokenizer() -> Any:
+    """A byte-level tokenizer with a chat template, as Qwen has it: merges that spell `WORDS`."""
+    from tokenizers.pre_tokenizers import ByteLevel
+    from transformers import Qwen2Tokenizer
+
+    merges: list[tuple[str, str]] = []
+    for word in WORDS:
+        left = "Ġ"  # how the byte of a space is written
+        for letter in word:
+            if (left, letter) not in merges:
+                merges.append((left, letter))
+            left += letter
+    pieces = [*sorted(ByteLevel.alphabet()), *(a + b for a, b in merges)]
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>"]
+    tokenizer = Qwen2Tokenizer(
+        vocab={piece: i for i, piece in enumerate(dict.fromkeys([*pieces, *special]))},
+        merges=merges,
+        extra_special_tokens=special[1:3],
+        model_max_length=131072,
+    )
+    tokenizer.chat_template = QWEN_CHAT
+    return tokenizer
 
 
 def umt5() -> Any:
@@ -92,6 +122,22 @@ def clip() -> Any:
         **ids,
     )
     return seeded(lambda: CLIPTextModel(config), scale=8.0)
+
+
+def qwen3() -> Any:
+    """A Qwen3 decoder of three layers, without a head: its hidden states are the text."""
+    from transformers import Qwen3Config, Qwen3Model
+
+    config = Qwen3Config(
+        vocab_size=len(qwen_tokenizer()),
+        hidden_size=TEXT_WIDTH,
+        intermediate_size=48,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+    )
+    return seeded(lambda: Qwen3Model(config), scale=8.0)
 
 
 def image_vae() -> Any:
