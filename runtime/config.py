@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from runtime import catalog, policies
+from runtime import catalog, policies, rounding
 from runtime.checkpoint import Checkpoint
 from runtime.choosing import choose, named_graph
 from runtime.composed import composed_graph
@@ -74,11 +74,13 @@ def resolve(settings: Sequence[Setting], *, allow_unused: bool = False) -> RunCo
 
         check(graph)
     values = {g: base.get(g, {}) | typed.get(g, {}) for g in policy_fields()}
-    request = _request(graph, settings, problems)
+    adjust = policies.build(typed).adjust
+    request, rounded = _request(graph, settings, problems, adjust)
     _count_encoders(settings, typed, declared | set(checkpoint.keys), problems)
     problems += [] if allow_unused else _unused(graph, settings, declared)
     _raise(problems)
-    return RunConfig(graph, checkpoint, request, policies.build(_typed_options(values)), notes)
+    made = policies.build(_typed_options(values))
+    return RunConfig(graph, checkpoint, request, made, (*notes, *rounded))
 
 
 def resolve_graph(settings: Sequence[Setting]) -> Graph:
@@ -91,7 +93,7 @@ def resolve_graph(settings: Sequence[Setting]) -> Graph:
     for edit in edits:
         _lay(data, edit)
     graph = _graph(entry, read(data), edits)
-    _request(graph, settings, problems)
+    _request(graph, settings, problems, policies.Adjust())
     problems += _unused(graph, settings, declared | _rebound(graph))
     _raise(problems)
     return graph
@@ -244,9 +246,14 @@ def _graph(entry: catalog.Entry, parts: Parts, edits: tuple[Setting, ...]) -> Gr
 
 
 def _request(
-    graph: Graph, settings: Iterable[Setting], problems: list[UserError]
-) -> dict[str, Any]:
+    graph: Graph,
+    settings: Iterable[Setting],
+    problems: list[UserError],
+    adjust: policies.Adjust,
+) -> tuple[dict[str, Any], list[str]]:
+    """Typed values of `request.*`, and notes on what was rounded."""
     values: dict[str, Any] = {}
+    notes: dict[str, str] = {}
     for setting in settings:
         if setting.path[0] != "request" or len(setting.path) != 2:
             continue
@@ -257,14 +264,17 @@ def _request(
             continue
         many = dataclasses.replace(field, many=True) if is_batched(field) else field
         try:
-            value = many.parse(setting.value, shown(setting))
+            value, note = rounding.parse(many, setting.value, shown(setting), adjust)
         except UserError as problem:
             problems.append(problem)
             continue
-        values.pop(field.name, None)
+        for said in (values, notes):
+            said.pop(field.name, None)
         if value is not None and value != ():
             values[field.name] = value
-    return values
+        if note:
+            notes[field.name] = note
+    return values, list(notes.values())
 
 
 def is_batched(field: Field) -> bool:

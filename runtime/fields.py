@@ -185,13 +185,22 @@ class Field:
         if self.max is not None and value > self.max:
             raise self._wrong(value, shown, f"at most {plain(self.max)}{unit}")
         if self.multiple and (value - self.offset) % self.multiple:
-            low = value - (value - self.offset) % self.multiple
-            near = [x for x in (low, low + self.multiple) if self._inside(x)]
-            rule = f"a multiple of {self.multiple}" + (
-                f" plus {self.offset}" if self.offset else ""
-            )
-            options = " or ".join(plain(x) for x in near)
-            raise self._wrong(value, shown, rule + unit, help=f"the nearest that fit are {options}")
+            options = " or ".join(plain(x) for x in self.neighbours(value))
+            help = f"the nearest that fit are {options}"
+            raise self._wrong(value, shown, self.rule + unit, help=help)
+
+    @property
+    def rule(self) -> str:
+        """What numbers must be, in words."""
+        return f"a multiple of {self.multiple}" + (f" plus {self.offset}" if self.offset else "")
+
+    def neighbours(self, value: float) -> list[Any]:
+        """The numbers that fit next to `value`, below and above; itself where it fits."""
+        step = self.multiple or 1
+        low = value - (value - self.offset) % step
+        return [
+            x for x in {low: 0, low + step: 0} if self._inside(x) and (x == value or low != value)
+        ]
 
     def _inside(self, value: float) -> bool:
         return (self.min is None or value >= self.min) and (self.max is None or value <= self.max)

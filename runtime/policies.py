@@ -56,6 +56,14 @@ class Precision:
 
 
 @dataclass(frozen=True)
+class Adjust:
+    """What of a request is rounded to what the graph makes, and said, rather than refused."""
+
+    size: bool = setting(False, "bool", help="round height and width")
+    frames: bool = setting(False, "bool", help="round the number of frames")
+
+
+@dataclass(frozen=True)
 class Memo:
     """How much of earlier results is kept."""
 
@@ -130,6 +138,7 @@ class Policies:
     placement: Placement = Placement()
     precision: Precision = Precision()
     memo: Memo = Memo()
+    adjust: Adjust = Adjust()
     output: Output = Output()
     server: Server = Server()
     storage: Storage = Storage()

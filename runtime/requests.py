@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
+from runtime import rounding
 from runtime.config import RunConfig, unknown_field
 from runtime.errors import UserError
 
@@ -23,7 +25,11 @@ def complete(config: RunConfig, given: Mapping[str, Any]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name, field in graph.request.items():
         if given.get(name) is not None:
-            values[name] = field.parse(given[name])
+            values[name], note = rounding.parse(
+                field, given[name], f"`{name}`", config.policies.adjust
+            )
+            if note:
+                logging.getLogger(__name__).warning(note)
         elif name in config.request:
             values[name] = _single(name, config.request[name], field.many)
         else:
