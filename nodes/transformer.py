@@ -13,7 +13,7 @@ from nodes.latents import pack, unpack
 from runtime.asking import Asking, Call
 from runtime.denoising import Denoiser, Parts, Step
 from runtime.ports import Component
-from runtime.values import TextEmbeds
+from runtime.values import Latents, TextEmbeds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,12 +40,13 @@ class WanDenoiser:
 class FluxDenoiser:
     """Bind a prompt and an embedded guidance to a FLUX.1 transformer.
 
-    text      tokens 1 l d, of T5
-    pooled    pooled 1 d, of CLIP
-    guidance  embedded where the checkpoint was distilled for it, else without effect
-    denoiser  predicts the velocity of `image`, b c h w with even h and w
+    text       tokens 1 l d, of T5
+    pooled     pooled 1 d, of CLIP
+    guidance   embedded where the checkpoint was distilled for it, else without effect
+    reference  `image`: 1 c h w, even h and w: a picture that Kontext is shown; no part: none
+    denoiser   predicts the velocity of `image`, b c h w with even h and w
 
-    Source: diffusers 0.42, pipelines/flux/pipeline_flux.py.
+    Source: diffusers 0.42, pipelines/flux/pipeline_flux.py and pipeline_flux_kontext.py.
     """
 
     transformer: Component[Transformer]
@@ -53,10 +54,18 @@ class FluxDenoiser:
     class Out(NamedTuple):
         denoiser: Denoiser
 
-    def run(self, *, text: TextEmbeds, pooled: TextEmbeds, guidance: float = 3.5) -> Out:
+    def run(
+        self,
+        *,
+        text: TextEmbeds,
+        pooled: TextEmbeds,
+        guidance: float = 3.5,
+        reference: Latents | None = None,
+    ) -> Out:
         """Bind; no weight is touched."""
         embedded = guidance if self.transformer.config.guidance_embeds else None
-        return self.Out(FluxPrediction(self.transformer, text, pooled, embedded))
+        shown = reference.parts.get("image") if reference else None
+        return self.Out(FluxPrediction(self.transformer, text, pooled, embedded, shown))
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +99,7 @@ class FluxPrediction:
     text: TextEmbeds
     pooled: TextEmbeds
     guidance: float | None
+    reference: Tensor | None
 
     def predict(self, x: Parts, step: Step) -> Asking[Parts]:
         """Ask for one forward."""
@@ -103,6 +113,8 @@ class FluxPrediction:
         }
         if self.guidance is not None:
             batched["guidance"] = torch.full([len(image)], self.guidance, dtype=torch.float32)
+        if self.reference is not None:
+            batched["reference"] = self.reference
         ((velocity,),) = yield [Call(self.transformer, flux_velocity, batched)]
         return {"image": velocity}
 
@@ -132,10 +144,19 @@ def flux_velocity(
     text: Tensor,
     pooled: Tensor,
     guidance: Tensor | None = None,
+    reference: Tensor | None = None,
 ) -> tuple[Tensor]:
-    """latents b c h w, timestep b, text b l d, pooled b d, guidance b to velocity b c h w."""
+    """latents b c h w, timestep b, text b l d, pooled b d, guidance b to velocity b c h w.
+
+    reference  b c h w of its own size: its tokens follow, and their velocity is left out
+    """
     rows, columns = latents.shape[-2:]
     tokens = pack(latents.to(net.dtype))
+    places, count = positions(rows // 2, columns // 2, tokens), tokens.shape[1]
+    if reference is not None:
+        height, width = reference.shape[-2:]
+        tokens = torch.cat([tokens, pack(reference.to(net.dtype))], dim=1)
+        places = torch.cat([places, positions(height // 2, width // 2, tokens, image=1)])
     output = net(
         hidden_states=tokens,
         timestep=timestep,
@@ -143,15 +164,15 @@ def flux_velocity(
         pooled_projections=pooled.to(net.dtype),
         encoder_hidden_states=text.to(net.dtype),
         txt_ids=tokens.new_zeros(text.shape[1], 3),
-        img_ids=positions(rows // 2, columns // 2, tokens),
+        img_ids=places,
         return_dict=False,
     )
-    return (unpack(output[0], rows, columns),)
+    return (unpack(output[0][:, :count], rows, columns),)
 
 
-def positions(rows: int, columns: int, like: Tensor) -> Tensor:
-    """Where each packed token is: (rows columns) 3, as 0, row, column; dtype, device of `like`."""
+def positions(rows: int, columns: int, like: Tensor, image: int = 0) -> Tensor:
+    """Where each packed token is: (rows columns) 3, as image, row, column; in dtype of `like`."""
     row = torch.arange(rows, device=like.device, dtype=like.dtype)
     column = torch.arange(columns, device=like.device, dtype=like.dtype)
     grid = torch.stack(torch.meshgrid(row, column, indexing="ij"), dim=-1).reshape(-1, 2)
-    return torch.cat([torch.zeros_like(grid[:, :1]), grid], dim=1)
+    return torch.cat([torch.full_like(grid[:, :1], image), grid], dim=1)

@@ -36,6 +36,27 @@ class EncodeVideo:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EncodeImage:
+    """Encode an RGB picture to shifted and scaled latents: the mode of what the encoder predicts.
+
+    image    8h 8w 3, uint8 (factor as the VAE's config states it); none: latents without parts
+    latents  `image`: 1 c h w, in the VAE's dtype
+    """
+
+    vae: Component[VAE]
+
+    class Out(NamedTuple):
+        latents: Latents
+
+    def run(self, *, image: Image | None = None) -> Asking[Out]:
+        """Ask for one encoding."""
+        if image is None:
+            return self.Out(Latents({}))
+        ((latents,),) = yield [Call(self.vae, encode_image, {"pixels": image.pixels[None]})]
+        return self.Out(Latents({"image": latents}))
+
+
+@dataclass(frozen=True, kw_only=True)
 class DecodeVideo:
     """Decode normalised latents to RGB frames.
 
@@ -82,6 +103,14 @@ def encode_video(vae: VAE, frames: Tensor) -> tuple[Tensor]:
     pixels = (2 * (frames.float() / 255) - 1).permute(0, 4, 1, 2, 3)
     latents = vae.encode(pixels.to(vae.dtype)).latent_dist.mode()
     return (normalise(latents.float(), vae.config),)
+
+
+def encode_image(vae: VAE, pixels: Tensor) -> tuple[Tensor]:
+    """Pixels `b h w 3`, uint8, to latents `b c h w`."""
+    shift = getattr(vae.config, "shift_factor", None)
+    signed = (2 * (pixels.float() / 255) - 1).permute(0, 3, 1, 2)
+    latents = vae.encode(signed.to(vae.dtype)).latent_dist.mode()
+    return ((latents if shift is None else latents - shift) * vae.config.scaling_factor,)
 
 
 def decode_video(vae: VAE, latents: Tensor) -> tuple[Tensor]:

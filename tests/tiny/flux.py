@@ -21,11 +21,25 @@ from tiny.rows import LONG, SHORT, Row
 
 def checkpoint(folder: Path, *, guidance: bool = True) -> Path:
     """Write a FLUX.1 checkpoint and return its folder: dev, or schnell without `guidance`."""
-    from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline
+    from diffusers import FluxPipeline
+
+    return saved(FluxPipeline, folder, guidance=guidance)
+
+
+def kontext(folder: Path) -> Path:
+    """Write a FLUX.1 Kontext checkpoint and return its folder."""
+    from diffusers import FluxKontextPipeline
+
+    return saved(FluxKontextPipeline, folder, guidance=True)
+
+
+def saved(pipeline_class: Any, folder: Path, *, guidance: bool) -> Path:
+    """Write a checkpoint of FLUX.1's components under one of its pipelines."""
+    from diffusers import FlowMatchEulerDiscreteScheduler
 
     # As published: dev shifts by resolution, schnell not at all.
     shift = {"shift": 3.0, "use_dynamic_shifting": True} if guidance else {"shift": 1.0}
-    pipeline = FluxPipeline(
+    pipeline = pipeline_class(
         scheduler=FlowMatchEulerDiscreteScheduler(**shift),
         vae=image_vae(),
         text_encoder=clip(),
@@ -67,4 +81,9 @@ ROWS = (
         dict(prompt="a green square", height=112, width=48),
         dict(prompt=LONG, negative_prompt="blue", true_cfg_scale=2.5, height=32, width=80),
     ), common=dict(max_sequence_length=256)),
+    Row("flux1_kontext", kontext, (
+        dict(prompt=SHORT, guidance_scale=3.5, height=48, width=112, max_area=48 * 112),
+        dict(prompt=LONG, negative_prompt="blue", guidance_scale=2.0, true_cfg_scale=2.5,
+             height=80, width=32, max_area=80 * 32),
+    ), pictures=1),
 )  # fmt: skip
