@@ -84,7 +84,7 @@ class ImageNoise:
     def shape(self, height: int, width: int) -> tuple[int, ...]:
         """Axes 1 c h w; a UserError where a size does not fit this checkpoint."""
         rows, columns = image_size(self.vae.config, self.patch_size, height, width)
-        return 1, self.vae.config.latent_channels, rows, columns
+        return 1, latent_channels(self.vae.config), rows, columns
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,11 +117,23 @@ class AddNoise:
 
 
 def image_size(config: Any, patch_size: int, height: int, width: int) -> tuple[int, int]:
-    """Latent rows and columns of a picture, `height` × `width` px; config: of an AutoencoderKL."""
-    scale = 2 ** (len(config.block_out_channels) - 1)  # one halving between two levels
+    """Latent rows and columns of a picture, `height` × `width` px; config: of its VAE."""
+    scale = spatial_scale(config)
     check_multiple("height", height, scale * patch_size)
     check_multiple("width", width, scale * patch_size)
     return height // scale, width // scale
+
+
+def spatial_scale(config: Any) -> int:
+    """Pixels per latent pixel, by the config of an AutoencoderKL, or of a VAE made for clips."""
+    levels = getattr(config, "block_out_channels", None)  # one halving between two of them
+    return 1 << (len(config.temperal_downsample) if levels is None else len(levels) - 1)
+
+
+def latent_channels(config: Any) -> int:
+    """Channels of the latents, by the VAE's config."""
+    channels = getattr(config, "latent_channels", None)
+    return int(config.z_dim if channels is None else channels)
 
 
 def check_multiple(name: str, value: int, multiple: int) -> None:

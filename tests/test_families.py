@@ -15,7 +15,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from tiny import flux, wan
+from tiny import flux, qwen, wan
 from tiny.rows import Pixels, Request, Row, given
 
 from cli.main import main
@@ -24,7 +24,7 @@ from runtime.media import read_image
 
 ROOT = Path(__file__).parent.parent
 STEPS = {"num_inference_steps": 3, "seed": 7}
-ROWS: tuple[Row, ...] = (*wan.ROWS, *flux.ROWS)
+ROWS: tuple[Row, ...] = (*wan.ROWS, *flux.ROWS, *qwen.ROWS)
 NAMES = [row.name for row in ROWS]
 
 

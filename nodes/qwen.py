@@ -1,0 +1,207 @@
+"""Qwen-Image: prompts read by a vision-language model, pictures as packed tokens of one sequence.
+
+Source: Qwen-Image report, arXiv:2508.02324; diffusers 0.42, pipelines/qwenimage/.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from nodes.contracts import VAE, TextEncoder, Tokenizer, Transformer
+from nodes.latents import pack, unpack
+from nodes.vae import decode_video
+from runtime.asking import Asking, Call, gather
+from runtime.denoising import Denoiser, Parts, Step
+from runtime.ports import Component
+from runtime.values import Image, Latents, TextEmbeds
+
+DESCRIBE = (
+    "<|im_start|>system\nDescribe the image by detailing the color, shape, size, texture, quantity,"
+    " text, spatial relationships of the objects and background:<|im_end|>\n"
+    "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
+)
+DESCRIBE_TOKENS = 34  # of the template before the prompt: their hidden states are dropped
+MOST_TOKENS = 1024  # of prompt and template's end that the encoder reads
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodePrompt:
+    """Encode a prompt as the description of a picture that is asked of the language model.
+
+    text                 cut after 1024 tokens, for the encoder reads the template's end with it
+    max_sequence_length  the hidden states of so many tokens are kept
+    embeds               tokens 1 l d, as long as the prompt; no padding, so no mask
+    """
+
+    text_encoder: Component[TextEncoder]
+    tokenizer: Component[Tokenizer]
+
+    class Out(NamedTuple):
+        embeds: TextEmbeds
+
+    def run(self, *, text: str, max_sequence_length: int = 512) -> Asking[Out]:
+        """Ask for one forward of the encoder."""
+        tokens = self.tokenizer(
+            [DESCRIBE.format(text)],
+            max_length=MOST_TOKENS + DESCRIBE_TOKENS,
+            truncation=True,
+            return_tensors="pt",
+        )
+        batched = {"ids": tokens.input_ids}
+        ((states,),) = yield [Call(self.text_encoder, last_states, batched)]
+        return self.Out(TextEmbeds(states[:, DESCRIBE_TOKENS:][:, :max_sequence_length]))
+
+    def estimate(self, *, max_sequence_length: int) -> int:
+        """Bytes of the hidden states, at most; the encoder's own working set is not known here."""
+        return 4 * max_sequence_length * text_width(self.text_encoder.config)
+
+
+@dataclass(frozen=True, kw_only=True)
+class QwenDenoiser:
+    """Bind a prompt to a Qwen-Image transformer.
+
+    text      tokens 1 l d
+    denoiser  predicts the velocity of `image`, b c h w with even h and w
+    """
+
+    transformer: Component[Transformer]
+
+    class Out(NamedTuple):
+        denoiser: Denoiser
+
+    def run(self, *, text: TextEmbeds) -> Out:
+        """Bind; no weight is touched."""
+        return self.Out(Prediction(self.transformer, text))
+
+
+@dataclass(frozen=True, kw_only=True)
+class NormPreserving:
+    """Classifier-free guidance that keeps each token's length as it is without guidance.
+
+    scale       1 is `cond` alone
+    true_scale  its other name in diffusers; goes over `scale` where given
+    negative    the text that `uncond` was made from; none: guidance is off at any scale
+    """
+
+    class Out(NamedTuple):
+        denoiser: Denoiser
+
+    @staticmethod
+    def bypass(*, scale: float, true_scale: float | None, negative: str | None) -> str | None:
+        """Without a negative, or at a scale of 1 or less, guidance is its `cond`."""
+        used = scale if true_scale is None else true_scale
+        return "cond" if used <= 1 or negative is None else None
+
+    def run(
+        self,
+        *,
+        cond: Denoiser,
+        uncond: Denoiser,
+        scale: float,
+        true_scale: float | None = None,
+        negative: str | None = None,
+    ) -> Out:
+        """Bind the two predictions."""
+        return self.Out(Guided(cond, uncond, scale if true_scale is None else true_scale))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodePicture:
+    """Decode normalised latents to one picture, by a VAE that knows pictures as clips of one frame.
+
+    latents  `image`: 1 c h w, zero mean and unit variance per channel
+    image    8h 8w 3, uint8 (factor as the VAE's config states it)
+    """
+
+    vae: Component[VAE]
+
+    class Out(NamedTuple):
+        image: Image
+
+    def run(self, *, latents: Latents) -> Asking[Out]:
+        """Ask for one decoding."""
+        batched = {"latents": latents.parts["image"].unsqueeze(2)}
+        ((frames,),) = yield [Call(self.vae, decode_video, batched)]
+        return self.Out(Image(frames[0, 0]))
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """The velocity that Qwen-Image predicts for one prompt."""
+
+    transformer: Transformer
+    text: TextEmbeds
+
+    def predict(self, x: Parts, step: Step) -> Asking[Parts]:
+        """Ask for one forward."""
+        image = x["image"]
+        batched: dict[str, Any] = {
+            "latents": image,
+            # First to the latents' dtype, then from 0..1000 to 0..1: the order shows in bfloat16.
+            "timestep": step.t.expand(len(image)).to(image.dtype) / 1000,
+            "text": self.text.tokens,
+        }
+        ((velocity,),) = yield [Call(self.transformer, predict_velocity, batched)]
+        return {"image": velocity}
+
+    def touches(self, step: Step) -> frozenset[str]:
+        """The one transformer."""
+        return frozenset([self.transformer.name])
+
+
+@dataclass(frozen=True, eq=False)
+class Guided:
+    """uncond + scale (cond - uncond), each token as long as that of cond."""
+
+    cond: Denoiser
+    uncond: Denoiser
+    scale: float
+
+    def predict(self, x: Parts, step: Step) -> Asking[Parts]:
+        """Ask for both predictions at once; the executor may batch or split them."""
+        cond, uncond = yield from gather(
+            self.cond.predict(x, step.at("cond")), self.uncond.predict(x, step.at("uncond"))
+        )
+        return {k: guided(cond[k], uncond[k], self.scale) for k in cond}
+
+    def touches(self, step: Step) -> frozenset[str]:
+        """Those of both."""
+        return self.cond.touches(step) | self.uncond.touches(step)
+
+
+def text_width(config: Any) -> int:
+    """Width of the hidden states: in older configs at the top, in newer ones in one of the text."""
+    return int((config if "hidden_size" in config else config["text_config"])["hidden_size"])
+
+
+def guided(cond: Tensor, uncond: Tensor, scale: float) -> Tensor:
+    """Two velocities b c h w to the guided one; lengths are taken over the channels of a token."""
+    tokens = pack(cond)
+    pushed = pack(uncond) + scale * (tokens - pack(uncond))
+    length = torch.norm(tokens, dim=-1, keepdim=True)
+    kept = pushed * (length / torch.norm(pushed, dim=-1, keepdim=True))
+    return unpack(kept, *cond.shape[-2:])
+
+
+def last_states(net: Any, ids: Tensor) -> tuple[Tensor]:
+    """Token ids `b l` to the last hidden states `b l d`; the head of the language model rests."""
+    return (net.model(input_ids=ids, use_cache=False).last_hidden_state.to(net.dtype),)
+
+
+def predict_velocity(
+    net: Transformer, latents: Tensor, timestep: Tensor, text: Tensor
+) -> tuple[Tensor]:
+    """latents b c h w, timestep b, text b l d to velocity b c h w."""
+    rows, columns = latents.shape[-2:]
+    output = net(
+        hidden_states=pack(latents.to(net.dtype)),
+        timestep=timestep,
+        encoder_hidden_states=text.to(net.dtype),
+        img_shapes=[[(1, rows // 2, columns // 2)]] * len(latents),
+        return_dict=False,
+    )
+    return (unpack(output[0], rows, columns),)
