@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from runtime import Runtime, UserError
+from runtime.families import markdown, served, shown
 
-HELP = """usage: sglang graphs [--json | --check]
+HELP = """usage: sglang graphs [--json | --markdown | --check]
 
-List the graphs on the search path: name, title, the pipeline classes they serve, their file.
+List the graphs on the search path: name, task, what they make by default, what they serve.
 
-  --json    one JSON list, for programs
-  --check   check every graph: types, edges, unused parts"""
+  --json      one JSON list, for programs: also titles, components, files
+  --markdown  the page docs/families.md
+  --check     check every graph: types, edges, unused parts"""
+WORDS = ("--json", "--markdown", "--check", "--debug")
 
 
 def graphs(argv: Sequence[str]) -> int:
@@ -22,20 +26,34 @@ def graphs(argv: Sequence[str]) -> int:
         print(HELP)
         return 0
     for word in argv:
-        if word not in {"--json", "--check", "--debug"}:
-            raise UserError(f"unexpected word `{word}`", help="sglang graphs [--json | --check]")
+        if word not in WORDS:
+            raise UserError(
+                f"unexpected word `{word}`", help="sglang graphs [--json | --markdown | --check]"
+            )
     rows = Runtime.graphs()
     if "--check" in argv:
         return check(row["name"] for row in rows)
     if "--json" in argv:
         print(json.dumps(rows, indent=2, ensure_ascii=False))
-        return 0
-    width = max((len(row["name"]) for row in rows), default=0)
-    for row in rows:
-        print(f"{row['name']:{width}}  {row['title']}")
-        served = ", ".join(row["classes"])
-        print(f"{'':{width}}  {served + '  ' if served else ''}{row['path']}")
+    elif "--markdown" in argv:
+        print(markdown(rows), end="")
+    else:
+        print(table(rows))
     return 0
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The graphs as aligned lines."""
+    head = ("GRAPH", "TASK", "DEFAULTS", "SERVES")
+    lines = [head]
+    for row in rows:
+        made = row.get("problem", "").split("\n")[0] or shown(row["defaults"])
+        lines.append((row["name"], row["task"], made, ", ".join(served(row))))
+    widths = [max(len(line[i]) for line in lines) for i in range(3)]
+    return "\n".join(
+        "  ".join([*(f"{cell:{w}}" for cell, w in zip(line, widths, strict=False)), line[3]])
+        for line in lines
+    )
 
 
 def check(names: Iterable[str]) -> int:

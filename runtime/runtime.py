@@ -20,7 +20,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runtime import catalog
 from runtime.config import RunConfig, consumed, edit, edits, resolve, resolve_graph
 from runtime.errors import Cancelled, UserError, did_you_mean
 from runtime.events import Event, NodeDone, Stepped
@@ -152,11 +151,10 @@ class Runtime:
 
     @staticmethod
     def graphs() -> list[dict[str, Any]]:
-        """The catalogue: a row per graph on the search path."""
-        return [
-            {"name": e.name, "title": e.title, "classes": list(e.classes), "path": str(e.path)}
-            for e in catalog.entries().values()
-        ]
+        """The catalogue: a row per graph on the search path, its defaults and components too."""
+        from runtime.families import rows
+
+        return rows()
 
     @staticmethod
     def check_graph(name: str) -> None:

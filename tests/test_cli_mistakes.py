@@ -94,7 +94,7 @@ def test_no_torch(code: str, tmp_path: Path) -> None:
             ["graphs", "x"],
             "sglang graphs",
             "unexpected word `x`",
-            "sglang graphs [--json | --check]",
+            "sglang graphs [--json | --markdown | --check]",
         ),
         (["version", "x"], "sglang version", "unexpected word `x`", "sglang version"),
     ],

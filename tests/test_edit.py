@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from tiny import wan
+from tiny.demo_edit import vanilla
 
 from cli.main import main
 from demo.classify import read_picture
@@ -56,26 +57,6 @@ def frames(runtime: Runtime, picture: Any, **request: Any) -> Pixels:
     request = {"prompt": PROMPT, "height": 64, "width": 64, "num_inference_steps": 2, **request}
     video = runtime.generate(image_path=picture, **request).outputs["video"]
     return np.asarray(video.frames.numpy())
-
-
-def vanilla(model: Path, picture: Image.Image, num_frames: int = 1, **call: Any) -> Pixels:
-    """The reference: its own processor, encoder, schedule cut by strength, noise and loop."""
-    from diffusers import WanPipeline, WanVideoToVideoPipeline
-
-    plain = WanPipeline.from_pretrained(model)
-    names = ("tokenizer", "text_encoder", "transformer", "vae", "scheduler")
-    pipeline = WanVideoToVideoPipeline(**{n: getattr(plain, n) for n in names})
-    # It counts the VAE's halvings and does not know of patches; the other pipelines read this.
-    pipeline.vae_scale_factor_spatial = plain.vae.config.scale_factor_spatial
-    pipeline.set_progress_bar_config(disable=True)
-    with torch.no_grad():  # its own cleaning of prompts needs a package that the tests have not
-        prompts = plain.encode_prompt(call.pop("prompt"), "", max_sequence_length=512)
-    generator = torch.Generator().manual_seed(call.pop("seed"))
-    video = pipeline(
-        video=[picture] * num_frames, prompt_embeds=prompts[0], negative_prompt_embeds=prompts[1],
-        generator=generator, output_type="np", **call,
-    ).frames[0]  # fmt: skip
-    return np.asarray((video * 255).round().astype(np.uint8))
 
 
 CASES = [

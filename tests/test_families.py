@@ -15,7 +15,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from tiny import flux, qwen, wan
+from tiny import demo_edit, flux, qwen, sd3, sdxl, wan, z_image
 from tiny.rows import Pixels, Request, Row, given
 
 from cli.main import main
@@ -24,7 +24,15 @@ from runtime.media import read_image
 
 ROOT = Path(__file__).parent.parent
 STEPS = {"num_inference_steps": 3, "seed": 7}
-ROWS: tuple[Row, ...] = (*wan.ROWS, *flux.ROWS, *qwen.ROWS)
+ROWS: tuple[Row, ...] = (
+    *wan.ROWS,
+    *demo_edit.ROWS,
+    *flux.ROWS,
+    *sd3.ROWS,
+    *z_image.ROWS,
+    *qwen.ROWS,
+    *sdxl.ROWS,
+)
 NAMES = [row.name for row in ROWS]
 
 
