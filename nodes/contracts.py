@@ -58,6 +58,7 @@ class Scheduler(Protocol):
 
     timesteps: Tensor
     sigmas: Tensor
+    alphas_cumprod: Tensor  # part of the signal's variance, by timestep; flow matching has none
 
     @property
     def config(self) -> Any: ...

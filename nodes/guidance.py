@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from torch import Tensor
+
 from runtime.asking import Asking, gather
 from runtime.denoising import Denoiser, Parts, Step
 
@@ -13,9 +15,11 @@ from runtime.denoising import Denoiser, Parts, Step
 class ClassifierFree:
     """Push the prediction away from the one of the negative prompt; off at a scale of 1 or less.
 
-    scale  1 is `cond` alone
+    scale    1 is `cond` alone
+    rescale  part of the prediction that gets the deviation of `cond` back; 0 leaves it as it is
 
-    Source: Ho and Salimans, arXiv:2207.12598, with w of Imagen (arXiv:2205.11487, equation 2).
+    Source: Ho and Salimans, arXiv:2207.12598, with w of Imagen (arXiv:2205.11487, equation 2);
+    rescaling: arXiv:2305.08891, section 3.4.
     """
 
     class Out(NamedTuple):
@@ -26,9 +30,9 @@ class ClassifierFree:
         """Guidance at 1 or less is its `cond`."""
         return "cond" if scale <= 1 else None
 
-    def run(self, *, cond: Denoiser, uncond: Denoiser, scale: float) -> Out:
+    def run(self, *, cond: Denoiser, uncond: Denoiser, scale: float, rescale: float = 0.0) -> Out:
         """Bind the two predictions."""
-        return self.Out(ClassifierFreeDenoiser(cond, uncond, scale))
+        return self.Out(ClassifierFreeDenoiser(cond, uncond, scale, rescale))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,14 +67,25 @@ class ClassifierFreeDenoiser:
     cond: Denoiser
     uncond: Denoiser
     scale: float
+    rescale: float = 0.0
 
     def predict(self, x: Parts, step: Step) -> Asking[Parts]:
         """Ask for both predictions at once; the executor may batch or split them."""
         cond, uncond = yield from gather(
             self.cond.predict(x, step.at("cond")), self.uncond.predict(x, step.at("uncond"))
         )
-        return {k: uncond[k] + self.scale * (cond[k] - uncond[k]) for k in cond}
+        guided = {k: uncond[k] + self.scale * (cond[k] - uncond[k]) for k in cond}
+        if self.rescale > 0:
+            return {k: rescaled(x, cond[k], self.rescale) for k, x in guided.items()}
+        return guided
 
     def touches(self, step: Step) -> frozenset[str]:
         """Those of both."""
         return self.cond.touches(step) | self.uncond.touches(step)
+
+
+def rescaled(guided: Tensor, cond: Tensor, part: float) -> Tensor:
+    """`part` of the guided prediction `b ...` at the deviation of `cond`, the rest as it is."""
+    axes = list(range(1, cond.ndim))
+    ratio = cond.std(dim=axes, keepdim=True) / guided.std(dim=axes, keepdim=True)
+    return part * (guided * ratio) + (1 - part) * guided

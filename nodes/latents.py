@@ -57,15 +57,20 @@ class VideoNoise:
 class ImageNoise:
     """Draw the noise that a picture starts from.
 
+    patches        a transformer whose config states `patch_size` and for how many patches a side it
+                   has positions (`pos_embed_max_size`); none: the parameter, and no limit
     patch_size     latent pixels per token side; sizes are multiples of the VAE's scale times this
     height, width  px
     like           noise is drawn in the dtype of these hidden states, for in bfloat16 other numbers
                    come out of the same seed; none: float32
+    packed         drawn as patches: channels are c times patch_size², h and w in patches
     latents        `image`: 1 c h w
     """
 
     vae: Component[VAE]
+    patches: Component[Transformer] | None = None
     patch_size: int = 1
+    packed: bool = False
 
     class Out(NamedTuple):
         latents: Latents
@@ -83,8 +88,31 @@ class ImageNoise:
 
     def shape(self, height: int, width: int) -> tuple[int, ...]:
         """Axes 1 c h w; a UserError where a size does not fit this checkpoint."""
-        rows, columns = image_size(self.vae.config, self.patch_size, height, width)
-        return 1, latent_channels(self.vae.config), rows, columns
+        patch_size = self.patches.config.patch_size if self.patches else self.patch_size
+        rows, columns = image_size(self.vae.config, patch_size, height, width)
+        most = self.patches.config.pos_embed_max_size if self.patches else None
+        for name, value, latent in (("height", height, rows), ("width", width, columns)):
+            if most is not None:
+                check_most(name, value, most * patch_size * (value // latent))
+        side = patch_size if self.packed else 1
+        return 1, latent_channels(self.vae.config) * side**2, rows // side, columns // side
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScaleNoise:
+    """Give noise of unit variance the deviation that the schedule starts from.
+
+    noise     what was drawn
+    schedule  of all steps
+    latents   as the noise
+    """
+
+    class Out(NamedTuple):
+        latents: Latents
+
+    def run(self, *, noise: Latents, schedule: Schedule) -> Out:
+        """Scale each modality."""
+        return self.Out(Latents({k: x * schedule.deviation for k, x in noise.parts.items()}))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,6 +172,16 @@ def check_multiple(name: str, value: int, multiple: int) -> None:
         raise UserError(
             f"`{name}` expects a multiple of {multiple} px for this checkpoint, got {value}",
             help=f"the nearest that fit are {' or '.join(near)}",
+            field=name,
+        )
+
+
+def check_most(name: str, value: int, most: int) -> None:
+    """Refuse a size beyond what this checkpoint has positions for."""
+    if value > most:
+        raise UserError(
+            f"`{name}` expects at most {most} px for this checkpoint, got {value}",
+            help=f"the largest that fits is {most}",
             field=name,
         )
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from nodes import solvers
 from nodes.contracts import VAE, Scheduler
@@ -44,6 +46,7 @@ class ShiftByTokens:
     """Space sigmas evenly, shifted the further the more tokens the picture has.
 
     patch_size     latent pixels per token side
+    single         sigmas are spaced in float32, whose last bit can differ from float64's rounded
     steps          number of steps
     height, width  px
 
@@ -54,6 +57,7 @@ class ShiftByTokens:
     scheduler: Component[Scheduler]
     vae: Component[VAE]
     patch_size: int = 2
+    single: bool = False
 
     class Out(NamedTuple):
         schedule: Schedule
@@ -62,13 +66,21 @@ class ShiftByTokens:
         """Set the timesteps on a scheduler of our own; the component stays as it is."""
         rows, columns = image_size(self.vae.config, self.patch_size, height, width)
         tokens = (rows // self.patch_size) * (columns // self.patch_size)
-        scheduler = fresh(self.scheduler)
         mu = shift_by_tokens(tokens, self.scheduler.config)
-        if getattr(self.scheduler.config, "use_flow_sigmas", False):
-            scheduler.set_timesteps(steps, mu=mu)  # such a scheduler spaces its sigmas itself
-        else:
-            scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / steps, steps), mu=mu)
-        return self.Out(schedule_of(scheduler))
+        return self.Out(evenly_spaced(self.scheduler, steps, mu, single=self.single))
+
+
+def evenly_spaced(scheduler: Scheduler, steps: int, mu: float, *, single: bool = False) -> Schedule:
+    """The schedule of sigmas from 1 to 1 / steps, shifted by `mu`. single: spaced in float32."""
+    made = fresh(scheduler)
+    if getattr(scheduler.config, "use_flow_sigmas", False):
+        made.set_timesteps(steps, mu=mu)  # such a scheduler spaces its sigmas itself
+        return schedule_of(made)
+    even = np.linspace(1.0, 1 / steps, steps)
+    if single:
+        even = torch.linspace(1.0, 1 / steps, steps).double().numpy()
+    made.set_timesteps(sigmas=even, mu=mu)
+    return schedule_of(made)
 
 
 def shift_by_tokens(tokens: int, config: Any) -> float:
@@ -114,6 +126,21 @@ def schedule_of(scheduler: Scheduler, skip: int = 0) -> Schedule:
     skip  steps left out at the start
     """
     first = skip * getattr(scheduler, "order", 1)  # Heun's method has two timesteps a step
-    scheduler.set_begin_index(first)  # steps count from here, without looking the timestep up
+    if hasattr(scheduler, "set_begin_index"):  # older ones find their place by the timestep
+        scheduler.set_begin_index(first)
+    if hasattr(scheduler, "is_scale_input_called"):
+        scheduler.is_scale_input_called = True  # the solver scales by copies: no warning is due
     solver = solvers.FromScheduler(scheduler, first)
-    return Schedule(scheduler.timesteps[first:], scheduler.sigmas[first:], solver)
+    deviation = float(getattr(scheduler, "init_noise_sigma", 1.0))
+    return Schedule(scheduler.timesteps[first:], sigmas_of(scheduler)[first:], solver, deviation)
+
+
+def sigmas_of(scheduler: Scheduler) -> Tensor:
+    """Deviation of the noise, of a signal of 1, at each timestep and the end; old ones have none.
+
+    Source: Karras et al., arXiv:2206.00364, appendix C.3.4.
+    """
+    if hasattr(scheduler, "sigmas"):
+        return scheduler.sigmas
+    kept = scheduler.alphas_cumprod[scheduler.timesteps.long()]
+    return torch.cat([((1 - kept) / kept).sqrt(), torch.zeros(1)])

@@ -121,10 +121,22 @@ def decode_video(vae: VAE, latents: Tensor) -> tuple[Tensor]:
 
 def decode_image(vae: VAE, latents: Tensor) -> tuple[Tensor]:
     """Latents `b c h w` to pixels `b h w 3`, uint8."""
-    shift = getattr(vae.config, "shift_factor", None)
-    latents = latents.to(vae.dtype) / vae.config.scaling_factor
-    pixels = vae.decode(latents if shift is None else latents + shift, return_dict=False)[0]
+    pixels = vae.decode(unscale(latents.to(vae.dtype), vae.config), return_dict=False)[0]
     return (to_bytes(pixels).permute(0, 2, 3, 1).contiguous(),)
+
+
+def unscale(latents: Tensor, config: Any) -> Tensor:
+    """Latents `b c h w` back to the VAE's own scale, by one number or, where stated, by channel."""
+    if getattr(config, "latents_std", None) is not None:
+        mean, deviation = (
+            torch.tensor(values).view(1, -1, 1, 1).to(latents)
+            for values in (config.latents_mean, config.latents_std)
+        )
+        own: Tensor = latents * deviation / config.scaling_factor + mean
+        return own
+    shift = getattr(config, "shift_factor", None)
+    scaled: Tensor = latents / config.scaling_factor
+    return scaled if shift is None else scaled + shift
 
 
 def normalise(latents: Tensor, config: Any) -> Tensor:

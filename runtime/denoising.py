@@ -71,11 +71,17 @@ class Solver(Protocol):
 
 @dataclass(frozen=True)
 class Schedule:
-    """The points of one run, on the CPU. timesteps: n. sigmas: n + 1."""
+    """The points of one run, on the CPU.
+
+    timesteps  n
+    sigmas     n + 1
+    deviation  of the noise that a run starts from
+    """
 
     timesteps: Tensor
     sigmas: Tensor
     solver: Solver
+    deviation: float = 1.0
     on_host: ClassVar[bool] = True
 
     @property

@@ -140,8 +140,8 @@ def qwen3() -> Any:
     return seeded(lambda: Qwen3Model(config), scale=8.0)
 
 
-def image_vae() -> Any:
-    """An image VAE: 4 channels, 8× in space, scaled and shifted."""
+def image_vae(**changes: Any) -> Any:
+    """An image VAE: 4 channels, 8× in space, scaled and shifted, if `changes` do not differ."""
     from diffusers import AutoencoderKL
 
     config = {
@@ -156,7 +156,7 @@ def image_vae() -> Any:
         "scaling_factor": 0.3611,
         "shift_factor": 0.1159,
     }
-    return seeded(lambda: AutoencoderKL(**config), scale=1.5)
+    return seeded(lambda: AutoencoderKL(**{**config, **changes}), scale=1.5)
 
 
 def seeded(build: Any, *, scale: float) -> Any:

@@ -1,0 +1,187 @@
+"""Stable Diffusion XL: two CLIP encoders side by side, and a UNet that is told sizes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from nodes.contracts import TextEncoder, Tokenizer, Transformer
+from nodes.text import tokenize
+from runtime.asking import Asking, Call
+from runtime.denoising import Denoiser, Parts, Step
+from runtime.errors import UserError
+from runtime.ports import Component
+from runtime.values import TextEmbeds
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodePrompt:
+    """Encode a prompt with both CLIP encoders; their states stand side by side in the width.
+
+    text       cut where the tokenizers say; none: empty
+    otherwise  comes out in place of no text
+    embeds     tokens 1 l d, states before each encoder's last layer; pooled 1 d, of the second
+
+    Source: arXiv:2307.01952, section 2.1; diffusers 0.42, `encode_prompt` of
+    pipelines/stable_diffusion_xl/pipeline_stable_diffusion_xl.py.
+    """
+
+    text_encoder: Component[TextEncoder]
+    text_encoder_2: Component[TextEncoder]
+    tokenizer: Component[Tokenizer]
+    tokenizer_2: Component[Tokenizer]
+
+    class Out(NamedTuple):
+        embeds: TextEmbeds
+
+    @staticmethod
+    def bypass(*, text: str | None) -> str | None:
+        """No text, which is not empty text, is `otherwise` where that is connected."""
+        return "otherwise" if text is None else None
+
+    def run(self, *, text: str | None = None, otherwise: TextEmbeds | None = None) -> Asking[Out]:
+        """Ask for one forward of each encoder."""
+        if text is None and otherwise is not None:
+            return self.Out(otherwise)
+        first, second = (
+            {"ids": tokenize(tokenizer, text or "", tokenizer.model_max_length).input_ids}
+            for tokenizer in (self.tokenizer, self.tokenizer_2)
+        )
+        (narrow,), (wide, pooled) = yield [
+            Call(self.text_encoder, states, first),
+            Call(self.text_encoder_2, states_and_projection, second),
+        ]
+        # Where the dtypes of the encoders differ, the second one's goes on.
+        tokens = torch.cat([narrow, wide], dim=-1).to(wide.dtype)
+        return self.Out(TextEmbeds(tokens, pooled=pooled))
+
+    def estimate(self) -> int:
+        """Bytes of the hidden states, at most; the encoders' own working set is not known here."""
+        configs = self.text_encoder.config, self.text_encoder_2.config
+        width = sum(int(config.hidden_size) for config in configs)
+        return 4 * int(configs[1].max_position_embeddings) * width
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZeroEmbeds:
+    """Embeds of nothing at all: SDXL was trained to drop its text to zeros.
+
+    like    an encoded prompt
+    embeds  zeros of its shapes and dtypes
+    """
+
+    class Out(NamedTuple):
+        embeds: TextEmbeds
+
+    def run(self, *, like: TextEmbeds) -> Out:
+        pooled = None if like.pooled is None else torch.zeros_like(like.pooled)
+        return self.Out(TextEmbeds(torch.zeros_like(like.tokens), like.mask, pooled))
+
+
+@dataclass(frozen=True, kw_only=True)
+class BindUNet:
+    """Bind a prompt and the sizes that a picture is said to have to an SDXL UNet.
+
+    text                   tokens 1 l d, pooled 1 d
+    height, width          px
+    original_size          height and width before it was scaled; none: its own
+    crops_coords_top_left  rows and columns that were cut away above and to the left; none: 0 0
+    target_size            height and width that it is meant for; none: its own
+    denoiser               predicts what the scheduler expects, of `image`, b c h w
+
+    Source: arXiv:2307.01952, section 2.2.
+    """
+
+    unet: Component[Transformer]
+
+    class Out(NamedTuple):
+        denoiser: Denoiser
+
+    def run(
+        self,
+        *,
+        text: TextEmbeds,
+        height: int,
+        width: int,
+        original_size: tuple[int, ...] | None = None,
+        crops_coords_top_left: tuple[int, ...] | None = None,
+        target_size: tuple[int, ...] | None = None,
+    ) -> Out:
+        """Bind; no weight is touched."""
+        sizes = (
+            *pair("original_size", original_size, (height, width)),
+            *pair("crops_coords_top_left", crops_coords_top_left, (0, 0)),
+            *pair("target_size", target_size, (height, width)),
+        )
+        return self.Out(Prediction(self.unet, text, sizes))
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What an SDXL UNet predicts for one prompt. sizes: the six numbers it is told."""
+
+    unet: Transformer
+    text: TextEmbeds
+    sizes: tuple[int, ...]
+
+    def predict(self, x: Parts, step: Step) -> Asking[Parts]:
+        """Ask for one forward."""
+        image, text = x["image"], self.text.tokens
+        batched = {
+            "latents": image,
+            "timestep": step.t.expand(len(image)),
+            "text": text,
+            "pooled": self.text.pooled,
+            # In the dtype of the text, as in the reference: in bfloat16 odd sizes are rounded.
+            "sizes": torch.tensor([self.sizes] * len(image), dtype=text.dtype),
+        }
+        ((prediction,),) = yield [Call(self.unet, predicted, batched)]
+        return {"image": prediction}
+
+    def touches(self, step: Step) -> frozenset[str]:
+        """The UNet."""
+        return frozenset([self.unet.name])
+
+
+def pair(name: str, value: tuple[int, ...] | None, own: tuple[int, int]) -> tuple[int, ...]:
+    """Two numbers, or a UserError."""
+    if value is not None and len(value) != 2:
+        raise UserError(
+            f"`{name}` expects two numbers, got {len(value)}",
+            help=f"rows, then columns: {own[0]},{own[1]}", field=name,
+        )  # fmt: skip
+    return own if value is None else value
+
+
+def states(net: TextEncoder, ids: Tensor) -> tuple[Tensor]:
+    """Token ids `b l` to the hidden states before the last layer, `b l d`."""
+    return (net(ids, output_hidden_states=True).hidden_states[-2],)
+
+
+def states_and_projection(net: TextEncoder, ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Token ids `b l` to hidden states before the last layer `b l d`, projected vector `b d`."""
+    output = net(ids, output_hidden_states=True)
+    return output.hidden_states[-2], output.text_embeds
+
+
+def predicted(
+    net: Transformer,
+    *,
+    latents: Tensor,
+    timestep: Tensor,
+    text: Tensor,
+    pooled: Tensor,
+    sizes: Tensor,
+) -> tuple[Tensor]:
+    """latents b c h w, timestep b, text b l d, pooled b d, sizes b 6 to a prediction b c h w."""
+    output = net(
+        sample=latents.to(net.dtype),
+        timestep=timestep,
+        encoder_hidden_states=text.to(net.dtype),
+        added_cond_kwargs={"text_embeds": pooled.to(net.dtype), "time_ids": sizes},
+        return_dict=False,
+    )
+    return (output[0],)
