@@ -21,21 +21,26 @@ Pixels: TypeAlias = NDArray[np.uint8]
 Request: TypeAlias = Mapping[str, Any]
 
 
-def vanilla(model: Path, request: Request, pictures: list[Image.Image]) -> Pixels:
-    """Frames of the vanilla pipeline from the same folder, f h w c, with its own defaults."""
+def vanilla(
+    model: Path, request: Request, pictures: list[Image.Image], **components: Any
+) -> Pixels:
+    """Frames of the vanilla pipeline from the same folder, f h w c, with its own defaults.
+
+    components  what it is given to load with: none where the folder leaves a needed one out
+    """
     call = {k: v for k, v in request.items() if k != "seed"}
     if pictures:
         call["image"] = pictures if len(pictures) > 1 else pictures[0]
     generator = torch.Generator().manual_seed(request["seed"])
-    return pixels(pipeline(model)(**call, generator=generator, output_type="np"))
+    return pixels(pipeline(model, **components)(**call, generator=generator, output_type="np"))
 
 
 @cache
-def pipeline(model: Path) -> Any:
+def pipeline(model: Path, **components: Any) -> Any:
     """The vanilla pipeline of a folder."""
     from diffusers import DiffusionPipeline
 
-    made = DiffusionPipeline.from_pretrained(model)
+    made = DiffusionPipeline.from_pretrained(model, **components)
     made.set_progress_bar_config(disable=True)
     return made
 
