@@ -1,0 +1,181 @@
+"""Z-Image: chat-templated text of its own length, a transformer over lists, guidance of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from nodes.contracts import TextEncoder, Tokenizer, Transformer
+from nodes.text import tokenize
+from runtime.asking import Asking, Call, gather
+from runtime.denoising import Denoiser, Parts, Step
+from runtime.ports import Component
+from runtime.values import TextEmbeds
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodeZImage:
+    """Encode a prompt as a chat's first turn; its hidden states are those before the last layer.
+
+    text                 cut, template and all, after `max_sequence_length` tokens; none: empty
+    max_sequence_length  tokens
+    embeds               tokens 1 l d, without padding: l is the prompt's own length
+
+    Source: diffusers 0.42, pipelines/z_image/pipeline_z_image.py.
+    """
+
+    text_encoder: Component[TextEncoder]
+    tokenizer: Component[Tokenizer]
+
+    class Out(NamedTuple):
+        embeds: TextEmbeds
+
+    def run(self, *, text: str = "", max_sequence_length: int = 512) -> Asking[Out]:
+        """Ask for one forward of the encoder."""
+        tokens = tokenize(self.tokenizer, as_chat(self.tokenizer, text), max_sequence_length)
+        batched = {"ids": tokens.input_ids, "mask": tokens.attention_mask.bool()}
+        ((states,),) = yield [Call(self.text_encoder, unpadded_states, batched)]
+        return self.Out(TextEmbeds(states[0][None]))
+
+    def estimate(self, *, max_sequence_length: int) -> int:
+        """Bytes of the hidden states, at most; the encoder's own working set is not known here."""
+        return 4 * max_sequence_length * int(self.text_encoder.config.hidden_size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZImageDenoiser:
+    """Bind a prompt to a Z-Image transformer.
+
+    text      tokens 1 l d
+    denoiser  predicts the velocity of `image`, b c h w with even h and w, in float32
+
+    Source: Z-Image report, arXiv:2511.22699; diffusers 0.42, pipelines/z_image.
+    """
+
+    transformer: Component[Transformer]
+
+    class Out(NamedTuple):
+        denoiser: Denoiser
+
+    def run(self, *, text: TextEmbeds) -> Out:
+        """Bind; no weight is touched."""
+        return self.Out(ZImagePrediction(self.transformer, text))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CappedGuidance:
+    """Push the prediction from `cond` away from the negative prompt; off at a scale of 0 or less.
+
+    scale          0 is `cond` alone: one less than in classifier-free guidance
+    normalization  the result's norm is at most this times that of `cond`; 0: no limit
+    truncation     guidance ends where this part of the way from noise is passed; 1: never
+
+    Source: diffusers 0.42, pipelines/z_image/pipeline_z_image.py.
+    """
+
+    class Out(NamedTuple):
+        denoiser: Denoiser
+
+    @staticmethod
+    def bypass(*, scale: float) -> str | None:
+        """Guidance at 0 or less is its `cond`."""
+        return "cond" if scale <= 0 else None
+
+    def run(
+        self,
+        *,
+        cond: Denoiser,
+        uncond: Denoiser,
+        scale: float,
+        normalization: float = 0.0,
+        truncation: float = 1.0,
+    ) -> Out:
+        """Bind the two predictions."""
+        return self.Out(CappedDenoiser(cond, uncond, scale, normalization, truncation))
+
+
+@dataclass(frozen=True, eq=False)
+class ZImagePrediction:
+    """The velocity that Z-Image predicts for one prompt."""
+
+    transformer: Transformer
+    text: TextEmbeds
+
+    def predict(self, x: Parts, step: Step) -> Asking[Parts]:
+        """Ask for one forward; time runs from 0, all noise, to 1."""
+        image = x["image"]
+        batched: dict[str, Any] = {
+            "latents": image,
+            "timestep": (1000 - step.t.expand(len(image))) / 1000,
+            "text": [*self.text.tokens],  # ragged: prompts have lengths of their own
+        }
+        ((velocity,),) = yield [Call(self.transformer, z_image_velocity, batched)]
+        return {"image": velocity}
+
+    def touches(self, step: Step) -> frozenset[str]:
+        """The one transformer."""
+        return frozenset([self.transformer.name])
+
+
+@dataclass(frozen=True, eq=False)
+class CappedDenoiser:
+    """cond + scale (cond - uncond), its norm capped; `cond` alone on the way's last part."""
+
+    cond: Denoiser
+    uncond: Denoiser
+    scale: float
+    normalization: float
+    truncation: float
+
+    def predict(self, x: Parts, step: Step) -> Asking[Parts]:
+        """Ask for both predictions at once; the executor may batch or split them."""
+        if float((1000 - step.t.float()) / 1000) > self.truncation:
+            alone: Parts = yield from self.cond.predict(x, step.at("cond"))
+            return alone
+        cond, uncond = yield from gather(
+            self.cond.predict(x, step.at("cond")), self.uncond.predict(x, step.at("uncond"))
+        )
+        guided = {k: cond[k] + self.scale * (cond[k] - uncond[k]) for k in cond}
+        if self.normalization <= 0:
+            return guided
+        return {k: capped(guided[k], cond[k], self.normalization) for k in guided}
+
+    def touches(self, step: Step) -> frozenset[str]:
+        """Those of both."""
+        return self.cond.touches(step) | self.uncond.touches(step)
+
+
+def as_chat(tokenizer: Any, text: str) -> str:
+    """A prompt as the user's turn of a chat, up to where the assistant would begin to think."""
+    turn = [{"role": "user", "content": text}]
+    chat: str = tokenizer.apply_chat_template(
+        turn, tokenize=False, add_generation_prompt=True, enable_thinking=True
+    )
+    return chat
+
+
+def unpadded_states(net: TextEncoder, ids: Tensor, mask: Tensor) -> tuple[list[Tensor]]:
+    """Token ids and mask `b l` to the hidden states before the last layer, a list of `l d`."""
+    output = net(ids, mask, output_hidden_states=True)
+    return ([states[real] for states, real in zip(output.hidden_states[-2], mask, strict=True)],)
+
+
+def z_image_velocity(
+    net: Transformer, latents: Tensor, timestep: Tensor, text: list[Tensor]
+) -> tuple[Tensor]:
+    """latents b c h w, timestep b, text of b prompts l d to velocity b c h w, float32."""
+    pictures = [*latents.to(net.dtype).unsqueeze(2)]  # c f h w each, a single frame
+    prompts = [states.to(net.dtype) for states in text]
+    output = net(x=pictures, t=timestep, cap_feats=prompts, return_dict=False)
+    return (-torch.stack([picture.float() for picture in output[0]]).squeeze(2),)
+
+
+def capped(guided: Tensor, cond: Tensor, limit: float) -> Tensor:
+    """Shrink each sample to at most `limit` times the norm of its conditional prediction."""
+    axes = tuple(range(1, cond.ndim))
+    norm = torch.linalg.vector_norm(guided, dim=axes, keepdim=True)
+    most = torch.linalg.vector_norm(cond, dim=axes, keepdim=True) * limit
+    return torch.where(norm > most, guided * (most / norm), guided)
