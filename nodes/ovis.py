@@ -1,0 +1,135 @@
+"""Ovis-Image: a chat that asks for a description, and packed tokens beside text that has positions.
+
+Source of all here: github.com/AIDC-AI/Ovis-Image; diffusers 0.42, pipelines/ovis_image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from nodes.contracts import TextEncoder, Tokenizer, Transformer
+from nodes.latents import pack, unpack
+from nodes.transformer import positions
+from runtime.asking import Asking, Call
+from runtime.denoising import Denoiser, Parts, Step
+from runtime.ports import Component
+from runtime.values import TextEmbeds
+
+DESCRIBE = (
+    "Describe the image by detailing the color, quantity, text, shape, size, texture, spatial"
+    " relationships of the objects and background: "
+)
+DESCRIBE_TOKENS = 28  # of the chat before the prompt: their hidden states are dropped
+
+
+class ChatTokenizer(Tokenizer, Protocol):
+    """A tokenizer with a chat template."""
+
+    def apply_chat_template(self, conversation: list[dict[str, str]], **options: Any) -> Any: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodePrompt:
+    """Encode a prompt as the description of a picture that a chat asks for.
+
+    text                 cut after `max_sequence_length` tokens, the chat's end with it
+    max_sequence_length  l, tokens
+    embeds               tokens 1 l d, zero past the last; no mask: the transformer attends to them
+    """
+
+    text_encoder: Component[TextEncoder]
+    tokenizer: Component[ChatTokenizer]
+
+    class Out(NamedTuple):
+        embeds: TextEmbeds
+
+    def run(self, *, text: str, max_sequence_length: int = 256) -> Asking[Out]:
+        """Ask for one forward of the encoder."""
+        chat = self.tokenizer.apply_chat_template(
+            [{"role": "user", "content": DESCRIBE + text}],
+            tokenize=False,
+            add_generation_prompt=True,
+            enable_thinking=False,
+        )
+        tokens = self.tokenizer(
+            [chat],
+            padding="max_length",
+            max_length=max_sequence_length + DESCRIBE_TOKENS,
+            truncation=True,
+            add_special_tokens=False,
+            return_tensors="pt",
+        )
+        batched = {"ids": tokens.input_ids, "mask": tokens.attention_mask}
+        ((states,),) = yield [Call(self.text_encoder, masked_states, batched)]
+        return self.Out(TextEmbeds(states[:, DESCRIBE_TOKENS:]))
+
+    def estimate(self, *, max_sequence_length: int) -> int:
+        """Bytes of the hidden states, at most; the encoder's own working set is not known here."""
+        return 4 * max_sequence_length * int(self.text_encoder.config.hidden_size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OvisDenoiser:
+    """Bind a prompt to an Ovis-Image transformer.
+
+    text      tokens 1 l d
+    denoiser  predicts the velocity of `image`, b c h w with even h and w
+    """
+
+    transformer: Component[Transformer]
+
+    class Out(NamedTuple):
+        denoiser: Denoiser
+
+    def run(self, *, text: TextEmbeds) -> Out:
+        """Bind; no weight is touched."""
+        return self.Out(OvisPrediction(self.transformer, text))
+
+
+@dataclass(frozen=True, eq=False)
+class OvisPrediction:
+    """The velocity that Ovis-Image predicts for one prompt."""
+
+    transformer: Transformer
+    text: TextEmbeds
+
+    def predict(self, x: Parts, step: Step) -> Asking[Parts]:
+        """Ask for one forward."""
+        image = x["image"]
+        # First to the latents' dtype, then from 0..1000 to 0..1: the order shows in bfloat16.
+        timestep = step.t.expand(len(image)).to(image.dtype) / 1000
+        batched = {"latents": image, "timestep": timestep, "text": self.text.tokens}
+        ((velocity,),) = yield [Call(self.transformer, ovis_velocity, batched)]
+        return {"image": velocity}
+
+    def touches(self, step: Step) -> frozenset[str]:
+        """The one transformer."""
+        return frozenset([self.transformer.name])
+
+
+def masked_states(net: TextEncoder, ids: Tensor, mask: Tensor) -> tuple[Tensor]:
+    """Token ids and mask `b l` to hidden states `b l d`, zero where the mask is."""
+    return (net(ids, mask).last_hidden_state * mask[..., None],)
+
+
+def ovis_velocity(
+    net: Transformer, latents: Tensor, timestep: Tensor, text: Tensor
+) -> tuple[Tensor]:
+    """latents b c h w, timestep b, text b l d to velocity b c h w."""
+    rows, columns = latents.shape[-2:]
+    tokens = pack(latents.to(net.dtype))
+    along = torch.arange(text.shape[1], device=tokens.device, dtype=tokens.dtype)
+    output = net(
+        hidden_states=tokens,
+        timestep=timestep,
+        encoder_hidden_states=text.to(net.dtype),
+        # Text runs along the diagonal: word i is at row i, column i.
+        txt_ids=torch.stack([torch.zeros_like(along), along, along], dim=1),
+        img_ids=positions(rows // 2, columns // 2, tokens),
+        return_dict=False,
+    )
+    return (unpack(output[0], rows, columns),)
