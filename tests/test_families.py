@@ -15,7 +15,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from tiny import demo_edit, flux, qwen, sd3, sdxl, wan, z_image
+from tiny import demo_edit, flux, ovis, qwen, sd3, sdxl, wan, z_image
 from tiny.rows import Pixels, Request, Row, given
 
 from cli.main import main
@@ -29,6 +29,7 @@ ROWS: tuple[Row, ...] = (
     *demo_edit.ROWS,
     *flux.ROWS,
     *sd3.ROWS,
+    *ovis.ROWS,
     *z_image.ROWS,
     *qwen.ROWS,
     *sdxl.ROWS,
