@@ -10,6 +10,7 @@ from typing import Any
 from runtime.errors import UserError
 
 LIBRARIES = ("diffusers", "transformers")
+STAND_IN = "_backends"  # what a class has that only stands for one that cannot be imported
 
 
 def find_class(
@@ -22,7 +23,8 @@ def find_class(
 ) -> Any:
     """The class of a component; only diffusers' and transformers' own code is ever imported."""
     found = getattr(_module(library), class_name, None) if class_name.isidentifier() else None
-    if isinstance(found, type) and hasattr(found, "from_pretrained"):
+    # Asked for anything else, a stand-in raises that the library it needs is missing.
+    if isinstance(found, type) and (hasattr(found, STAND_IN) or hasattr(found, "from_pretrained")):
         return found
     custom = (
         "its config asks for code of its own (`auto_map`), and " if "auto_map" in config else ""

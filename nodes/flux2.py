@@ -1,0 +1,365 @@
+"""FLUX.2: text from several layers of a language model, patched latents, reference pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import sqrt
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from nodes.contracts import VAE, Scheduler, TextEncoder, Tokenizer, Transformer
+from nodes.image import resized
+from nodes.latents import image_size, pack, spatial_scale, unpack
+from nodes.schedule import evenly_spaced
+from nodes.vae import to_bytes
+from runtime.asking import Asking, Call
+from runtime.denoising import Denoiser, Parts, Schedule, Step
+from runtime.errors import UserError
+from runtime.ports import Component
+from runtime.values import Image, Latents, TextEmbeds
+
+MAX_AREA, MIN_SIDE, MAX_RATIO = 1024 * 1024, 64, 8  # of a reference, px; longer to shorter side
+BETWEEN_PICTURES = 10  # steps of the first position between the picture and each reference
+
+
+class PatchVAE(VAE, Protocol):
+    """A VAE whose patches of 2×2 latent pixels are normalised by the statistics in `bn`."""
+
+    bn: Any
+
+
+class ChatTokenizer(Tokenizer, Protocol):
+    """A tokenizer with a chat template, or a processor around one."""
+
+    def apply_chat_template(self, conversation: list[Any], **options: Any) -> Any: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodeMistral:
+    """Encode a prompt as a chat after a system message.
+
+    layers               whose hidden states are the text, side by side; 0 is the embeddings
+    system               the message
+    text                 cut, template and all, after `max_sequence_length` tokens
+    max_sequence_length  l, tokens; padded on the side that the tokenizer states
+    embeds               tokens 1 l (layers d)
+
+    Source: diffusers 0.42, pipelines/flux2/pipeline_flux2.py.
+    """
+
+    text_encoder: Component[TextEncoder]
+    tokenizer: Component[ChatTokenizer]
+    layers: tuple[int, ...]
+    system: str
+
+    class Out(NamedTuple):
+        embeds: TextEmbeds
+
+    def run(self, *, text: str, max_sequence_length: int = 512) -> Asking[Out]:
+        """Ask for one forward of the encoder."""
+        said = text.replace("[IMG]", "")  # would stand for a picture
+        turns = [{"role": "system", "content": [{"type": "text", "text": self.system}]}]
+        turns += [{"role": "user", "content": [{"type": "text", "text": said}]}]
+        tokens = chat_tokens(self.tokenizer, turns, max_sequence_length)
+        return self.Out((yield from encoded(self.text_encoder, tokens, self.layers)))
+
+    def estimate(self, *, max_sequence_length: int) -> int:
+        """Bytes of the hidden states, at most; the encoder's own working set is not known here."""
+        width = int(self.text_encoder.config.text_config["hidden_size"])
+        return 4 * max_sequence_length * len(self.layers) * width
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flux2Denoiser:
+    """Bind a prompt, and a guidance where one is embedded, to a FLUX.2 transformer.
+
+    text        tokens 1 l d
+    guidance    without effect where none was distilled into the checkpoint
+    references  pictures to look at, 1 c h w each, of any size, in their order
+    denoiser    predicts the velocity of `image`, b c h w, in patches
+
+    Source: diffusers 0.42, pipelines/flux2/pipeline_flux2.py.
+    """
+
+    transformer: Component[Transformer]
+
+    class Out(NamedTuple):
+        denoiser: Denoiser
+
+    def run(
+        self,
+        *,
+        text: TextEmbeds,
+        guidance: float | None = None,
+        references: Latents | None = None,
+    ) -> Out:
+        """Bind; no weight is touched."""
+        shown = references.parts if references else {}
+        return self.Out(Flux2Prediction(self.transformer, text, guidance, shown))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureSize:
+    """Settle the size of a picture: as asked, else that of the first reference.
+
+    side           px of both sides where there is no reference either
+    height, width  px
+    """
+
+    vae: Component[VAE]
+    side: int
+
+    class Out(NamedTuple):
+        height: int
+        width: int
+
+    def run(
+        self,
+        *,
+        images: tuple[Image, ...] = (),
+        height: int | None = None,
+        width: int | None = None,
+    ) -> Out:
+        like = self.side, self.side
+        if images:
+            like = cropped_size(*reduced_size(images[0]), self.vae.config)
+        return self.Out(height or like[0], width or like[1])
+
+    def estimate(self) -> int:
+        """Two numbers."""
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodeReferences:
+    """Encode pictures, each at its own size: shrunk to 1024² px, cropped to whole patches.
+
+    images   64 px and more a side, at most 8 times as long as wide
+    latents  `reference_0` and so on: 1 c h w, normalised patches, in the VAE's dtype
+
+    Source: diffusers 0.42, pipelines/flux2/image_processor.py.
+    """
+
+    vae: Component[PatchVAE]
+
+    class Out(NamedTuple):
+        latents: Latents
+
+    def run(self, *, images: tuple[Image, ...] = ()) -> Asking[Out]:
+        """Ask for one encoding per picture."""
+        pixels = [fitted(image, self.vae.config)[None] for image in images]
+        answers = yield [Call(self.vae, encode_patches, {"pixels": p}) for p in pixels]
+        return self.Out(Latents({f"reference_{i}": x for i, (x,) in enumerate(answers)}))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodePatches:
+    """Decode normalised patches to an RGB picture.
+
+    latents  `image`: 1 c h w
+    image    16h 16w 3, uint8 (twice the factor that the VAE's config states)
+    """
+
+    vae: Component[PatchVAE]
+
+    class Out(NamedTuple):
+        image: Image
+
+    def run(self, *, latents: Latents) -> Asking[Out]:
+        """Ask for one decoding."""
+        ((pictures,),) = yield [Call(self.vae, decode_patches, {"latents": latents.parts["image"]})]
+        return self.Out(Image(pictures[0]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShiftByTokensAndSteps:
+    """Space sigmas evenly, shifted by the number of tokens and of steps.
+
+    steps          number of steps
+    height, width  px
+
+    Source: diffusers 0.42, `compute_empirical_mu` of pipelines/flux2/pipeline_flux2.py.
+    """
+
+    scheduler: Component[Scheduler]
+    vae: Component[VAE]
+
+    class Out(NamedTuple):
+        schedule: Schedule
+
+    def run(self, *, steps: int, height: int, width: int) -> Out:
+        """Set the timesteps on a scheduler of our own; the component stays as it is."""
+        rows, columns = image_size(self.vae.config, 2, height, width)
+        mu = empirical_mu(rows // 2 * (columns // 2), steps)
+        return self.Out(evenly_spaced(self.scheduler, steps, mu))
+
+
+@dataclass(frozen=True, eq=False)
+class Flux2Prediction:
+    """The velocity that FLUX.2 predicts for one prompt. guidance: none where not embedded."""
+
+    transformer: Transformer
+    text: TextEmbeds
+    guidance: float | None
+    references: Parts
+
+    def predict(self, x: Parts, step: Step) -> Asking[Parts]:
+        """Ask for one forward."""
+        image = x["image"]
+        batched: dict[str, Any] = {
+            "latents": image,
+            # First to the latents' dtype, then from 0..1000 to 0..1: the order shows in bfloat16.
+            "timestep": step.t.expand(len(image)).to(image.dtype) / 1000,
+            "text": self.text.tokens,
+            **self.references,
+        }
+        if self.guidance is not None:
+            batched["guidance"] = torch.full([len(image)], self.guidance, dtype=torch.float32)
+        ((velocity,),) = yield [Call(self.transformer, flux2_velocity, batched)]
+        return {"image": velocity}
+
+    def touches(self, step: Step) -> frozenset[str]:
+        """The one transformer."""
+        return frozenset([self.transformer.name])
+
+
+def chat_tokens(tokenizer: ChatTokenizer, turns: list[Any], length: int, **options: Any) -> Any:
+    """One chat to `input_ids` and `attention_mask`, 1 l, padded and cut to `length` tokens."""
+    return tokenizer.apply_chat_template(
+        [turns],
+        tokenize=True,
+        return_dict=True,
+        return_tensors="pt",
+        padding="max_length",
+        truncation=True,
+        max_length=length,
+        **options,
+    )
+
+
+def encoded(encoder: TextEncoder, tokens: Any, layers: tuple[int, ...]) -> Asking[TextEmbeds]:
+    """Ask for the hidden states of several layers."""
+    batched = {"ids": tokens["input_ids"], "mask": tokens["attention_mask"]}
+    ((states,),) = yield [Call(encoder, layered_states, batched, {"layers": tuple(layers)})]
+    return TextEmbeds(states)
+
+
+def layered_states(
+    net: TextEncoder, ids: Tensor, mask: Tensor, layers: tuple[int, ...]
+) -> tuple[Tensor]:
+    """Token ids and mask `b l` to the hidden states of each layer side by side, `b l (layers d)`."""
+    # The last token's logits only: nobody asks for those of a whole vocabulary at every token.
+    output = net(
+        ids, attention_mask=mask, output_hidden_states=True, use_cache=False, logits_to_keep=1
+    )
+    return (torch.cat([output.hidden_states[k] for k in layers], dim=-1).to(net.dtype),)
+
+
+def flux2_velocity(
+    net: Transformer,
+    *,
+    latents: Tensor,
+    timestep: Tensor,
+    text: Tensor,
+    guidance: Tensor | None = None,
+    **references: Tensor,
+) -> tuple[Tensor]:
+    """latents, references b c h w, timestep b, text b l d, guidance b to velocity b c h w."""
+    pictures = [latents, *references.values()]
+    output = net(
+        hidden_states=torch.cat([as_tokens(x.to(net.dtype)) for x in pictures], dim=1),
+        timestep=timestep,
+        guidance=guidance,
+        encoder_hidden_states=text.to(net.dtype),
+        txt_ids=positions(text, tokens=text.shape[1]),
+        img_ids=torch.cat(
+            [positions(x, BETWEEN_PICTURES * i, *x.shape[-2:]) for i, x in enumerate(pictures)]
+        ),
+        return_dict=False,
+    )
+    rows, columns = latents.shape[-2:]
+    return (output[0][:, : rows * columns].transpose(1, 2).unflatten(2, (rows, columns)),)
+
+
+def positions(
+    like: Tensor, picture: int = 0, rows: int = 1, columns: int = 1, tokens: int = 1
+) -> Tensor:
+    """Where each token is: (rows columns tokens) 4, int64, on the device of `like`."""
+    axes = ((picture, picture + 1), (0, rows), (0, columns), (0, tokens))
+    return torch.cartesian_prod(*(torch.arange(*axis, device=like.device) for axis in axes))
+
+
+def as_tokens(latents: Tensor) -> Tensor:
+    """b c h w to b (h w) c."""
+    return latents.flatten(2).transpose(1, 2)
+
+
+def encode_patches(vae: PatchVAE, pixels: Tensor) -> tuple[Tensor]:
+    """Pixels `b h w 3`, uint8, to normalised patches `b c h w`."""
+    signed = (2 * (pixels.float() / 255) - 1).permute(0, 3, 1, 2)
+    latents = vae.encode(signed.to(vae.dtype)).latent_dist.mode()
+    rows, columns = latents.shape[-2] // 2, latents.shape[-1] // 2
+    patches = pack(latents).transpose(1, 2).unflatten(2, (rows, columns))
+    mean, deviation = statistics(vae, patches)
+    return ((patches - mean) / deviation,)
+
+
+def decode_patches(vae: PatchVAE, latents: Tensor) -> tuple[Tensor]:
+    """Normalised patches `b c h w` to pixels `b h w 3`, uint8."""
+    mean, deviation = statistics(vae, latents)
+    rows, columns = latents.shape[-2:]
+    plain = unpack(as_tokens(latents * deviation + mean), 2 * rows, 2 * columns)
+    pixels = vae.decode(plain.to(vae.dtype), return_dict=False)[0]
+    return (to_bytes(pixels).permute(0, 2, 3, 1).contiguous(),)
+
+
+def statistics(vae: PatchVAE, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of each channel of a patch, 1 c 1 1, in the dtype of `like`."""
+    mean = vae.bn.running_mean.view(1, -1, 1, 1)
+    variance = vae.bn.running_var.view(1, -1, 1, 1)
+    return mean.to(like.dtype), torch.sqrt(variance + vae.config.batch_norm_eps).to(like.dtype)
+
+
+def fitted(image: Image, config: Any) -> Tensor:
+    """Pixels h w 3 of a reference: reduced, then the middle of it in whole patches."""
+    rows, columns = reduced_size(image)
+    pixels = image.pixels
+    if (rows, columns) != tuple(pixels.shape[:2]):
+        pixels = resized(pixels, rows, columns)
+    height, width = cropped_size(rows, columns, config)
+    top, left = (rows - height) // 2, (columns - width) // 2
+    return pixels[top : top + height, left : left + width]
+
+
+def reduced_size(image: Image) -> tuple[int, int]:
+    """Rows and columns of a reference within `MAX_AREA`; a UserError where it is none."""
+    rows, columns = image.pixels.shape[:2]
+    long, short = max(rows, columns), min(rows, columns)
+    if short < MIN_SIDE or long > MAX_RATIO * short:
+        raise UserError(
+            f"`image_path`: a reference has at least {MIN_SIDE} px a side and is at most"
+            f" {MAX_RATIO} times as long as wide, got {columns} x {rows} px (width x height)",
+            help=f"enlarge it to {MIN_SIDE} px" if short < MIN_SIDE else "crop it",
+            field="image_path",
+        )
+    if rows * columns <= MAX_AREA:
+        return rows, columns
+    scale = sqrt(MAX_AREA / (rows * columns))
+    return int(rows * scale), int(columns * scale)
+
+
+def cropped_size(rows: int, columns: int, config: Any) -> tuple[int, int]:
+    """The most whole patches in that size, px; config: of the VAE."""
+    patch = 2 * spatial_scale(config)
+    return rows // patch * patch, columns // patch * patch
+
+
+def empirical_mu(tokens: int, steps: int) -> float:
+    """mu between a line for 10 steps and one for 200, both over the number of tokens."""
+    few, many = 8.73809524e-05 * tokens + 1.89833333, 0.00016927 * tokens + 0.45666666
+    if tokens > 4300:
+        return many
+    slope = (many - few) / 190
+    return slope * steps + (many - 200 * slope)
