@@ -1,4 +1,6 @@
-"""What a Stable Diffusion 3 checkpoint cannot do is refused before a weight is read."""
+"""Stable Diffusion 3: defaults by the model's name, and what a checkpoint cannot do is refused."""
+
+from pathlib import Path
 
 import pytest
 from tiny.sd3 import checkpoint
@@ -7,17 +9,39 @@ from runtime import Runtime, UserError
 
 
 @pytest.fixture(scope="module")
-def runtime(tmp_path_factory: pytest.TempPathFactory) -> Runtime:
-    return Runtime.load(checkpoint(tmp_path_factory.mktemp("sd3") / "model"))
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return checkpoint(tmp_path_factory.mktemp("sd3") / "model")
 
 
-def test_no_size_is_larger_than_the_table_of_positions(runtime: Runtime) -> None:
+@pytest.mark.parametrize(
+    ("name", "graph", "steps", "scale"),
+    [
+        ("stable-diffusion-3-medium-diffusers", "sd3", 28, 7.0),
+        ("stabilityai/stable-diffusion-3.5-large", "sd3_5_large", 28, 3.5),
+        ("stable-diffusion-3.5-large-turbo", "sd3_5_large_turbo", 4, 0.0),
+        ("stable-diffusion-3.5-medium", "sd3_5_medium", 40, 4.5),
+    ],
+)
+def test_the_name_gives_the_defaults(
+    model: Path, name: str, graph: str, steps: int, scale: float
+) -> None:
+    runtime = Runtime.load(model, {"model.id": name})
+    fields = runtime.fields
+    assert runtime.graph.name == graph
+    assert (fields["num_inference_steps"].default, fields["guidance_scale"].default) == (
+        steps,
+        scale,
+    )
+
+
+def test_no_size_is_larger_than_the_table_of_positions(model: Path) -> None:
+    runtime = Runtime.load(model)
     runtime.plan(prompt="a cat", height=1024, width=1024)  # 64 patches of 16 px
     with pytest.raises(UserError, match=r"`width` expects at most 1024 px .* got 1040"):
         runtime.plan(prompt="a cat", height=1024, width=1040)
 
 
-def test_layers_that_are_not_there_are_not_skipped(runtime: Runtime) -> None:
+def test_layers_that_are_not_there_are_not_skipped(model: Path) -> None:
     said = {"prompt": "a cat", "height": 32, "width": 32, "num_inference_steps": 1}
     with pytest.raises(UserError, match=r"`skip_guidance_layers` expects 0 to 3 .* got 9"):
-        runtime.generate(**said, skip_guidance_layers=[1, 9])
+        Runtime.load(model).generate(**said, skip_guidance_layers=[1, 9])
