@@ -53,6 +53,14 @@ class Tokenizer(Protocol):
     def __call__(self, text: list[str], **options: Any) -> Any: ...
 
 
+class ImageProcessor(Protocol):
+    """What cuts pictures into the patches of a vision model. merge_size: patches per token side."""
+
+    merge_size: int
+
+    def __call__(self, images: list[Any], **options: Any) -> Any: ...
+
+
 class Scheduler(Protocol):
     """A scheduler of diffusers: a schedule and a solver in one object, with state in it."""
 

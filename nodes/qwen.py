@@ -64,8 +64,9 @@ class EncodePrompt:
 class QwenDenoiser:
     """Bind a prompt to a Qwen-Image transformer.
 
-    text      tokens 1 l d
-    denoiser  predicts the velocity of `image`, b c h w with even h and w
+    text        tokens 1 l d
+    references  pictures that are shown to it, each 1 c h w, in order
+    denoiser    predicts the velocity of `image`, b c h w with even h and w
     """
 
     transformer: Component[Transformer]
@@ -73,9 +74,10 @@ class QwenDenoiser:
     class Out(NamedTuple):
         denoiser: Denoiser
 
-    def run(self, *, text: TextEmbeds) -> Out:
+    def run(self, *, text: TextEmbeds, references: Latents | None = None) -> Out:
         """Bind; no weight is touched."""
-        return self.Out(Prediction(self.transformer, text))
+        shown = () if references is None else tuple(references.parts.values())
+        return self.Out(Prediction(self.transformer, text, shown))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,10 +133,11 @@ class DecodePicture:
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """The velocity that Qwen-Image predicts for one prompt."""
+    """The velocity that Qwen-Image predicts for one prompt and the pictures beside it."""
 
     transformer: Transformer
     text: TextEmbeds
+    references: tuple[Tensor, ...]
 
     def predict(self, x: Parts, step: Step) -> Asking[Parts]:
         """Ask for one forward."""
@@ -145,6 +148,8 @@ class Prediction:
             "timestep": step.t.expand(len(image)).to(image.dtype) / 1000,
             "text": self.text.tokens,
         }
+        for i, reference in enumerate(self.references):
+            batched[f"reference_{i}"] = reference.expand(len(image), -1, -1, -1)
         ((velocity,),) = yield [Call(self.transformer, predict_velocity, batched)]
         return {"image": velocity}
 
@@ -193,15 +198,17 @@ def last_states(net: Any, ids: Tensor) -> tuple[Tensor]:
 
 
 def predict_velocity(
-    net: Transformer, latents: Tensor, timestep: Tensor, text: Tensor
+    net: Transformer, latents: Tensor, timestep: Tensor, text: Tensor, **references: Tensor
 ) -> tuple[Tensor]:
-    """latents b c h w, timestep b, text b l d to velocity b c h w."""
-    rows, columns = latents.shape[-2:]
+    """latents b c h w, timestep b, text b l d, references b c h w each, to velocity b c h w."""
+    pictures = [latents, *references.values()]
+    shapes = [(1, p.shape[-2] // 2, p.shape[-1] // 2) for p in pictures]
     output = net(
-        hidden_states=pack(latents.to(net.dtype)),
+        hidden_states=torch.cat([pack(p.to(net.dtype)) for p in pictures], dim=1),
         timestep=timestep,
         encoder_hidden_states=text.to(net.dtype),
-        img_shapes=[[(1, rows // 2, columns // 2)]] * len(latents),
+        img_shapes=[shapes] * len(latents),
         return_dict=False,
     )
-    return (unpack(output[0], rows, columns),)
+    rows, columns = latents.shape[-2:]
+    return (unpack(output[0][:, : rows * columns // 4], rows, columns),)

@@ -102,7 +102,23 @@ def _weightless(cls: Any, source: ComponentSource) -> Any:
     if source.config_name == SCHEDULER:
         _check_changed(source, defaults(cls))
         return cls.from_config(dict(source.config))
-    return cls.from_pretrained(source.folder, local_files_only=True, **source.changed)
+    return _loadable(cls, source).from_pretrained(
+        source.folder, local_files_only=True, **source.changed
+    )
+
+
+def _loadable(cls: Any, source: ComponentSource) -> Any:
+    """The class, or what loads the part that is asked for of a processor that cannot be whole.
+
+    Without torchvision no processor that also takes videos can be built, though its tokenizer and
+    its image processor, by PIL then, can; the component's name says which of the two is meant.
+    """
+    from transformers import AutoImageProcessor, AutoTokenizer, ProcessorMixin
+    from transformers.utils import is_torchvision_available
+
+    if not issubclass(cls, ProcessorMixin) or is_torchvision_available():
+        return cls
+    return AutoTokenizer if source.name.startswith("tokenizer") else AutoImageProcessor
 
 
 def _diffusers(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import torch
+from PIL import Image
+
 from tiny.parts import TEXT_WIDTH, qwen_tokenizer, seeded
-from tiny.rows import LONG, SHORT, Row
+from tiny.rows import LONG, SHORT, Pixels, Request, Row, pixels
 
 VISION = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
 
@@ -15,28 +19,101 @@ def checkpoint(folder: Path) -> Path:
     """Write a Qwen-Image checkpoint and return its folder."""
     from diffusers import QwenImagePipeline
 
-    parts = components()
-    del parts["processor"]
-    QwenImagePipeline(**parts).save_pretrained(folder)
+    QwenImagePipeline(**components(language_tokenizer()), vae=vae()).save_pretrained(folder)
     return folder
 
 
-def components() -> dict[str, Any]:
-    """What every pipeline of the family holds."""
-    from diffusers import FlowMatchEulerDiscreteScheduler
+def edit_checkpoint(folder: Path, name: str = "QwenImageEditPipeline", **changes: Any) -> Path:
+    """Write a checkpoint that is shown pictures, of `area` px² a token; its VAE has 16x in space.
 
+    changes  of the transformer's config
+    """
+    import diffusers
+
+    tokenizer = language_tokenizer()
+    parts = components(tokenizer, **changes)
+    small = vae(dim_mult=[1, 1, 1, 1, 1], temperal_downsample=[False, False, True, True])
+    parts |= {"vae": small, "processor": processor(tokenizer)}
+    getattr(diffusers, name)(**parts).save_pretrained(folder)
+    return folder
+
+
+def language_tokenizer() -> Any:
+    """A tokenizer with the tokens that frame and stand for pictures."""
     tokenizer = qwen_tokenizer()
     tokenizer.add_special_tokens({"extra_special_tokens": [*VISION]})
+    return tokenizer
+
+
+def processor(tokenizer: Any, images: Any = None) -> Any:
+    """A Qwen2VLProcessor around an image processor by PIL: the whole one would need torchvision.
+
+    It is saved as the published one, and reads text and pictures as that does; our own side loads
+    the image processor alone where torchvision is missing.
+    """
+    from transformers import Qwen2VLProcessor
+    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+    few = {"shortest_edge": 56 * 56, "longest_edge": 28 * 28 * 24}  # tokens of a picture
+    images = images or Qwen2VLImageProcessorPil(size=few)
+
+    def call(self: Any, text: Any, images: Any = None, **options: Any) -> Any:
+        texts, read = [text] if isinstance(text, str) else text, self.image_processor(images)
+        counts = iter([int(grid.prod()) // 4 for grid in read["image_grid_thw"]])
+        place = "<|image_pad|>"
+        pieces = [t.split(place) for t in texts]
+        texts = ["".join(p + place * next(counts) for p in ps[:-1]) + ps[-1] for ps in pieces]
+        tokens = self.tokenizer(texts, padding=True, return_tensors="pt")
+        kinds = (tokens.input_ids == self.tokenizer.convert_tokens_to_ids(place)).int()
+        tokens.update({k: torch.as_tensor(v) for k, v in read.items()})
+        tokens["mm_token_type_ids"] = kinds
+        return tokens
+
+    def save(self: Any, folder: Path, **options: Any) -> None:
+        self.image_processor.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+    body = {"__init__": lambda self: None, "__call__": call, "save_pretrained": save}
+    body |= {"__module__": Qwen2VLProcessor.__module__}
+    body |= {"batch_decode": lambda self, *ids, **o: self.tokenizer.batch_decode(*ids, **o)}
+    made: Any = type("Qwen2VLProcessor", (Qwen2VLProcessor,), body)()
+    made.image_processor, made.tokenizer = images, tokenizer
+    return made
+
+
+@cache
+def pipeline(model: Path) -> Any:
+    """The vanilla pipeline of a folder, given a processor that needs no torchvision."""
+    from diffusers import DiffusionPipeline
+    from transformers import AutoImageProcessor, AutoTokenizer
+
+    folder = model / "processor"
+    parts = AutoTokenizer.from_pretrained(folder), AutoImageProcessor.from_pretrained(folder)
+    made = DiffusionPipeline.from_pretrained(model, processor=processor(*parts))
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+def with_processor(model: Path, request: Request, pictures: list[Image.Image]) -> Pixels:
+    """What the vanilla pipeline draws, given such a processor."""
+    call = {k: v for k, v in request.items() if k != "seed"}
+    generator = torch.Generator().manual_seed(request["seed"])
+    image = pictures if len(pictures) > 1 else pictures[0]
+    return pixels(pipeline(model)(image, **call, generator=generator, output_type="np"))
+
+
+def components(tokenizer: Any, **changes: Any) -> dict[str, Any]:
+    """What every pipeline of the family holds, but for the VAE. changes: of the transformer."""
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
     shift = {"base_shift": 0.5, "max_shift": 0.9, "max_image_seq_len": 8192}  # as published
     return {
         "scheduler": FlowMatchEulerDiscreteScheduler(
             **shift, shift_terminal=0.02, use_dynamic_shifting=True
         ),
-        "vae": vae(),
         "text_encoder": language_model(tokenizer),
         "tokenizer": tokenizer,
-        "processor": None,
-        "transformer": transformer(),
+        "transformer": transformer(**changes),
     }
 
 
@@ -107,9 +184,14 @@ def vae(**changes: Any) -> Any:
     return seeded(lambda: AutoencoderKLQwenImage(**{**config, **changes}), scale=1.5)
 
 
+SCALE = {"guidance_scale": "true_cfg_scale"}
 ROWS = (
     Row("qwen_image", checkpoint, (
         dict(prompt=SHORT, negative_prompt="blue", guidance_scale=4.0, height=48, width=112),
         dict(prompt=LONG * 4, negative_prompt=" ", guidance_scale=1.0, height=80, width=32),
-    ), renamed={"guidance_scale": "true_cfg_scale"}),
+    ), renamed=SCALE),
+    Row("qwen_image_edit", edit_checkpoint, (
+        dict(prompt=SHORT, negative_prompt="blue", guidance_scale=4.0, height=64, width=128),
+        dict(prompt=LONG, negative_prompt=" ", guidance_scale=1.0, height=96, width=32),
+    ), renamed=SCALE, pictures=1, reference=with_processor),
 )  # fmt: skip
