@@ -2,20 +2,22 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from runtime import media as files
+from runtime.asking import Asking, gather
 from runtime.errors import UserError
 from runtime.output import Destination, File
-from runtime.values import Image, Video
-from runtime.video import write_video
+from runtime.values import Image, Video, VideoStream
+from runtime.video import VideoWriter, write_video
 
 
 @dataclass(frozen=True, kw_only=True)
 class SaveMedia:
     """Save a picture or a clip, encoded.
 
-    media  h w c or f h w c  uint8; a single frame is a picture unless the suffix is a clip's
+    media  h w c or f h w c  uint8; a single frame is a picture unless the suffix is a clip's. A
+           stream is encoded while it is decoded
     to     where and how; without a suffix a picture is a PNG and a clip an MP4
     file   written whole, in the folder of `to`
     """
@@ -23,23 +25,29 @@ class SaveMedia:
     class Out(NamedTuple):
         file: File
 
-    def run(self, *, media: Image | Video, to: Destination) -> Out:
+    def run(self, *, media: Image | Video | VideoStream, to: Destination) -> Out | Asking[Out]:
+        if isinstance(media, VideoStream):
+            return self.streamed(media, to)
         frames = media.frames if isinstance(media, Video) else media.pixels[None]
         fps = media.fps if isinstance(media, Video) else 1.0  # a picture as a clip lasts a second
-        suffix = to.suffix or files.default_suffix(len(frames))
-        files.check_suffix(suffix, len(frames), fps)
-        path = inside(to, suffix)
-        if len(frames) == 1 and suffix.lower() in files.PICTURES:
+        path = encoded_path(to, len(frames), fps)
+        if len(frames) == 1 and path.suffix.lower() in files.PICTURES:
             files.write_image(frames[0], path, quality=to.quality, compression=to.compression)
         else:
-            write_video(
-                frames,
-                path,
-                fps=fps,
-                quality=to.quality,
-                compression=to.compression,
-                preset=to.x264_preset,
-            )
+            write_video(frames, path, **encoding(to, fps))
+        return self.Out(written(path))
+
+    def streamed(self, media: VideoStream, to: Destination) -> Asking[Out]:
+        """Read a stream to its end; a clip is encoded while its later frames are decoded."""
+        if media.num_frames == 1:
+            frames = yield from gather(*media.parts())
+            out = self.run(media=Video(frames[0], media.fps), to=to)
+            assert isinstance(out, self.Out)
+            return out
+        path = encoded_path(to, media.num_frames, media.fps)
+        with VideoWriter(path, **encoding(to, media.fps)) as writer:
+            for ask in media.parts():
+                writer.write((yield from ask))
         return self.Out(written(path))
 
 
@@ -60,6 +68,19 @@ class SaveFrames:
         frames = media.frames if isinstance(media, Video) else media.pixels[None]
         files.write_frames(frames, path)
         return self.Out(written(path))
+
+
+def encoded_path(to: Destination, num_frames: int, fps: float) -> Path:
+    """Where a clip or picture goes; a UserError where the suffix does not hold it."""
+    suffix = to.suffix or files.default_suffix(num_frames)
+    files.check_suffix(suffix, num_frames, fps)
+    return inside(to, suffix)
+
+
+def encoding(to: Destination, fps: float) -> dict[str, Any]:
+    """How a clip is encoded, as `write_video` takes it."""
+    wanted = {"quality": to.quality, "compression": to.compression, "preset": to.x264_preset}
+    return {"fps": fps, **wanted}
 
 
 def inside(to: Destination, suffix: str) -> Path:

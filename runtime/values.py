@@ -6,12 +6,14 @@ width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor
+
+from runtime.asking import Asking
 
 T = TypeVar("T")
 
@@ -50,6 +52,23 @@ class Video:
 
     frames: Annotated[Tensor, "f h w c"]
     fps: float
+
+
+@dataclass(frozen=True, eq=False)
+class VideoStream:
+    """A clip that is decoded while it is read, so that it never stands in memory as a whole.
+
+    parts       called once, by its one consumer: asks, each for the next frames, f h w c, uint8
+    num_frames  how many they are together
+    fps         frames per second
+
+    Never memoised; what its producer needs stays resident until it is drained.
+    """
+
+    parts: Callable[[], Iterator[Asking[Tensor]]]
+    num_frames: int
+    fps: float
+    on_host: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ from fractions import Fraction
 from io import BytesIO
 from itertools import chain
 from pathlib import Path
+from queue import Full, Queue
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from runtime.errors import UserError, did_you_mean
@@ -71,6 +73,61 @@ def write_video(
             _write_webp(pictures, first.shape, temporary, rate, percent)
         else:
             _write_gif(pictures, temporary, rate)
+
+
+class VideoWriter:
+    """Writes a clip while its frames are still being made: encoding runs in a thread of its own.
+
+    Takes what `write_video` takes. At most two parts wait, so that memory does not grow with the
+    clip. Leaving the block finishes the file, or removes it after an exception.
+    """
+
+    def __init__(self, path: Path, **options: Any) -> None:
+        self._parts: Queue[Any] = Queue(maxsize=2)
+        self._problem: BaseException | None = None
+        self._stopped = False
+        self._thread = Thread(target=self._write, args=(path, options), name="encode")
+
+    def __enter__(self) -> VideoWriter:
+        self._thread.start()
+        return self
+
+    def write(self, frames: Any) -> None:
+        """Add frames `f h w c`, uint8; waits while two parts are unwritten."""
+        self._put(to_numpy(frames))
+
+    def __exit__(self, kind: object, problem: object, trace: object) -> None:
+        self._stopped = problem is not None
+        self._put(None)
+        self._thread.join()
+        if self._problem is not None and problem is None:
+            raise self._problem
+
+    def _put(self, part: Any) -> None:
+        while self._thread.is_alive():
+            try:
+                self._parts.put(part, timeout=0.1)
+            except Full:
+                continue  # unless the encoder failed meanwhile
+            return
+        if self._problem is not None and not self._stopped:
+            raise self._problem
+
+    def _write(self, path: Path, options: dict[str, Any]) -> None:
+        try:
+            write_video(self._frames(), path, **options)
+        except BaseException as problem:  # told where the frames come from
+            self._problem = problem
+
+    def _frames(self) -> Iterator[Picture]:
+        while (part := self._parts.get()) is not None:
+            yield from part
+        if self._stopped:
+            raise Abandoned
+
+
+class Abandoned(Exception):
+    """The frames stopped coming: what is written so far is removed."""
 
 
 def exact_rate(fps: float | Fraction) -> Fraction:

@@ -1,7 +1,7 @@
 """Save nodes: which file a result becomes, and where it may be."""
 
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -9,6 +9,7 @@ import torch
 from scenes import clip
 
 from nodes.save import SaveFrames, SaveMedia
+from runtime.asking import answer
 from runtime.errors import UserError
 from runtime.media import read_image
 from runtime.output import Destination, File
@@ -19,7 +20,8 @@ from runtime.video import read_video
 @pytest.mark.parametrize("node", [SaveMedia, SaveFrames])
 def test_ports_can_be_read(node: type[SaveMedia | SaveFrames]) -> None:
     hints = get_type_hints(node.run)
-    assert hints == {"media": Image | Video, "to": Destination, "return": node.Out}
+    assert set(get_args(hints["media"])) >= {Image, Video}
+    assert hints["to"] is Destination
     assert get_type_hints(node.Out) == {"file": File}
 
 
@@ -41,7 +43,7 @@ def test_ports_can_be_read(node: type[SaveMedia | SaveFrames]) -> None:
 def test_save_media(tmp_path: Path, frames: int, suffix: str, name: str, media_type: str) -> None:
     pixels = torch.from_numpy(clip(max(1, frames), 33, 40))
     media = Video(pixels, fps=16.0) if frames else Image(pixels[0])
-    file = SaveMedia().run(media=media, to=Destination(tmp_path / "new", "x", suffix)).file
+    file = answer(SaveMedia().run(media=media, to=Destination(tmp_path / "new", "x", suffix))).file
     assert file == File(tmp_path / "new" / name, media_type, file.path.stat().st_size)
     if file.path.suffix in {".mp4", ".gif"} or frames > 1:
         found, rate = read_video(file.path)
@@ -67,7 +69,7 @@ def test_saving_passes_the_quality_on(tmp_path: Path) -> None:
     def size(frames: int, **options: Any) -> int:
         media = Video(torch.from_numpy(clip(frames, 64, 64)), fps=16.0)
         to = Destination(tmp_path, "x", ".webp" if frames == 1 else ".mp4", **options)
-        return SaveMedia().run(media=media, to=to).file.size
+        return int(answer(SaveMedia().run(media=media, to=to)).file.size)
 
     for frames in (1, 5):
         assert size(frames, quality="low") < size(frames, quality="high")
