@@ -49,7 +49,9 @@ class VideoNoise:
         check_multiple("height", height, scale * patch_rows)
         check_multiple("width", width, scale * patch_columns)
         frames = (num_frames - 1) // self.vae.config.scale_factor_temporal + 1
-        channels = self.transformer.config.in_channels
+        config = self.transformer.config
+        # Those of its input may hold a condition beside the latents.
+        channels = getattr(config, "out_channels", None) or config.in_channels
         return 1, channels, frames, height // scale, width // scale
 
 
@@ -153,9 +155,12 @@ def image_size(config: Any, patch_size: int, height: int, width: int) -> tuple[i
 
 
 def spatial_scale(config: Any) -> int:
-    """Pixels per latent pixel, by the config of an AutoencoderKL, or of a VAE made for clips."""
-    levels = getattr(config, "block_out_channels", None)  # one halving between two of them
-    return 1 << (len(config.temperal_downsample) if levels is None else len(levels) - 1)
+    """Pixels per latent pixel, by the config of an AutoencoderKL or DC, or of a VAE for clips."""
+    for name in ("block_out_channels", "encoder_block_out_channels"):
+        levels = getattr(config, name, None)
+        if levels is not None:
+            return 1 << (len(levels) - 1)  # one halving between two of them
+    return 1 << len(config.temperal_downsample)
 
 
 def latent_channels(config: Any) -> int:

@@ -83,18 +83,26 @@ class DecodeVideo:
 class DecodeImage:
     """Decode scaled and shifted latents to an RGB picture.
 
-    latents  `image`: 1 c h w
-    image    8h 8w 3, uint8 (factor as the VAE's config states it)
+    scaled         latents carry the VAE's scaling factor; normalised by channel, they may not
+    latents        `image`: 1 c h w
+    height, width  px: the picture is scaled to cover this size and cut around its middle
+    image          8h 8w 3, uint8 (factor as the VAE's config states it), or of that size
     """
 
     vae: Component[VAE]
+    scaled: bool = True
 
     class Out(NamedTuple):
         image: Image
 
-    def run(self, *, latents: Latents) -> Asking[Out]:
+    def run(
+        self, *, latents: Latents, height: int | None = None, width: int | None = None
+    ) -> Asking[Out]:
         """Ask for one decoding."""
-        ((pictures,),) = yield [Call(self.vae, decode_image, {"latents": latents.parts["image"]})]
+        batched = {"latents": latents.parts["image"]}
+        size = None if height is None or width is None else (height, width)
+        shared = {"size": size, "scaled": self.scaled}
+        ((pictures,),) = yield [Call(self.vae, decode_image, batched, shared)]
         return self.Out(Image(pictures[0]))
 
 
@@ -119,24 +127,46 @@ def decode_video(vae: VAE, latents: Tensor) -> tuple[Tensor]:
     return (to_bytes(pixels).permute(0, 2, 3, 4, 1).contiguous(),)
 
 
-def decode_image(vae: VAE, latents: Tensor) -> tuple[Tensor]:
-    """Latents `b c h w` to pixels `b h w 3`, uint8."""
-    pixels = vae.decode(unscale(latents.to(vae.dtype), vae.config), return_dict=False)[0]
+def decode_image(
+    vae: VAE, latents: Tensor, *, size: tuple[int, int] | None = None, scaled: bool = True
+) -> tuple[Tensor]:
+    """Latents `b c h w` to pixels `b h w 3`, uint8, of this size where one is given."""
+    own = unscale(latents.to(vae.dtype), vae.config, scaled=scaled)
+    pixels = vae.decode(own, return_dict=False)[0]
+    if size is not None:
+        pixels = covering(pixels, *size)
     return (to_bytes(pixels).permute(0, 2, 3, 1).contiguous(),)
 
 
-def unscale(latents: Tensor, config: Any) -> Tensor:
+def covering(pixels: Tensor, height: int, width: int) -> Tensor:
+    """Pixels `b c h w`, scaled to cover a size and cut around the middle.
+
+    Source: diffusers 0.42, `resize_and_crop_tensor` of image_processor.py.
+    """
+    rows, columns = pixels.shape[-2:]
+    if (rows, columns) == (height, width):
+        return pixels
+    ratio = max(height / rows, width / columns)
+    # Never a pixel short, as the product of floats can be.
+    scaled = max(int(rows * ratio), height), max(int(columns * ratio), width)
+    pixels = torch.nn.functional.interpolate(pixels, scaled, mode="bilinear", align_corners=False)
+    top, left = (scaled[0] - height) // 2, (scaled[1] - width) // 2
+    return pixels[..., top : top + height, left : left + width]
+
+
+def unscale(latents: Tensor, config: Any, *, scaled: bool = True) -> Tensor:
     """Latents `b c h w` back to the VAE's own scale, by one number or, where stated, by channel."""
+    factor = config.scaling_factor if scaled else 1
     if getattr(config, "latents_std", None) is not None:
         mean, deviation = (
             torch.tensor(values).view(1, -1, 1, 1).to(latents)
             for values in (config.latents_mean, config.latents_std)
         )
-        own: Tensor = latents * deviation / config.scaling_factor + mean
+        own: Tensor = latents * deviation / factor + mean
         return own
     shift = getattr(config, "shift_factor", None)
-    scaled: Tensor = latents / config.scaling_factor
-    return scaled if shift is None else scaled + shift
+    plain: Tensor = latents / factor
+    return plain if shift is None else plain + shift
 
 
 def normalise(latents: Tensor, config: Any) -> Tensor:

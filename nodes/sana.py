@@ -1,0 +1,164 @@
+"""Sana: a small language model reads the prompt; sizes are drawn near and cut to measure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from nodes.contracts import TextEncoder, Tokenizer, Transformer
+from runtime.asking import Asking, Call
+from runtime.denoising import Denoiser, Parts, Step
+from runtime.errors import UserError
+from runtime.ports import Component
+from runtime.values import TextEmbeds
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodeGemma:
+    """Encode a prompt, in lower case, after an instruction that the language model follows.
+
+    instruction          lines before the prompt
+    text                 cut so that what is kept has `max_sequence_length` tokens
+    max_sequence_length  l, tokens: the first one, and the last ones, where the prompt is
+    embeds               tokens 1 l d, mask 1 l
+
+    Source: arXiv:2410.10629, section 3.2; diffusers 0.42, pipelines/sana/pipeline_sana.py.
+    """
+
+    text_encoder: Component[TextEncoder]
+    tokenizer: Component[Tokenizer]
+    instruction: tuple[str, ...] = ()
+
+    class Out(NamedTuple):
+        embeds: TextEmbeds
+
+    def run(self, *, text: str = "", max_sequence_length: int = 300) -> Asking[Out]:
+        """Ask for one forward of the encoder."""
+        prefix, length = "\n".join(self.instruction), max_sequence_length
+        if prefix:
+            length += len(self.tokenizer([prefix]).input_ids[0]) - 2
+        tokens = self.tokenizer(
+            [prefix + text.lower().strip()],
+            padding="max_length",
+            padding_side="right",
+            max_length=length,
+            truncation=True,
+            return_tensors="pt",
+        )
+        batched = {"ids": tokens.input_ids, "mask": tokens.attention_mask}
+        shared = {"keep": max_sequence_length}
+        ((states,),) = yield [Call(self.text_encoder, last_states, batched, shared)]
+        return self.Out(TextEmbeds(states, ends(tokens.attention_mask, max_sequence_length).bool()))
+
+    def estimate(self, *, max_sequence_length: int) -> int:
+        """Bytes of the hidden states, at most; the encoder's own working set is not known here."""
+        return 4 * max_sequence_length * int(self.text_encoder.config.hidden_size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownSize:
+    """Find the size, of those that the model was trained with, that is nearest in its ratio.
+
+    use_resolution_binning  off: the size that was asked for
+    height, width           px
+
+    Source: diffusers 0.42, `classify_height_width_bin` of image_processor.py.
+    """
+
+    transformer: Component[Transformer]
+
+    class Out(NamedTuple):
+        height: int
+        width: int
+
+    def run(self, *, height: int, width: int, use_resolution_binning: bool = True) -> Out:
+        if not use_resolution_binning:
+            return self.Out(height, width)
+        sizes = known_sizes(self.transformer.config.sample_size)
+        nearest = min(sizes, key=lambda ratio: abs(float(ratio) - height / width))
+        return self.Out(*map(int, sizes[nearest]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class BindTransformer:
+    """Bind a prompt to a Sana transformer.
+
+    text      tokens 1 l d, mask 1 l
+    denoiser  predicts the velocity of `image`, b c h w, float32
+    """
+
+    transformer: Component[Transformer]
+
+    class Out(NamedTuple):
+        denoiser: Denoiser
+
+    def run(self, *, text: TextEmbeds) -> Out:
+        """Bind; no weight is touched."""
+        return self.Out(Prediction(self.transformer, text))
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """The velocity that a Sana transformer predicts for one prompt."""
+
+    transformer: Transformer
+    text: TextEmbeds
+
+    def predict(self, x: Parts, step: Step) -> Asking[Parts]:
+        """Ask for one forward."""
+        image = x["image"]
+        batched = {
+            "latents": image,
+            "timestep": step.t.expand(len(image)) * self.transformer.config.timestep_scale,
+            "text": self.text.tokens,
+            "mask": self.text.mask,
+        }
+        ((velocity,),) = yield [Call(self.transformer, sana_velocity, batched)]
+        return {"image": velocity}
+
+    def touches(self, step: Step) -> frozenset[str]:
+        """The one transformer."""
+        return frozenset([self.transformer.name])
+
+
+def known_sizes(sample_size: int) -> dict[str, Any]:
+    """Ratio to height and width, for a model made for `sample_size` latent pixels a side."""
+    from diffusers.pipelines.sana import pipeline_sana  # its tables; slow to import
+
+    side = sample_size * 32  # the VAE of these models halves five times
+    table: dict[str, Any] | None = getattr(pipeline_sana, f"ASPECT_RATIO_{side}_BIN", None)
+    if table is None:
+        raise UserError(
+            f"`use_resolution_binning`: no sizes are known for a model of {side} px",
+            help="set use_resolution_binning=false", field="use_resolution_binning",
+        )  # fmt: skip
+    return table
+
+
+def ends(x: Tensor, keep: int) -> Tensor:
+    """The first along axis 1, and the last `keep` - 1."""
+    return torch.cat([x[:, :1], x[:, x.shape[1] - keep + 1 :]], dim=1)
+
+
+def last_states(net: TextEncoder, ids: Tensor, mask: Tensor, keep: int) -> tuple[Tensor]:
+    """Token ids and mask `b l` to hidden states `b keep d`: the first one, and the last ones."""
+    return (ends(net(ids, mask, use_cache=False)[0].to(net.dtype), keep),)
+
+
+def sana_velocity(
+    net: Transformer, latents: Tensor, timestep: Tensor, text: Tensor, mask: Tensor
+) -> tuple[Tensor]:
+    """latents b c h w, timestep b, text b l d, mask b l to velocity b c h w, float32."""
+    output = net(
+        hidden_states=latents.to(net.dtype),
+        encoder_hidden_states=text.to(net.dtype),
+        encoder_attention_mask=mask,
+        timestep=timestep,
+        return_dict=False,
+    )[0].float()
+    channels = latents.shape[1]
+    # A model that learned its variance as well predicts it in the second half.
+    return (output[:, :channels] if output.shape[1] // 2 == channels else output,)
