@@ -1,4 +1,7 @@
-"""FLUX.2: text from several layers of a language model, patched latents, reference pictures."""
+"""FLUX.2: text from several layers of a language model, patched latents, reference pictures.
+
+Source of all here: github.com/black-forest-labs/flux2; diffusers 0.42, pipelines/flux2.
+"""
 
 from __future__ import annotations
 
@@ -37,38 +40,38 @@ class ChatTokenizer(Tokenizer, Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncodeMistral:
-    """Encode a prompt as a chat after a system message.
+class EncodeLayers:
+    """Encode a prompt as a chat: hidden states of several layers, side by side.
 
-    layers               whose hidden states are the text, side by side; 0 is the embeddings
-    system               the message
-    text                 cut, template and all, after `max_sequence_length` tokens
+    layers               which; 0 is the embeddings
+    system               message before the prompt; without one, the prompt opens the chat and the
+                         reply has begun, without a thought
+    text                 cut, template and all, after `max_sequence_length` tokens; none: empty
     max_sequence_length  l, tokens; padded on the side that the tokenizer states
-    embeds               tokens 1 l (layers d)
-
-    Source: diffusers 0.42, pipelines/flux2/pipeline_flux2.py.
+    embeds               tokens 1 l (layers d); no mask: the transformer attends to the padding
     """
 
     text_encoder: Component[TextEncoder]
     tokenizer: Component[ChatTokenizer]
     layers: tuple[int, ...]
-    system: str
+    system: str | None = None
 
     class Out(NamedTuple):
         embeds: TextEmbeds
 
-    def run(self, *, text: str, max_sequence_length: int = 512) -> Asking[Out]:
+    def run(self, *, text: str = "", max_sequence_length: int = 512) -> Asking[Out]:
         """Ask for one forward of the encoder."""
-        said = text.replace("[IMG]", "")  # would stand for a picture
-        turns = [{"role": "system", "content": [{"type": "text", "text": self.system}]}]
-        turns += [{"role": "user", "content": [{"type": "text", "text": said}]}]
-        tokens = chat_tokens(self.tokenizer, turns, max_sequence_length)
-        return self.Out((yield from encoded(self.text_encoder, tokens, self.layers)))
+        tokens = chat_tokens(self.tokenizer, text, self.system, max_sequence_length)
+        batched = {"ids": tokens["input_ids"], "mask": tokens["attention_mask"]}
+        shared = {"layers": tuple(self.layers)}
+        ((states,),) = yield [Call(self.text_encoder, layered_states, batched, shared)]
+        return self.Out(TextEmbeds(states))
 
     def estimate(self, *, max_sequence_length: int) -> int:
         """Bytes of the hidden states, at most; the encoder's own working set is not known here."""
-        width = int(self.text_encoder.config.text_config["hidden_size"])
-        return 4 * max_sequence_length * len(self.layers) * width
+        config = self.text_encoder.config
+        width = getattr(config, "text_config", config)["hidden_size"]
+        return 4 * max_sequence_length * len(self.layers) * int(width)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,8 +82,6 @@ class Flux2Denoiser:
     guidance    without effect where none was distilled into the checkpoint
     references  pictures to look at, 1 c h w each, of any size, in their order
     denoiser    predicts the velocity of `image`, b c h w, in patches
-
-    Source: diffusers 0.42, pipelines/flux2/pipeline_flux2.py.
     """
 
     transformer: Component[Transformer]
@@ -127,8 +128,10 @@ class PictureSize:
             like = cropped_size(*reduced_size(images[0]), self.vae.config)
         return self.Out(height or like[0], width or like[1])
 
-    def estimate(self) -> int:
-        """Two numbers."""
+    def estimate(self, *, images: tuple[Image, ...]) -> int:
+        """No bytes, but a reference that does not do is refused before anything is loaded."""
+        for image in images:
+            reduced_size(image)
         return 0
 
 
@@ -138,8 +141,6 @@ class EncodeReferences:
 
     images   64 px and more a side, at most 8 times as long as wide
     latents  `reference_0` and so on: 1 c h w, normalised patches, in the VAE's dtype
-
-    Source: diffusers 0.42, pipelines/flux2/image_processor.py.
     """
 
     vae: Component[PatchVAE]
@@ -179,8 +180,6 @@ class ShiftByTokensAndSteps:
 
     steps          number of steps
     height, width  px
-
-    Source: diffusers 0.42, `compute_empirical_mu` of pipelines/flux2/pipeline_flux2.py.
     """
 
     scheduler: Component[Scheduler]
@@ -225,8 +224,15 @@ class Flux2Prediction:
         return frozenset([self.transformer.name])
 
 
-def chat_tokens(tokenizer: ChatTokenizer, turns: list[Any], length: int, **options: Any) -> Any:
+def chat_tokens(tokenizer: ChatTokenizer, text: str, system: str | None, length: int) -> Any:
     """One chat to `input_ids` and `attention_mask`, 1 l, padded and cut to `length` tokens."""
+    if system is None:
+        turns: list[Any] = [{"role": "user", "content": text}]
+        reply: dict[str, Any] = {"add_generation_prompt": True, "enable_thinking": False}
+    else:  # a model that also sees takes its turns in parts, and [IMG] for a picture
+        said = {"system": system, "user": text.replace("[IMG]", "")}
+        turns = [{"role": r, "content": [{"type": "text", "text": t}]} for r, t in said.items()]
+        reply = {}
     return tokenizer.apply_chat_template(
         [turns],
         tokenize=True,
@@ -235,21 +241,14 @@ def chat_tokens(tokenizer: ChatTokenizer, turns: list[Any], length: int, **optio
         padding="max_length",
         truncation=True,
         max_length=length,
-        **options,
+        **reply,
     )
-
-
-def encoded(encoder: TextEncoder, tokens: Any, layers: tuple[int, ...]) -> Asking[TextEmbeds]:
-    """Ask for the hidden states of several layers."""
-    batched = {"ids": tokens["input_ids"], "mask": tokens["attention_mask"]}
-    ((states,),) = yield [Call(encoder, layered_states, batched, {"layers": tuple(layers)})]
-    return TextEmbeds(states)
 
 
 def layered_states(
     net: TextEncoder, ids: Tensor, mask: Tensor, layers: tuple[int, ...]
 ) -> tuple[Tensor]:
-    """Token ids and mask `b l` to the hidden states of each layer side by side, `b l (layers d)`."""
+    """Token ids and mask `b l` to hidden states of layers side by side, `b l (layers d)`."""
     # The last token's logits only: nobody asks for those of a whole vocabulary at every token.
     output = net(
         ids, attention_mask=mask, output_hidden_states=True, use_cache=False, logits_to_keep=1
@@ -280,7 +279,7 @@ def flux2_velocity(
         return_dict=False,
     )
     rows, columns = latents.shape[-2:]
-    return (output[0][:, : rows * columns].transpose(1, 2).unflatten(2, (rows, columns)),)
+    return (as_picture(output[0][:, : rows * columns], rows, columns),)
 
 
 def positions(
@@ -296,12 +295,17 @@ def as_tokens(latents: Tensor) -> Tensor:
     return latents.flatten(2).transpose(1, 2)
 
 
+def as_picture(tokens: Tensor, rows: int, columns: int) -> Tensor:
+    """b (h w) c to b c h w."""
+    return tokens.transpose(1, 2).reshape(len(tokens), -1, rows, columns)
+
+
 def encode_patches(vae: PatchVAE, pixels: Tensor) -> tuple[Tensor]:
     """Pixels `b h w 3`, uint8, to normalised patches `b c h w`."""
     signed = (2 * (pixels.float() / 255) - 1).permute(0, 3, 1, 2)
     latents = vae.encode(signed.to(vae.dtype)).latent_dist.mode()
     rows, columns = latents.shape[-2] // 2, latents.shape[-1] // 2
-    patches = pack(latents).transpose(1, 2).unflatten(2, (rows, columns))
+    patches = as_picture(pack(latents), rows, columns)
     mean, deviation = statistics(vae, patches)
     return ((patches - mean) / deviation,)
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
-from tiny.parts import WORDS, seeded
-from tiny.rows import LONG, SHORT, Pixels, Request, Row, pixels
+
+from tiny.parts import WORDS, qwen_tokenizer, seeded
+from tiny.rows import LONG, SHORT, Pixels, Request, Row, pipeline, vanilla
 
 WIDTH = 16  # of the text encoders
 MISTRAL_CHAT = (
-    "{{ bos_token }}{% for m in messages %}{% set text = m.content | map(attribute='text') | join %}"
+    "{{ bos_token }}{% for m in messages %}"
+    "{% set text = m.content | map(attribute='text') | join %}"
     "{% if m.role == 'system' %}[SYSTEM_PROMPT]{{ text }}[/SYSTEM_PROMPT]"
     "{% else %}[INST]{{ text }}[/INST]{% endif %}{% endfor %}"
 )
@@ -76,16 +79,7 @@ def mistral3() -> Any:
     """A Mistral 3 of 31 layers, for the 30th is read, with eyes that nothing looks through."""
     from transformers import Mistral3Config, Mistral3ForConditionalGeneration
 
-    text = {
-        "model_type": "mistral",
-        "vocab_size": len(mistral_tokenizer()),
-        "hidden_size": WIDTH,
-        "intermediate_size": 24,
-        "num_hidden_layers": 31,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 1,
-        "head_dim": 8,
-    }
+    text = {"model_type": "mistral", **language_model(len(mistral_tokenizer()), 31)}
     vision = {
         "model_type": "pixtral",
         "hidden_size": 16,
@@ -137,18 +131,57 @@ def flux2_transformer(text_width: int, *, guidance: bool) -> Any:
     return transformer
 
 
+def klein(folder: Path, *, distilled: bool) -> Path:
+    """Write a FLUX.2 [klein] checkpoint, or one of its base, and return its folder."""
+    from diffusers import FlowMatchEulerDiscreteScheduler, Flux2KleinPipeline
+
+    Flux2KleinPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True),
+        vae=patch_vae(),
+        text_encoder=qwen3(),
+        tokenizer=qwen_tokenizer(),
+        transformer=flux2_transformer(3 * WIDTH, guidance=False),
+        is_distilled=distilled,
+    ).save_pretrained(folder)
+    return folder
+
+
+def qwen3() -> Any:
+    """A Qwen3 of 28 layers, for the 27th is read, with its head."""
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    config = Qwen3Config(**language_model(len(qwen_tokenizer()), 28))
+    return seeded(lambda: Qwen3ForCausalLM(config), scale=12.0)
+
+
+def language_model(vocabulary: int, layers: int) -> dict[str, Any]:
+    """Config values of both text encoders."""
+    return {
+        "vocab_size": vocabulary,
+        "hidden_size": WIDTH,
+        "intermediate_size": 24,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "head_dim": 8,
+    }
+
+
 def with_tokenizer(model: Path, request: Request, pictures: list[Image.Image]) -> Pixels:
     """The vanilla pipeline, given a tokenizer where it cannot build the processor around it."""
-    from diffusers import Flux2Pipeline
     from transformers import AutoTokenizer
 
-    made = Flux2Pipeline.from_pretrained(model, tokenizer=None)
-    made.register_modules(tokenizer=AutoTokenizer.from_pretrained(model / "tokenizer"))
-    made.set_progress_bar_config(disable=True)
-    call = {k: v for k, v in request.items() if k != "seed"}
-    generator = torch.Generator().manual_seed(request["seed"])
-    out = made(**call, image=pictures or None, generator=generator, output_type="np")
-    return pixels(out)
+    tokenizer = AutoTokenizer.from_pretrained(model / "tokenizer")
+    pipeline(model, tokenizer=None).register_modules(tokenizer=tokenizer)
+    return vanilla(model, request, pictures, tokenizer=None)
+
+
+def against(model: Path, request: Request, pictures: list[Image.Image]) -> Pixels:
+    """The vanilla pipeline, which takes a negative prompt encoded only."""
+    call = dict(request)
+    if negative := call.pop("negative_prompt", None):
+        call["negative_prompt_embeds"], _ = pipeline(model).encode_prompt(negative)
+    return vanilla(model, call, pictures)
 
 
 ROWS = (
@@ -160,4 +193,20 @@ ROWS = (
         dict(prompt=SHORT, guidance_scale=2.5, height=48, width=112),
         dict(prompt="a [IMG] " + SHORT, guidance_scale=4.0),
     ), pictures=2, reference=with_tokenizer, label="references"),
+    Row("flux2_klein", partial(klein, distilled=True), (
+        dict(prompt=SHORT, height=48, width=112),
+        dict(prompt=LONG, guidance_scale=1.0, height=80, width=32, max_sequence_length=320),
+    )),
+    Row("flux2_klein", partial(klein, distilled=True), (
+        dict(prompt=SHORT, height=80),
+        dict(prompt=LONG, height=48, width=112),
+    ), pictures=1, label="references"),
+    Row("flux2_klein_base", partial(klein, distilled=False), (
+        dict(prompt=SHORT, negative_prompt="a blue ring", guidance_scale=4.0, height=48, width=112),
+        dict(prompt=LONG, guidance_scale=1.0, height=80, width=32),
+    ), reference=against),
+    Row("flux2_klein_base", partial(klein, distilled=False), (
+        dict(prompt=SHORT, guidance_scale=3.0, height=48, width=112),
+        dict(prompt=LONG, guidance_scale=1.5),
+    ), pictures=3, label="references"),
 )  # fmt: skip
