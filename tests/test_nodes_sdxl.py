@@ -20,7 +20,6 @@ REQUEST: dict[str, Any] = dict(
 MODELS = [
     pytest.param("DDIMScheduler", {"clip_sample": False}, {}, id="no sigmas"),
     pytest.param("PNDMScheduler", {"skip_prk_steps": True}, {}, id="one timestep twice"),
-    pytest.param("EulerAncestralDiscreteScheduler", {}, {}, id="draws in every step"),
     pytest.param("DPMSolverMultistepScheduler", {"use_karras_sigmas": True}, {}, id="karras"),
     pytest.param(
         "EDMDPMSolverMultistepScheduler",

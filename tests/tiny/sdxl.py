@@ -46,6 +46,15 @@ def checkpoint(folder: Path, *, zeros: bool = True, scheduler: Any = None, **vae
     return folder
 
 
+def turbo(folder: Path) -> Path:
+    """Write a checkpoint as SDXL Turbo, whose scheduler draws in every step."""
+    from diffusers import EulerAncestralDiscreteScheduler
+
+    return checkpoint(
+        folder, scheduler=EulerAncestralDiscreteScheduler(timestep_spacing="trailing")
+    )
+
+
 def clip_with_projection() -> Any:
     """A CLIP text encoder with a projection; its old end of text means the largest id's place."""
     from transformers import CLIPTextConfig, CLIPTextModelWithProjection
@@ -98,4 +107,5 @@ OFF = dict(prompt=LONG, guidance_scale=1.0, height=40, width=56)
 ROWS = (
     Row("sdxl", checkpoint, CASES),
     Row("sdxl_empty_text", partial(checkpoint, zeros=False), (CASES[0], OFF)),
+    Row("sdxl_turbo", turbo, ({**OFF, "guidance_scale": 0.0}, CASES[1]), named=True),
 )
