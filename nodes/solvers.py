@@ -58,6 +58,44 @@ class FromScheduler:
         return after, changes(scheduler, self.template), rng
 
 
+@dataclass(frozen=True, eq=False)
+class LookingBack:
+    """A scheduler whose caller keeps what it looks back at: the last step's denoised sample.
+
+    template  timesteps are set; its step changes nothing of it, so runs may share it
+
+    Source: diffusers 0.42, pipelines/cogvideo/pipeline_cogvideox.py; the samplers without a look
+    back are called as all others. Latents keep their dtype, between float32 steps as well.
+    """
+
+    template: Scheduler
+
+    def input(self, x: Tensor, index: int) -> Tensor:
+        """x as it is."""
+        return x
+
+    def step(
+        self, state: Mapping[str, Any], prediction: Tensor, x: Tensor, index: int, rng: Rng | None
+    ) -> tuple[Tensor, Mapping[str, Any], Rng | None]:
+        """One step. state: `denoised`, what the step before this one predicted."""
+        scheduler: Any = self.template
+        times = scheduler.timesteps
+        given: tuple[Any, ...] = (prediction, times[index], x)
+        if "old_pred_original_sample" in inspect.signature(scheduler.step).parameters:
+            back = times[index - 1] if index else None
+            given = (prediction, state.get("denoised"), times[index], back, x)
+
+        def step(**options: Any) -> tuple[Tensor, Tensor]:
+            stepped: tuple[Tensor, Tensor] = scheduler.step(*given, return_dict=False, **options)
+            return stepped
+
+        if rng is None:
+            after, denoised = step()
+        else:
+            (after, denoised), rng = rng.using(lambda generator: step(generator=generator))
+        return after.to(x.dtype), {"denoised": denoised}, rng
+
+
 def restored(template: Scheduler, state: Mapping[str, Any]) -> Scheduler:
     """A copy of the template in this state; lists are copied, for schedulers write into theirs."""
     scheduler = copy.copy(template)
