@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from runtime.classes import defaults, find_class
+from runtime.classes import STAND_IN, defaults, find_class
 from runtime.errors import UserError, did_you_mean
 from runtime.sources import SCHEDULER, ComponentSource
 from runtime.tensors import open_weights, shape, stored_dtype, take
@@ -116,7 +116,8 @@ def _loadable(cls: Any, source: ComponentSource) -> Any:
     from transformers import AutoImageProcessor, AutoTokenizer, ProcessorMixin
     from transformers.utils import is_torchvision_available
 
-    if not issubclass(cls, ProcessorMixin) or is_torchvision_available():
+    whole = is_torchvision_available() or not issubclass(cls, ProcessorMixin)
+    if whole and not hasattr(cls, STAND_IN):
         return cls
     return AutoTokenizer if source.name.startswith("tokenizer") else AutoImageProcessor
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from tiny import demo_edit, flux, ovis, qwen, sd3, sdxl, wan, z_image
+from tiny import demo_edit, flux, flux2, ovis, qwen, sd3, sdxl, wan, z_image
 from tiny.rows import Pixels, Request, Row, given
 
 from cli.main import main
@@ -28,6 +28,7 @@ ROWS: tuple[Row, ...] = (
     *wan.ROWS,
     *demo_edit.ROWS,
     *flux.ROWS,
+    *flux2.ROWS,
     *sd3.ROWS,
     *ovis.ROWS,
     *z_image.ROWS,
