@@ -15,7 +15,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from tiny import demo_edit, flux, flux2, ovis, qwen, sd3, sdxl, wan, z_image
+from tiny import cogvideox, demo_edit, flux, flux2, ovis, qwen, sd3, sdxl, wan, z_image
 from tiny.rows import Pixels, Request, Row, given
 
 from cli.main import main
@@ -26,6 +26,7 @@ ROOT = Path(__file__).parent.parent
 STEPS = {"num_inference_steps": 3, "seed": 7}
 ROWS: tuple[Row, ...] = (
     *wan.ROWS,
+    *cogvideox.ROWS,
     *demo_edit.ROWS,
     *flux.ROWS,
     *flux2.ROWS,
