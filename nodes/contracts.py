@@ -49,6 +49,7 @@ class Tokenizer(Protocol):
     """A tokenizer of transformers. model_max_length: tokens that its encoder was made for."""
 
     model_max_length: int
+    pad_token_id: int
 
     def __call__(self, text: list[str], **options: Any) -> Any: ...
 

@@ -58,10 +58,11 @@ def load(
 
 
 def nbytes(module: Any) -> int:
-    """Bytes of a module's parameters and buffers, tied ones once; 0 for what is no module."""
-    if not isinstance(module, nn.Module):
-        return 0
-    held = {id(t): t for t in (*module.parameters(), *module.buffers())}
+    """Bytes of parameters and buffers of a module, or of a pipeline's, tied ones once; else 0."""
+    parts = getattr(module, "components", None)
+    modules = parts.values() if isinstance(parts, dict) else [module]
+    networks = [m for m in modules if isinstance(m, nn.Module)]
+    held = {id(t): t for m in networks for t in (*m.parameters(), *m.buffers())}
     return sum(t.numel() * t.element_size() for t in held.values())
 
 
@@ -116,8 +117,8 @@ def _loadable(cls: Any, source: ComponentSource) -> Any:
     from transformers import AutoImageProcessor, AutoTokenizer, ProcessorMixin
     from transformers.utils import is_torchvision_available
 
-    whole = is_torchvision_available() or not issubclass(cls, ProcessorMixin)
-    if whole and not hasattr(cls, STAND_IN):
+    films = issubclass(cls, ProcessorMixin) and "video_processor" in cls.get_attributes()
+    if (is_torchvision_available() or not films) and not hasattr(cls, STAND_IN):
         return cls
     return AutoTokenizer if source.name.startswith("tokenizer") else AutoImageProcessor
 
@@ -155,7 +156,7 @@ def _transformers(cls: Any, source: ComponentSource, dtype: torch.dtype) -> nn.M
     _check_changed(source, {**blank.to_dict(), **other_names})
     needs_cast = stored_dtype(source.weights) != dtype and source.nbytes() > LARGE
     cast = needs_cast and _all_cast(cls, config, dtype)
-    with _no_progress_bars():
+    with no_progress_bars():
         model, info = cls.from_pretrained(
             None,
             config=config,
@@ -167,6 +168,8 @@ def _transformers(cls: Any, source: ComponentSource, dtype: torch.dtype) -> nn.M
     for key, stored, wanted in sorted(info["mismatched_keys"]):
         _check_shape(source, key, stored, wanted)
     _report_keys(source, sorted(info["missing_keys"]), sorted(info["unexpected_keys"]))
+    if (said := source.generation) and model.can_generate():
+        model.generation_config = type(model.generation_config).from_dict(dict(said))
     built: nn.Module = model
     return built
 
@@ -247,17 +250,19 @@ def _put(model: nn.Module, name: str, tensor: Tensor) -> None:
 
 
 @contextmanager
-def _no_progress_bars() -> Iterator[None]:
-    """Keep transformers' own bar off the terminal: loading is an event of the runtime."""
-    from transformers.utils import logging
+def no_progress_bars() -> Iterator[None]:
+    """Keep the libraries' own bars off the terminal: loading is an event of the runtime."""
+    from diffusers.utils import logging as of_diffusers
+    from transformers.utils import logging as of_transformers
 
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
+    shown = [x for x in (of_diffusers, of_transformers) if x.is_progress_bar_enabled()]
+    for library in shown:
+        library.disable_progress_bar()
     try:
         yield
     finally:
-        if shown:
-            logging.enable_progress_bar()
+        for library in shown:
+            library.enable_progress_bar()
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from runtime.weights import choose, header
 
 MODEL, SCHEDULER = "config.json", "scheduler_config.json"
 TOKENIZER, PROCESSOR = "tokenizer_config.json", "preprocessor_config.json"
+GENERATION = "generation_config.json"
 CONFIGS = (MODEL, SCHEDULER, TOKENIZER, PROCESSOR, "processor_config.json")
 
 
@@ -52,6 +53,11 @@ class ComponentSource:
         """Whether the component is a model: a network with weights of its own."""
         return bool(self.weights or self.missing or self.lacking)
 
+    @property
+    def generation(self) -> Mapping[str, Any]:
+        """How a language model samples; empty where its folder does not say."""
+        return self.files.json(GENERATION)
+
     @cached_property
     def identity(self) -> str:
         """Equal for equal class, config and weights, whatever the path in the hub's cache."""
@@ -62,7 +68,8 @@ class ComponentSource:
             # Blob ids stand for missing files, so that a download changes nothing.
             stored = identity.of_files(self.weights)
             files = [sorted([*stored, *(self.files.remote(n).blob or n for n in self.missing)])]
-        return identity.digest(self.library, self.class_name, dict(self.config), files)
+        said = [self.generation] if self.has_weights and self.generation else []
+        return identity.digest(self.library, self.class_name, dict(self.config), files, *said)
 
     def nbytes(self, dtype: str | None = None) -> int:
         """Predicted bytes of the weights in `dtype` (as stored where none), from headers alone.

@@ -87,11 +87,11 @@ def umt5() -> Any:
     return seeded(lambda: UMT5EncoderModel(UMT5Config(**t5_shape())), scale=1.0)
 
 
-def t5() -> Any:
+def t5(**changes: Any) -> Any:
     """A T5 encoder of two layers."""
     from transformers import T5Config, T5EncoderModel
 
-    return seeded(lambda: T5EncoderModel(T5Config(**t5_shape())), scale=1.0)
+    return seeded(lambda: T5EncoderModel(T5Config(**{**t5_shape(), **changes})), scale=1.0)
 
 
 def t5_shape() -> dict[str, Any]:
