@@ -15,7 +15,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from tiny import cogvideox, demo_edit, flux, flux2, ovis, qwen, sd3, sdxl, wan, z_image
+from tiny import cogvideox, demo_edit, flux, flux2, ovis, qwen, sana, sd3, sdxl, wan, z_image
 from tiny.rows import Pixels, Request, Row, given
 
 from cli.main import main
@@ -35,6 +35,7 @@ ROWS: tuple[Row, ...] = (
     *z_image.ROWS,
     *qwen.ROWS,
     *sdxl.ROWS,
+    *sana.ROWS,
 )
 NAMES = [row.name for row in ROWS]
 
