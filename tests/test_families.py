@@ -15,7 +15,23 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from tiny import cogvideox, demo_edit, flux, flux2, ovis, qwen, sana, sd3, sdxl, wan, z_image
+from tiny import (
+    cogvideox,
+    demo_edit,
+    fastwan,
+    flux,
+    flux2,
+    glm,
+    ovis,
+    qwen,
+    sana,
+    sd3,
+    sdxl,
+    wan,
+    wan2_2,
+    wan_i2v,
+    z_image,
+)
 from tiny.rows import Pixels, Request, Row, given
 
 from cli.main import main
@@ -26,10 +42,14 @@ ROOT = Path(__file__).parent.parent
 STEPS = {"num_inference_steps": 3, "seed": 7}
 ROWS: tuple[Row, ...] = (
     *wan.ROWS,
+    *wan_i2v.ROWS,
+    *wan2_2.ROWS,
+    *fastwan.ROWS,
     *cogvideox.ROWS,
     *demo_edit.ROWS,
     *flux.ROWS,
     *flux2.ROWS,
+    *glm.ROWS,
     *sd3.ROWS,
     *ovis.ROWS,
     *z_image.ROWS,
