@@ -24,18 +24,24 @@ def checkpoint(folder: Path) -> Path:
 
 
 def edit_checkpoint(folder: Path, name: str = "QwenImageEditPipeline", **changes: Any) -> Path:
-    """Write a checkpoint that is shown pictures, of `area` px² a token; its VAE has 16x in space.
+    """Write a checkpoint that is shown pictures. changes: of the transformer's config.
 
-    changes  of the transformer's config
+    Its VAE is narrow and scales by 16, for the pictures have about 1024 px a side.
     """
     import diffusers
 
     tokenizer = language_tokenizer()
     parts = components(tokenizer, **changes)
-    small = vae(dim_mult=[1, 1, 1, 1, 1], temperal_downsample=[False, False, True, True])
+    narrow = {"base_dim": 2, "dim_mult": [1, 1, 1, 1, 1]}
+    small = vae(**narrow, temperal_downsample=[False, False, True, True])
     parts |= {"vae": small, "processor": processor(tokenizer)}
     getattr(diffusers, name)(**parts).save_pretrained(folder)
     return folder
+
+
+def plus_checkpoint(folder: Path) -> Path:
+    """The same for several pictures, which the transformer takes as clean, as that of 2511 does."""
+    return edit_checkpoint(folder, "QwenImageEditPlusPipeline", zero_cond_t=True)
 
 
 def language_tokenizer() -> Any:
@@ -194,4 +200,8 @@ ROWS = (
         dict(prompt=SHORT, negative_prompt="blue", guidance_scale=4.0, height=64, width=128),
         dict(prompt=LONG, negative_prompt=" ", guidance_scale=1.0, height=96, width=32),
     ), renamed=SCALE, pictures=1, reference=with_processor),
+    Row("qwen_image_edit_plus", plus_checkpoint, (
+        dict(prompt=SHORT, negative_prompt="blue", guidance_scale=4.0, height=64, width=128),
+        dict(prompt=LONG, negative_prompt=" ", guidance_scale=1.0, height=96, width=32),
+    ), renamed=SCALE, pictures=2, reference=with_processor),
 )  # fmt: skip
