@@ -7,7 +7,7 @@ import time
 from collections import deque
 from typing import TextIO
 
-from runtime.events import Event, Loaded, Loading, NodeDone, NodeStarted, Planned, Stepped
+from runtime.events import Event, Loaded, Loading, NodeDone, NodeStarted, Noted, Planned, Stepped
 
 BAR = 24  # characters
 REDRAW = 0.1  # seconds between two drawings of the moving line
@@ -30,7 +30,10 @@ class Progress:
             self.recent.append(event.seconds)
         if self.quiet:
             return
-        if self.moving:
+        if isinstance(event, Noted):
+            self.close()
+            self._write(f"{self.label}note: {event.text}\n")
+        elif self.moving:
             self._move(event)
         else:
             self._print(event)

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import yaml
 
-from runtime.errors import UserError, did_you_mean
+from runtime.errors import UserError, nearest
 
 ABSENT = object()
 HEAD = ("title", "task", "reference", "checkpoints", "checkpoint", "matches")
@@ -181,22 +181,34 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def choose(checkpoint: Configured, *, class_name: str | None, model_id: str | None) -> Entry:
     """The graph that serves a checkpoint most specifically; an error lists near matches."""
     wanted = class_name or checkpoint.class_name
+    found = best(checkpoint, wanted, model_id)
+    if found is None:
+        raise unserved(checkpoint, wanted)
+    return found
+
+
+def best(checkpoint: Configured, class_name: str, model_id: str | None) -> Entry | None:
+    """The graph that serves a checkpoint most specifically; None where none does."""
     names = [model_id] if model_id else [checkpoint.name, Path(checkpoint.name).name]
     ranked = sorted(
-        ((e.score(wanted, checkpoint, names), e.name, e) for e in entries().values()), reverse=True
+        ((e.score(class_name, checkpoint, names), e.name, e) for e in entries().values()), reverse=True
     )
-    if ranked and ranked[0][0]:
-        return ranked[0][2]
-    served = sorted({c for e in entries().values() for c in e.classes})
-    near = [e.name for e in entries().values() if wanted in e.classes]
+    return ranked[0][2] if ranked and ranked[0][0] else None
+
+
+def unserved(checkpoint: Configured, class_name: str) -> UserError:
+    """Why no graph serves a checkpoint, and which come near."""
+    near = [e.name for e in entries().values() if class_name in e.classes]
     if near:
-        raise UserError(
-            f"no graph fits this {wanted} in `{checkpoint.name}`: its config differs from what "
+        return UserError(
+            f"no graph fits this {class_name} in `{checkpoint.name}`: its config differs from what "
             f"{', '.join(f'`{n}`' for n in near)} expect{'s' * (len(near) == 1)}",
             help=f"to use one all the same, name it: --graph {near[0]}", field="model.path",
         )  # fmt: skip
-    raise UserError(
-        f"no graph serves {wanted} (from `{checkpoint.name}`); there are graphs for "
-        f"{', '.join(served)}",
-        help=did_you_mean(wanted, served) or "write one: --graph my.yaml", field="model.path",
-    )  # fmt: skip
+    served = {c: e.name for e in entries().values() for c in e.classes}
+    likely = [f"`{served[c]}` ({c})" for c in nearest(class_name, served, count=3)]
+    return UserError(
+        f"no graph serves {class_name} (from `{checkpoint.name}`)",
+        help=f"near it: {', '.join(likely)}" if likely else "`sglang graphs` lists what there is",
+        field="model.path",
+    )

@@ -22,12 +22,12 @@ from runtime.ports import (
     type_name,
 )
 from runtime.positions import locate, origin
-from runtime.reading import BUILT_IN
-from runtime.values import Image, Rng
+from runtime.reading import BUILT_IN, WHOLE
+from runtime.values import Image, Rng, VideoStream
 
 SCALARS: Mapping[str, Any] = {
     "text": str, "choice": str, "dtype": str, "path": str, "file": str,
-    "int": int, "seed": int, "float": float, "bool": bool, "map": Mapping,
+    "int": int, "seed": int, "float": float, "bool": bool, "map": Mapping[str, Any],
     "image": Image,
 }  # fmt: skip
 
@@ -242,17 +242,35 @@ class _Checker:
                 help = f"remove it: {name}: null, or connect it"
                 yield Finding(f"nodes.{name}", "no output needs this node.", help)
         yield from self.unused_fields()
+        yield from self.streams()
         bound = {
             node.components.get(field, field)
             for node in self.graph.nodes.values()
             if (known := self.declarations.get(node.name))
             for field in known.components
         }
-        for name in self.graph.components:
+        for name in self.graph.components if WHOLE not in bound else ():
             if name not in bound and not self.unknown:
                 listed = ", ".join(sorted(bound)) or "none"
                 message = f"no node needs component `{name}`. Needed: {listed}."
                 yield Finding(f"components.{name}", message, f"remove it: {name}: null")
+
+    def streams(self) -> Iterator[Finding]:
+        """Streams that are read twice, or handed out: the second reader would find nothing."""
+        edges = [
+            (f"nodes.{node.name}.inputs.{port}", ref)
+            for node in self.graph.nodes.values()
+            for port, ref in node.inputs.items()
+        ]
+        edges += [(f"outputs.{name}", ref) for name, ref in self.graph.outputs.items()]
+        readers: dict[Ref, list[str]] = {}
+        for path, ref in edges:
+            if VideoStream in options(self.type_of(ref)):
+                readers.setdefault(ref, []).append(path)
+        for ref, paths in readers.items():
+            if len(paths) > 1 or paths[0].startswith("outputs"):
+                message = f"`{ref}` is a stream, which one node reads once; also read: {paths[0]}."
+                yield Finding(paths[-1], message, "decode to a Video for more readers")
 
     def unused_fields(self) -> Iterator[Finding]:
         used = {

@@ -61,7 +61,8 @@ class Checkpoint:
     @property
     def class_name(self) -> str:
         """The pipeline class that the model was saved as."""
-        return str(self.index.get("_class_name", ""))
+        said = self.index.get("_class_name", "")
+        return str(said[-1] if isinstance(said, list) and said else said)  # with the file it is in
 
     @property
     def keys(self) -> tuple[str, ...]:

@@ -9,11 +9,13 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from runtime import catalog, policies
+from runtime import catalog, pipelines, policies
 from runtime.checkpoint import Checkpoint
 from runtime.composed import composed_graph
 from runtime.errors import UserError, did_you_mean
 from runtime.settings import Setting, is_nothing, shown
+
+VANILLA = "diffusers"  # the graph, and the backend that asks for it
 
 
 def choose(
@@ -22,11 +24,7 @@ def choose(
     """The graph and the checkpoint, and a note that says why."""
     named = next((s for s in reversed(settings) if s.path == ("graph",)), None)
     entry = named_graph(named) if named and not is_nothing(named.value) else None
-    if model.backend == "diffusers":
-        raise UserError(
-            "`backend` diffusers (vanilla pipelines as one node) is not in this version",
-            help="leave out --backend, or give auto or sglang", field="model.backend",
-        )  # fmt: skip
+    entry = _agreed(entry, model.backend)
     if not model.path:
         _refuse_model_words(settings, model)
     checkpoint = Checkpoint.open(model.path, revision=model.revision) if model.path else None
@@ -35,13 +33,8 @@ def choose(
             f"`revision` is {model.revision}, and a local folder has no revisions",
             help="give a hub id as --model-path, or leave it out", field="model.revision",
         )  # fmt: skip
-    if checkpoint and model.path:
-        if entry:
-            return entry, checkpoint, (f"graph `{entry.name}`, as asked, with {model.path}",)
-        class_name = model.pipeline_class_name
-        entry = catalog.choose(checkpoint, class_name=class_name, model_id=model.id)
-        served = class_name or checkpoint.class_name
-        return entry, checkpoint, (f"graph `{entry.name}` serves {served} ({model.path})",)
+    if checkpoint:
+        return _for_model(entry, checkpoint, model)
     default = catalog.read_yaml(catalog.packaged("conf") / "default.yaml")["graph"]
     entry = entry or catalog.entries()[default]
     if not entry.checkpoint:
@@ -61,6 +54,49 @@ def choose(
     else:
         note = f"graph `{entry.name}` with the checkpoint that it brings"
     return entry, checkpoint, (note,)
+
+
+def _agreed(entry: catalog.Entry | None, backend: str) -> catalog.Entry | None:
+    """The graph that is named, or that a backend means; a UserError where they contradict."""
+    if entry is None:
+        return catalog.entries()[VANILLA] if backend == VANILLA else None
+    if (backend == "sglang" and _is_vanilla(entry)) or (
+        backend == VANILLA and not _is_vanilla(entry)
+    ):
+        raise UserError(
+            f"`backend` is {backend}, and graph `{entry.name}` is none of its graphs",
+            help="leave one of the two out", field="model.backend",
+        )  # fmt: skip
+    return entry
+
+
+def _is_vanilla(entry: catalog.Entry) -> bool:
+    """Whether a graph is that of vanilla pipelines, or extends it."""
+    return any(p.stem == VANILLA for p in catalog.chain(entry.path, catalog.folders()))
+
+
+def _for_model(
+    entry: catalog.Entry | None, checkpoint: Checkpoint, model: policies.Model
+) -> tuple[catalog.Entry, Checkpoint, tuple[str, ...]]:
+    """The graph for a model: as asked, else its own, else that of vanilla pipelines."""
+    name = model.pipeline_class_name or checkpoint.class_name
+    reason = "as asked"
+    if entry is None:
+        entry = catalog.best(checkpoint, name, model.id)
+        if entry:
+            return entry, checkpoint, (f"graph `{entry.name}` serves {name} ({model.path})",)
+        problem = catalog.unserved(checkpoint, name)
+        if model.backend == "sglang":
+            also = "; --backend diffusers runs it vanilla" * pipelines.runs(checkpoint, name)
+            raise UserError(problem.message, help=problem.help + also, field=problem.field)
+        entry, reason = catalog.entries()[VANILLA], problem.message
+    if not _is_vanilla(entry):
+        return entry, checkpoint, (f"graph `{entry.name}`, as asked, with {model.path}",)
+    if not pipelines.runs(checkpoint, name):
+        raise pipelines.unknown_class(name, checkpoint.name, "" if reason == "as asked" else reason)
+    pipelines.check_trust(checkpoint, name, trusted=model.trust_remote_code)
+    said = f"graph `{entry.name}` runs the vanilla {name} ({model.path}): {reason}"
+    return entry, checkpoint, (said,)
 
 
 def _refuse_model_words(settings: Sequence[Setting], model: policies.Model) -> None:

@@ -16,11 +16,13 @@ from runtime.sources import ComponentSource, fetch
 if TYPE_CHECKING:
     import torch
 
+    from runtime.pipelines import PipelineSource
+
 
 class MissingKey(UserError, AttributeError):
     """A node asks a component's config for what it does not have: most often another kind of it."""
 
-    def __init__(self, source: ComponentSource, key: str, near: str) -> None:
+    def __init__(self, source: ComponentSource | PipelineSource, key: str, near: str) -> None:
         path = f"components.{source.name}.path"
         super().__init__(
             f"the config of `{source.name}` ({source.class_name}) has no `{key}`",
@@ -31,7 +33,7 @@ class MissingKey(UserError, AttributeError):
 class Config(Mapping[str, Any]):
     """A component's config with attribute access; the defaults of its class fill what it omits."""
 
-    def __init__(self, source: ComponentSource) -> None:
+    def __init__(self, source: ComponentSource | PipelineSource) -> None:
         self._source = source
         self._values = source.config
         self._full: Any = None
@@ -124,7 +126,10 @@ class Store:
         self._held: dict[Key, Resident] = {}
 
     def key(
-        self, source: ComponentSource, dtype: torch.dtype | str | None, device: torch.device
+        self,
+        source: ComponentSource | PipelineSource,
+        dtype: torch.dtype | str | None,
+        device: torch.device,
     ) -> Key:
         """Under which key a component is held; dtype and device count for weights only."""
         if not source.has_weights:
@@ -134,27 +139,29 @@ class Store:
 
     def load(
         self,
-        source: ComponentSource,
+        source: ComponentSource | PipelineSource,
         *,
         dtype: torch.dtype | str | None,
         device: torch.device,
         trust_remote_code: bool = False,
     ) -> Any:
         """The shared instance of a component, loaded (and downloaded) at its first use."""
-        from runtime import loading
+        from runtime import loading, pipelines
         from runtime.device import to_dtype
 
         key = self.key(source, dtype, device)
         with self._lock:
             if key not in self._held:
-                source = fetch(source)
                 with _collector_off():
-                    value = loading.load(
-                        source,
-                        dtype=to_dtype(dtype),
-                        device=device,
-                        trust_remote_code=trust_remote_code,
-                    )
+                    if isinstance(source, pipelines.PipelineSource):
+                        value = pipelines.load(source, dtype=to_dtype(dtype), device=device)
+                    else:
+                        value = loading.load(
+                            fetch(source),
+                            dtype=to_dtype(dtype),
+                            device=device,
+                            trust_remote_code=trust_remote_code,
+                        )
                 self._held[key] = Resident(key, source.name, loading.nbytes(value), value)
             return self._held[key].value
 

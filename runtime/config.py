@@ -22,10 +22,11 @@ from runtime.errors import Position, UserError, did_you_mean, nearest
 from runtime.fields import Field, show
 from runtime.graph import ComponentSpec, Graph
 from runtime.policies import Policies, policy_fields
-from runtime.reading import COMPONENT, Parts, read
+from runtime.reading import COMPONENT, FIELD, WHOLE, Parts, read
 from runtime.settings import (
     Raw,
     Setting,
+    folded,
     is_nothing,
     is_null,
     is_one_rank,
@@ -63,8 +64,11 @@ def resolve(settings: Sequence[Setting], *, allow_unused: bool = False) -> RunCo
     early = policies.build(typed).model
     entry, checkpoint, notes = choose(settings, early)
     data, base = composed_graph(entry.path, options)
+    settings = folded(settings, data.get("request"), FIELD)
     edits = tuple(s for s in settings if _is_edit(s))
     declared = _components(data)
+    whole = WHOLE in declared
+    declared |= {*checkpoint.keys} if whole else set()
     for edit in edits:
         _lay(data, edit)
     graph = _graph(entry, read(data), edits)
@@ -77,7 +81,7 @@ def resolve(settings: Sequence[Setting], *, allow_unused: bool = False) -> RunCo
     adjust = policies.build(typed).adjust
     request, rounded = _request(graph, settings, problems, adjust)
     _count_encoders(settings, typed, declared | set(checkpoint.keys), problems)
-    problems += [] if allow_unused else _unused(graph, settings, declared)
+    problems += [] if allow_unused else _unused(graph, settings, declared, whole)
     _raise(problems)
     made = policies.build(_typed_options(values))
     return RunConfig(graph, checkpoint, request, made, (*notes, *rounded))
@@ -88,6 +92,7 @@ def resolve_graph(settings: Sequence[Setting]) -> Graph:
     named = next(s for s in settings if s.path == ("graph",))
     entry, problems = named_graph(named), list[UserError]()
     data, _ = composed_graph(entry.path, _options((), []))
+    settings = folded(settings, data.get("request"), FIELD)
     edits = tuple(s for s in settings if _is_edit(s))
     declared = _components(data)
     for edit in edits:
@@ -291,12 +296,18 @@ def unknown_field(graph: Graph, name: str, said: str) -> UserError:
     )  # fmt: skip
 
 
-def _unused(graph: Graph, settings: Iterable[Setting], components: set[str]) -> list[UserError]:
-    """What nothing consumes: named, unless it asks for nothing (null, false, one rank)."""
+def _unused(
+    graph: Graph, settings: Iterable[Setting], components: set[str], whole: bool = False
+) -> list[UserError]:
+    """What nothing consumes: named, unless it asks for nothing (null, false, one rank).
+
+    whole  the graph runs the vanilla pipeline, which alone tiles and slices its VAE
+    """
     return [
         _unused_error(graph, setting, components)
         for setting in settings
-        if not (_is_consumed(setting, components) or _asks_nothing(setting))
+        if not (_is_consumed(setting, components) and (whole or setting.path[0] != "vae"))
+        and not _asks_nothing(setting)
     ]
 
 

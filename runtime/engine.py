@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from runtime import device as devices
+from runtime import pipelines
 from runtime.check import Checked, check
-from runtime.components import Handle, store
+from runtime.components import store
 from runtime.config import RunConfig, component
 from runtime.device import Memory
 from runtime.events import Event
@@ -22,8 +23,10 @@ from runtime.inputs import pictures_key, port_value
 from runtime.memo import Memo
 from runtime.output import Destination
 from runtime.passes import digest
+from runtime.pipelines import PipelineSource, handle
 from runtime.plan import ComponentFacts, Facts, Load, Plan, Recall, bound, plan
 from runtime.policies import role_dtype
+from runtime.reading import WHOLE
 from runtime.requests import DENOISING_STEPS
 from runtime.sources import ComponentSource
 from runtime.storage import Store
@@ -47,16 +50,18 @@ class Engine:
         return check(self.config.graph)
 
     @cached_property
-    def sources(self) -> dict[str, ComponentSource]:
+    def sources(self) -> dict[str, ComponentSource | PipelineSource]:
         """Every component that a node binds, as found; absent optional ones are left out."""
-        found: dict[str, ComponentSource] = {}
+        found: dict[str, ComponentSource | PipelineSource] = {}
         for name, node in self.checked.graph.nodes.items():
             known = self.checked.declarations[name]
             for field, key in bound(node, known).items():
                 if key in found:
                     continue
                 spec = component(self.config.graph, key)
-                if known.components[field] or spec.path or self.config.checkpoint.lookup(key):
+                if key == WHOLE:
+                    found[key] = pipelines.find(self.config, self._own_dtype)
+                elif known.components[field] or spec.path or self.config.checkpoint.lookup(key):
                     found[key] = self.config.checkpoint.component(spec)
         return found
 
@@ -69,7 +74,7 @@ class Engine:
             heavy = source.has_weights
             made[name] = ComponentFacts(
                 source.class_name, source.identity, dtype if heavy else "",
-                source.nbytes(dtype) if heavy else 0, Handle.of(source, dtype or None),
+                source.nbytes(dtype) if heavy else 0, handle(source, dtype or None),
             )  # fmt: skip
         return made
 
@@ -125,10 +130,18 @@ class Engine:
     def _dtype(self, name: str) -> str:
         """Explicit for the component, else by the precision policy, else the graph's."""
         recommended = component(self.config.graph, name).dtype
-        asked = any(e.dotted == f"components.{name}.dtype" for e in self.config.graph.edits)
-        chosen = recommended if asked else role_dtype(self.config.policies.precision, name)
-        made = chosen or devices.default_dtype(self.device, recommended)
+        made = self._asked_dtype(name) or devices.default_dtype(self.device, recommended)
         return str(made).removeprefix("torch.") if made else ""
+
+    def _asked_dtype(self, name: str) -> str | None:
+        asked = any(e.dotted == f"components.{name}.dtype" for e in self.config.graph.edits)
+        recommended = component(self.config.graph, name).dtype
+        return recommended if asked else role_dtype(self.config.policies.precision, name)
+
+    def _own_dtype(self, part: str) -> str:
+        """The dtype of a pipeline's part, where anything is said of it."""
+        said = self._asked_dtype(part) or component(self.config.graph, part).dtype
+        return self._dtype(part) if said else ""
 
     def _resident(self) -> frozenset[str]:
         return frozenset(n for n, f in self.facts.items() if store().holds(self._key(n, f)))

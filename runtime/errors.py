@@ -77,9 +77,9 @@ class Cancelled(Exception):
     """The run was cancelled between two steps."""
 
 
-def nearest(name: str, names: Iterable[str], *, cutoff: float = 0.5) -> list[str]:
-    """The name most like `name`, if one is near enough."""
-    return get_close_matches(name, list(names), n=1, cutoff=cutoff)
+def nearest(name: str, names: Iterable[str], *, cutoff: float = 0.5, count: int = 1) -> list[str]:
+    """The names most like `name`, if any is near enough; one, or as many as `count`."""
+    return get_close_matches(name, list(names), n=count, cutoff=cutoff)
 
 
 def did_you_mean(name: str, names: Iterable[str], form: str = "`{}`") -> str:

@@ -57,6 +57,13 @@ class Stepped(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Noted(Event):
+    """A node tells the user something; it goes on."""
+
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class NodeDone(Event):
     """A node is done; memoised: its result was known from an earlier run."""
 

@@ -26,6 +26,7 @@ from runtime.events import (
     Loading,
     NodeDone,
     NodeStarted,
+    Noted,
     Planned,
     Stepped,
 )
@@ -167,6 +168,8 @@ class Executor:
                     index, seconds = message.state.index, time.perf_counter() - since
                     yield Stepped(node=name, index=index, count=message.count, seconds=seconds)
                     since = time.perf_counter()
+                elif isinstance(message, Noted):
+                    yield message
                 if work.cancelled():
                     raise Cancelled
         finally:
@@ -175,7 +178,7 @@ class Executor:
     def _reply(self, message: Any, loaded: dict[str, Any]) -> list[tuple[Any, ...]] | None:
         if isinstance(message, list):
             return [self._answer(call, loaded) for call in message]
-        if not isinstance(message, StepDone):
+        if not isinstance(message, StepDone | Noted):
             raise TypeError(f"a node yields lists of calls, or StepDone; this is {message!r:.80}")
         return None
 

@@ -13,6 +13,7 @@ from runtime.graph import NodeSpec, Ref
 from runtime.output import File, Url
 from runtime.passes import fold, known_arguments, prune
 from runtime.ports import Declaration, options
+from runtime.values import VideoStream
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,8 @@ def plan(
         n: estimate(folded.graph.nodes[n], folded.declarations[n], request, facts)
         for n in needed - recalled
     }
+    for name in sorted(needed - recalled):  # what a node could not run is refused before it loads
+        by_its_rule("verify", folded.graph.nodes[name], folded.declarations[name], request, facts)
     kept = {ref.node for ref in wanted.values()}
     items = _order(folded, (needed, recalled, kept), estimates, facts)
     return Plan(tuple(items), folded, wanted, keys, dropped, facts, lasting(folded))
@@ -143,7 +146,8 @@ def lasting(checked: Checked) -> frozenset[str]:
     """Nodes whose results may be kept across requests.
 
     Files and uploads are effects, so neither a node that makes one nor any that needs such a node
-    is among them: recalled, it would leave the file unwritten. Binding a denoiser costs nothing.
+    is among them: recalled, it would leave the file unwritten. Binding costs nothing, and a stream
+    can be read once.
     """
     effects: set[str] = set()
     for name in checked.order:
@@ -152,7 +156,7 @@ def lasting(checked: Checked) -> frozenset[str]:
         if above & effects or any({File, Url} & {*options(port.type)} for port in made):
             effects.add(name)
     return frozenset(
-        n for n in checked.order if n not in effects and not makes_denoiser(checked.declarations[n])
+        n for n in checked.order if n not in effects and not binds_lazily(checked.declarations[n])
     )
 
 
@@ -217,22 +221,23 @@ def bound(node: NodeSpec, known: Declaration) -> dict[str, str]:
     return {field: node.components.get(field, field) for field in known.components}
 
 
-def makes_denoiser(known: Declaration) -> bool:
-    """Whether a node only binds a denoiser: its weights are wanted later, when someone predicts."""
-    return any(Denoiser in options(port.type) for port in known.outputs.values())
+def binds_lazily(known: Declaration) -> bool:
+    """Whether a node only binds: its weights are wanted later, when someone predicts or reads."""
+    made = {kind for port in known.outputs.values() for kind in options(port.type)}
+    return bool(made & {Denoiser, VideoStream})
 
 
 def _to_load(checked: Checked, name: str) -> list[str]:
-    """Components a node's run may ask for: its own, and those of the denoisers that reach it."""
+    """Components a node's run may ask for: its own, and of denoisers and streams that reach it."""
     node, known = checked.graph.nodes[name], checked.declarations[name]
-    if makes_denoiser(known):
+    if binds_lazily(known):
         return []
     found: list[str] = list(bound(node, known).values())
     todo = list(node.inputs.values())
     while todo:
         ref = todo.pop(0)
         source = checked.declarations.get(ref.node)
-        if source and makes_denoiser(source):
+        if source and binds_lazily(source):
             found += bound(checked.graph.nodes[ref.node], source).values()
             todo += checked.graph.nodes[ref.node].inputs.values()
     return list(dict.fromkeys(found))
@@ -242,13 +247,23 @@ def estimate(
     node: NodeSpec, known: Declaration, request: Mapping[str, Any], facts: Facts
 ) -> int | None:
     """Predicted bytes of a node's outputs and working set, by its own `estimate`, if it has one."""
-    rule = getattr(known.cls, "estimate", None)
+    if not hasattr(known.cls, "estimate"):
+        return 0 if binds_lazily(known) else None  # binding makes nothing new
+    told = by_its_rule("estimate", node, known, request, facts)
+    return None if told is None else int(told)
+
+
+def by_its_rule(
+    name: str, node: NodeSpec, known: Declaration, request: Mapping[str, Any], facts: Facts
+) -> Any:
+    """What a node's rule tells of the inputs that are known before it runs; None if it cannot."""
+    rule = getattr(known.cls, name, None)
     if rule is None:
-        return 0 if makes_denoiser(known) else None  # binding makes nothing new
+        return None
     arguments = known_arguments(rule, node, known, request)
     handles = {f: facts.components.get(c) for f, c in bound(node, known).items()}
     if arguments is None or any(h is None and known.components[f] for f, h in handles.items()):
         return None
     made = {f: h.handle if h else None for f, h in handles.items()}
     instance = known.cls(**made, **node.params)
-    return int(rule(instance, **{k: v for k, v in arguments.items() if k not in known.params}))
+    return rule(instance, **{k: v for k, v in arguments.items() if k not in known.params})

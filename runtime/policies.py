@@ -64,6 +64,14 @@ class Adjust:
 
 
 @dataclass(frozen=True)
+class Vae:
+    """How a VAE saves memory; none leaves it as the model has it."""
+
+    tiling: bool | None = setting(None, "bool", help="decode in tiles")
+    slicing: bool | None = setting(None, "bool", help="decode one sample at a time")
+
+
+@dataclass(frozen=True)
 class Memo:
     """How much of earlier results is kept."""
 
@@ -137,6 +145,7 @@ class Policies:
     model: Model = Model()
     placement: Placement = Placement()
     precision: Precision = Precision()
+    vae: Vae = Vae()
     memo: Memo = Memo()
     adjust: Adjust = Adjust()
     output: Output = Output()
@@ -170,7 +179,7 @@ def build(values: Mapping[str, Mapping[str, Any]]) -> Policies:
 
 def role_dtype(precision: Precision, component: str) -> str | None:
     """The dtype that the precision policy gives a component, by the role its name tells."""
-    if component.startswith(("transformer", "unet")):
+    if component.startswith(("transformer", "unet")) or component == "pipeline":  # the whole model
         return precision.dit
     if component.startswith("vae"):
         return precision.vae

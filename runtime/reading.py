@@ -33,6 +33,7 @@ MATCHES: Mapping[str, Shape] = {
     "class": ((str, list), "a name or a list of names"), "config": MAP, "ids": (list, "a list"),
 }  # fmt: skip
 COMPONENT = tuple(f.name for f in dataclasses.fields(ComponentSpec) if f.name != "name")
+WHOLE = "pipeline"  # a component that is the whole model, all of its parts among them
 # Request ports that no user fills directly.
 BUILT_IN = {"rng": "Rng", "destination": "Destination", "store": "Store"}
 

@@ -5,8 +5,9 @@ A setting is a dotted path, a value as it was written, and where it was written.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from runtime.errors import Position
@@ -38,6 +39,50 @@ class Setting:
     def dotted(self) -> str:
         """The path as text."""
         return ".".join(self.path)
+
+
+def folded(settings: Iterable[Setting], declared: Any, attributes: Sequence[str]) -> list[Setting]:
+    """Settings of entries of a request field that is a map, each as the whole map by then.
+
+    declared    the graph's request section; a field that it lacks counts as a map
+    attributes  what a graph says of a field: those of a field it lacks are no entries
+    """
+    fields = declared if isinstance(declared, Mapping) else {}
+    maps: dict[str, Any] = {}
+    made = []
+    for setting in settings:
+        if setting.path[0] == "request" and len(setting.path) > 1:
+            name, keys = setting.path[1], setting.path[2:]
+            field = fields.get(name)
+            kind = field.get("type") if isinstance(field, Mapping) else None
+            if keys and (kind == "map" or (field is None and keys[0] not in attributes)):
+                maps[name] = _laid(maps.get(name, {}), keys, setting.value)
+                made.append(replace(setting, path=setting.path[:2], value=maps[name]))
+                continue
+            if not keys:
+                maps[name] = setting.value if isinstance(setting.value, Mapping) else {}
+        made.append(setting)
+    return made
+
+
+def _laid(over: Mapping[str, Any], keys: Sequence[str], value: Any) -> dict[str, Any]:
+    """A nested map with one value more; what was typed means what it would in JSON."""
+    if len(keys) == 1:
+        return {**over, keys[0]: _plain(value)}
+    below = over.get(keys[0])
+    below = below if isinstance(below, Mapping) else {}
+    return {**over, keys[0]: _laid(below, keys[1:], value)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if not isinstance(value, Raw):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        return str(value)
 
 
 def leaves(path: tuple[str, ...], value: Any) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -182,8 +182,8 @@ def test_what_asks_for_nothing_is_accepted(setting: str) -> None:
         ),
         (
             "model.backend=diffusers",
-            "`backend` diffusers (vanilla pipelines as one node) is not in this version\n"
-            "    help: leave out --backend, or give auto or sglang",
+            "`backend` is diffusers, and graph `toy` is none of its graphs\n"
+            "    help: leave one of the two out",
         ),
     ],
 )  # fmt: skip
@@ -226,8 +226,8 @@ def test_a_class_that_no_graph_serves() -> None:
             [said("model.path=tests/data/toy_model"), said("model.pipeline_class_name=WanPipelin")]
         )
     assert str(caught.value) == (
-        "no graph serves WanPipelin (from `tests/data/toy_model`); there are graphs for "
-        "FluxPipeline, WanPipeline\n    help: did you mean `WanPipeline`?"
+        "no graph serves WanPipelin (from `tests/data/toy_model`); diffusers has no pipeline "
+        "`WanPipelin` either\n    help: did you mean `WanPipeline`?"
     )
 
 

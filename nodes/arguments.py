@@ -1,0 +1,97 @@
+"""Arguments of a vanilla pipeline's `__call__`: what a request says, checked by its signature."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from inspect import Parameter, Signature
+from typing import Any
+
+from PIL.Image import fromarray
+
+from runtime.errors import UserError, did_you_mean
+
+PICTURES = ("image", "images", "input_image", "input_images")  # what pipelines call them
+RATES = ("fps", "frame_rate")
+FLAGS = {"prompt": "--prompt TEXT", "image": "--image-path FILE|URL"}
+# What the backend sets itself, and what a user gives instead.
+OURS: Mapping[str, str] = {
+    **FLAGS, "generator": "--seed",
+    **dict.fromkeys(("num_images_per_prompt", "num_videos_per_prompt"), "--num-outputs-per-prompt"),
+    **dict.fromkeys(("output_type", "return_dict"), ""),
+    **dict.fromkeys(("callback", "callback_steps", "callback_on_step_end"), ""),
+}  # fmt: skip
+# With one of these a pipeline can do without the other.
+INSTEAD = {"image": ("video", "conditions", "image_embeds"), "prompt": ("prompt_embeds",)}
+
+
+def arguments(name: str, call: Signature, said: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments by the pipeline's own names; a UserError for one that it does not take, or lacks.
+
+    name  of the pipeline's class, for messages
+    said  the node's inputs; what is None was not said
+    """
+    takes = taken(call)
+    own = {"more", "fps", "images"}
+    given = {n: v for n, v in said.items() if v is not None and n not in own}
+    if given.get("num_frames") == 1 and "num_frames" not in takes:
+        del given["num_frames"]  # a picture is one frame
+    if said.get("images"):
+        pictures = [fromarray(image.pixels.numpy()) for image in said["images"]]
+        found = next((n for n in PICTURES if n in takes), PICTURES[0])
+        given[found] = pictures if len(pictures) > 1 else pictures[0]
+    if said.get("fps") is not None:
+        given |= {n: said["fps"] for n in RATES if n in takes}
+    more = said.get("more") or {}
+    for argument in more:
+        if argument in OURS or argument in given:
+            instead = OURS.get(argument)
+            raise UserError(
+                f"`diffusers_kwargs` has `{argument}`, which the request itself sets",
+                help=f"give {instead}" if instead else "leave it out", field="diffusers_kwargs",
+            )  # fmt: skip
+    for argument in (*given, *more):
+        if argument not in takes:
+            raise _not_taken(name, argument, takes, inside=argument in more)
+    for argument in takes.values():
+        if argument.name not in {**given, **more} and _is_needed(argument, takes, more):
+            raise _lacking(name, argument.name)
+    return {**given, **more}
+
+
+def taken(call: Signature) -> dict[str, Parameter]:
+    """The parameters that have names of their own; older pipelines swallow any others."""
+    kinds = {Parameter.KEYWORD_ONLY, Parameter.POSITIONAL_OR_KEYWORD}
+    return {n: p for n, p in call.parameters.items() if p.kind in kinds and n != "self"}
+
+
+def _is_needed(
+    argument: Parameter, takes: Mapping[str, Parameter], more: Mapping[str, Any]
+) -> bool:
+    """Whether there is no default, or a None that the annotation does not admit."""
+    if argument.default is not None or argument.name not in INSTEAD:
+        return argument.default is Parameter.empty
+    others = set(INSTEAD[argument.name])
+    spared = others & set(takes) if argument.name == "image" else others & set(more)
+    return "None" not in str(argument.annotation) and not spared
+
+
+def _lacking(name: str, argument: str) -> UserError:
+    flag = FLAGS.get(argument, f"--diffusers-kwargs.{argument} VALUE")
+    return UserError(
+        f"{name} needs `{argument}`, and none is given",
+        help=f"add {flag}", field="image_path" if argument == "image" else argument,
+    )  # fmt: skip
+
+
+def _not_taken(
+    name: str, argument: str, takes: Mapping[str, Parameter], *, inside: bool
+) -> UserError:
+    """The error for an argument that is not taken. inside: of `diffusers_kwargs`."""
+    open_to_all = [n for n in takes if n not in OURS or n in FLAGS]
+    listed = f"it takes: {', '.join(open_to_all)}"
+    field = "diffusers_kwargs" if inside else argument
+    return UserError(
+        f"{'`diffusers_kwargs`: ' if inside else ''}{name} takes no `{argument}`",
+        help=f"{did_you_mean(argument, open_to_all)} {listed}".strip(),
+        field="image_path" if field == "image" else field,
+    )

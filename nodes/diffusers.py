@@ -1,0 +1,246 @@
+"""The vanilla pipeline of any checkpoint as one node."""
+
+from __future__ import annotations
+
+import inspect
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from nodes.arguments import RATES, arguments
+from runtime.asking import Asking, Call
+from runtime.denoising import DenoiseState, StepDone
+from runtime.errors import UserError
+from runtime.events import Noted
+from runtime.pausing import Pause, Pausing
+from runtime.ports import Component
+from runtime.values import Image, Rng, Video
+
+FPS = 24  # of the file, where neither the request nor the pipeline tells
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunPipeline:
+    """Run the vanilla pipeline with what the request says; diffusers' own defaults hold.
+
+    images  pictures to start from
+    fps     of the clip; also an argument, where the pipeline takes a rate
+    more    other arguments by the pipeline's own names
+    media   h w c or f h w c  uint8, as the pipeline itself rounds
+    """
+
+    pipeline: Component[Any]
+
+    class Out(NamedTuple):
+        media: Image | Video
+
+    def verify(self, **said: Any) -> None:
+        """Refuse what the pipeline's `__call__` does not take, and what it lacks."""
+        arguments(self.pipeline.class_name, self.pipeline.call, said)
+
+    def run(
+        self,
+        *,
+        rng: Rng,
+        prompt: str | None = None,
+        negative_prompt: str | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        num_frames: int | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        true_cfg_scale: float | None = None,
+        strength: float | None = None,
+        max_sequence_length: int | None = None,
+        images: tuple[Image, ...] | None = None,
+        fps: int | None = None,
+        more: Mapping[str, Any] | None = None,
+    ) -> Asking[Out]:
+        said = {n: v for n, v in locals().items() if n not in {"self", "rng"}}
+        sitting = Sitting(said, rng)
+        try:
+            while True:
+                ((step,),) = yield [Call(self.pipeline, advance, {}, {"sitting": sitting})]
+                if step is None:
+                    break
+                index, count = step
+                yield StepDone(DenoiseState(index, {}, {}, None, {}), count)
+        finally:
+            sitting.close()
+        if sitting.sound:
+            yield Noted(text=f"the sound that {sitting.sound} makes is not kept")
+        return self.Out(media(sitting.result, sitting.rate))
+
+
+@dataclass(eq=False)  # hashable: shared values of calls are
+class Sitting:
+    """One call of a pipeline, step by step. What it makes is in `result` in the end.
+
+    rate   frames per second of the clip
+    sound  the class of a pipeline that made sound too
+    kept   states of the global generators between two steps
+    """
+
+    said: Mapping[str, Any]
+    rng: Rng
+    result: Any = None
+    rate: float = FPS
+    sound: str = ""
+    call: Pausing | None = None
+    kept: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    def close(self) -> None:
+        """Stop the pipeline at the end of its step; its thread has ended then."""
+        if self.call is not None:
+            self.call.close()
+
+
+def advance(pipe: Any, *, sitting: Sitting) -> tuple[tuple[int, int] | None]:
+    """One step of a pipeline: index from 1 and count; None once it is done."""
+    if sitting.call is None:
+        sitting.call = Pausing(_prepared(pipe, sitting))
+    with own_randomness(pipe, sitting):
+        try:
+            made = sitting.call.advance()
+        except (ValueError, TypeError) as problem:
+            raise _refused(pipe, problem) from problem
+    if not sitting.call.done:
+        return (made,)
+    sitting.result = made
+    if any(getattr(made, n, None) is not None for n in ("audio", "audios")):
+        sitting.sound = type(pipe).__name__
+    return (None,)
+
+
+def _prepared(pipe: Any, sitting: Sitting) -> Callable[[Pause], Any]:
+    """The call of a pipeline as a function that pauses after each step."""
+    name, signature = type(pipe).__name__, inspect.signature(type(pipe).__call__)
+    known = signature.parameters
+    given = arguments(name, signature, sitting.said)
+    rates = [given.get(n, known[n].default) for n in RATES if n in known]
+    said = sitting.said.get("fps")
+    sitting.rate = float(next((r for r in (said, *rates) if isinstance(r, int | float)), FPS))
+    generator = torch.Generator()
+    generator.set_state(sitting.rng.state)
+    fixed = {"generator": generator, "output_type": "np"}
+    given |= {n: v for n, v in fixed.items() if n in known}
+    planned = known.get("num_inference_steps")
+    steps = given.get("num_inference_steps") or (planned.default if planned else 0)
+
+    def counted(index: int) -> tuple[int, int]:
+        total = getattr(pipe, "num_timesteps", None) or steps
+        return index, max(index, total if isinstance(total, int) else 0)
+
+    def call(pause: Pause) -> Any:
+        def ended(_: Any, index: int, __: Any, values: dict[str, Any]) -> dict[str, Any]:
+            pause(counted(index + 1))
+            return values
+
+        hooks: dict[str, Any] = {}
+        if "callback_on_step_end" in known:
+            hooks = {"callback_on_step_end": ended}
+        elif {"callback", "callback_steps"} <= set(known):
+            hooks = {"callback": lambda index, *_: pause(counted(index + 1)), "callback_steps": 1}
+        else:
+            pipe.progress_bar = lambda *a, **k: Bar(pause, *a, **k)
+        try:
+            with torch.no_grad():  # not inference_mode: some pipelines guide by gradients
+                return pipe(**given, **hooks)
+        finally:
+            vars(pipe).pop("progress_bar", None)
+
+    return call
+
+
+class Bar:
+    """Stands in for the progress bar of a pipeline that has no callback."""
+
+    def __init__(self, pause: Pause, iterable: Any = None, total: int | None = None) -> None:
+        self.pause, self.iterable, self.n = pause, iterable, 0
+        self.total = len(iterable) if total is None and hasattr(iterable, "__len__") else total or 0
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def __iter__(self) -> Iterator[Any]:
+        for item in self.iterable:
+            yield item
+            self.update()
+
+    def update(self, n: int = 1) -> None:
+        """Count steps."""
+        self.n += n
+        self.pause((self.n, max(self.n, self.total)))
+
+    def set_postfix(self, *_: Any, **__: Any) -> None:
+        """Say nothing."""
+
+    set_description = set_postfix_str = refresh = close = set_postfix
+
+
+@contextmanager
+def own_randomness(pipe: Any, sitting: Sitting) -> Iterator[None]:
+    """Let what draws from the global generators have its own, seeded by the request, each step."""
+    index, kind = pipe.device.index, pipe.device.type
+    found = torch.get_device_module(pipe.device)
+    of_device = found if index is not None and hasattr(found, "set_rng_state_all") else None
+    with torch.random.fork_rng([] if of_device is None else [index], device_type=kind):
+        if not sitting.kept:
+            generator = torch.Generator()
+            generator.set_state(sitting.rng.state)
+            torch.manual_seed(generator.initial_seed())
+        else:
+            torch.set_rng_state(sitting.kept["host"])
+            if of_device is not None:
+                of_device.set_rng_state(sitting.kept["device"], index)
+        try:
+            yield
+        finally:
+            sitting.kept["host"] = torch.get_rng_state()
+            if of_device is not None:
+                sitting.kept["device"] = of_device.get_rng_state(index)
+
+
+def _refused(pipe: Any, problem: Exception) -> Exception:
+    """What a pipeline's own check of its inputs says is for the user; other problems are not."""
+    frames = traceback.extract_tb(problem.__traceback__)
+    if not any(frame.name == "check_inputs" for frame in frames):
+        return problem
+    return UserError(f"{type(pipe).__name__}: {problem}", field="request")
+
+
+def media(made: Any, rate: float) -> Image | Video:
+    """The picture or the clip of a pipeline's output, as its own post-processing rounds it."""
+    for name in ("frames", "videos", "images"):
+        value = getattr(made, name, None)
+        if value is None:
+            continue
+        if name != "images":
+            return Video(torch.from_numpy(_pixels(value[0])), rate)
+        if len(value) == 1 and not isinstance(value[0], list):
+            return Image(torch.from_numpy(_pixels(value[0])))
+        raise UserError(
+            "the pipeline gave several pictures, and a run keeps one",
+            help="ask for one; --num-outputs-per-prompt starts several runs", field="request",
+        )  # fmt: skip
+    has = ", ".join(made.keys()) if hasattr(made, "keys") else type(made).__name__
+    raise UserError(
+        f"the pipeline made no picture and no clip, but: {has}",
+        help="use a pipeline that makes pictures or clips", field="model.path",
+    )  # fmt: skip
+
+
+def _pixels(value: Any) -> Any:
+    """Frames in [0, 1], as bytes, or as pictures, to uint8: `h w c` or `f h w c`."""
+    frames = np.asarray([np.asarray(v) for v in value] if isinstance(value, list) else value)
+    if frames.dtype != np.uint8:
+        frames = (frames * 255).round().astype(np.uint8)
+    return np.ascontiguousarray(frames)
