@@ -34,6 +34,7 @@ from runtime.settings import (
     leaves_it_to_us,
     shown,
 )
+from runtime.stated import stated
 
 # A number such as 1e-3 is one in graph files; PyYAML alone takes it for text.
 FLOAT = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][+-]?[0-9]+")
@@ -71,7 +72,7 @@ def resolve(settings: Sequence[Setting], *, allow_unused: bool = False) -> RunCo
     declared |= {*checkpoint.keys} if whole else set()
     for edit in edits:
         _lay(data, edit)
-    graph = _graph(entry, read(data), edits)
+    graph = stated(_graph(entry, read(data), edits), checkpoint)
     declared |= _rebound(graph)
     if graph.findings:
         from runtime.check import check  # imports torch: only a wrong graph pays for it here

@@ -38,6 +38,7 @@ class Field:
     multiple  numbers must be `offset` plus a multiple of this (sizes, frames: multiple 4, offset 1)
     choices   the accepted words, where type is `choice`
     unit      px, frames, steps, s, ...
+    config    key of the checkpoint's configs whose value, where it has one, is the default
     help      one line
     """
 
@@ -52,6 +53,7 @@ class Field:
     offset: int = 0
     choices: tuple[str, ...] = ()
     unit: str = ""
+    config: str = ""
     help: str = ""
 
     def parse(self, value: Any, shown: str = "") -> Any:

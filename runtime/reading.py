@@ -21,7 +21,7 @@ Shape: TypeAlias = tuple[Any, str]  # classes of a value, and how a message call
 TEXT, NUMBER, TRUTH = (str, "text"), ((int, float), "a number"), (bool, "true or false")
 FIELD_SHAPES: Mapping[str, Shape] = {
     "many": TRUTH, "required": TRUTH, "min": NUMBER, "max": NUMBER, "unit": TEXT, "help": TEXT,
-    "multiple": (int, "a whole number"), "offset": (int, "a whole number"),
+    "config": TEXT, "multiple": (int, "a whole number"), "offset": (int, "a whole number"),
     "choices": (list, "a list"),
 }  # fmt: skip
 MAP: Shape = (Mapping, "a map")
