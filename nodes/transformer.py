@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -18,12 +19,15 @@ from runtime.values import Latents, TextEmbeds
 
 @dataclass(frozen=True, kw_only=True)
 class WanDenoiser:
-    """Bind a prompt to a Wan transformer.
+    """Bind a prompt, and what else is shown, to a Wan transformer.
 
-    text      tokens 1 l d
-    denoiser  predicts the velocity of `video`, b c t h w, in the transformer's dtype
+    text       tokens 1 l d
+    condition  `video`: 1 c t h w, beside the latents on the channels
+    picture    tokens 1 l d, of a vision encoder: attended to beside the text
+    denoiser   predicts the velocity of `video`, b c t h w, in the transformer's dtype
 
-    Source: Wan report, arXiv:2503.20314; diffusers 0.42, pipelines/wan/pipeline_wan.py.
+    Source: Wan report, arXiv:2503.20314; diffusers 0.42, pipelines/wan/pipeline_wan.py and
+    pipeline_wan_i2v.py.
     """
 
     transformer: Component[Transformer]
@@ -31,9 +35,20 @@ class WanDenoiser:
     class Out(NamedTuple):
         denoiser: Denoiser
 
-    def run(self, *, text: TextEmbeds) -> Out:
+    def run(
+        self,
+        *,
+        text: TextEmbeds,
+        condition: Latents | None = None,
+        picture: TextEmbeds | None = None,
+    ) -> Out:
         """Bind; no weight is touched."""
-        return self.Out(WanPrediction(self.transformer, text))
+        shown = {}
+        if condition is not None:
+            shown["condition"] = condition.parts["video"]
+        if picture is not None:
+            shown["picture"] = picture.tokens
+        return self.Out(WanPrediction(self.transformer, text, shown))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,10 +85,11 @@ class FluxDenoiser:
 
 @dataclass(frozen=True, eq=False)
 class WanPrediction:
-    """The velocity that a Wan transformer predicts for one prompt."""
+    """The velocity that a Wan transformer predicts for one prompt. shown: more of its inputs."""
 
     transformer: Transformer
     text: TextEmbeds
+    shown: Mapping[str, Tensor] = field(default_factory=dict)
 
     def predict(self, x: Parts, step: Step) -> Asking[Parts]:
         """Ask for one forward; the timestep stays the whole number that the scheduler made."""
@@ -82,6 +98,7 @@ class WanPrediction:
             "latents": video,
             "timestep": step.t.expand(len(video)),
             "text": self.text.tokens,
+            **self.shown,
         }
         ((velocity,),) = yield [Call(self.transformer, wan_velocity, batched)]
         return {"video": velocity}
@@ -124,13 +141,30 @@ class FluxPrediction:
 
 
 def wan_velocity(
-    net: Transformer, latents: Tensor, timestep: Tensor, text: Tensor
+    net: Transformer,
+    *,
+    latents: Tensor,
+    timestep: Tensor,
+    text: Tensor,
+    condition: Tensor | None = None,
+    picture: Tensor | None = None,
 ) -> tuple[Tensor]:
-    """latents b c t h w, timestep b, text b l d to velocity b c t h w."""
+    """latents b c t h w, timestep b or b tokens, text b l d to velocity b c t h w.
+
+    condition  b c t h w, more channels of the input
+    picture    b l d; a network with places for two pictures takes the tokens of both
+    """
+    if condition is not None:
+        latents = torch.cat([latents, condition], dim=1)
+    if picture is not None:
+        picture = picture.to(net.dtype)
+        if net.config.pos_embed_seq_len is not None:  # it wants two pictures as two samples
+            picture = picture.reshape(-1, picture.shape[1] // 2, picture.shape[2])
     output = net(
         hidden_states=latents.to(net.dtype),
         timestep=timestep,
         encoder_hidden_states=text.to(net.dtype),
+        encoder_hidden_states_image=picture,
         return_dict=False,
     )
     return (output[0],)

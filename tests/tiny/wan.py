@@ -13,22 +13,29 @@ DEMO = Path(__file__).parents[2] / "demo/checkpoint"
 
 def checkpoint(folder: Path) -> Path:
     """Write a Wan 2.1 checkpoint (UMT5, Wan transformer, Wan VAE, UniPC) and return its folder."""
-    from diffusers import UniPCMultistepScheduler, WanPipeline
+    from diffusers import WanPipeline
 
-    pipeline = WanPipeline(
-        tokenizer=t5_tokenizer(),
-        text_encoder=umt5(),
-        vae=wan_vae(),
-        scheduler=UniPCMultistepScheduler(
+    return saved(WanPipeline, folder)
+
+
+def saved(pipeline_class: Any, folder: Path, **others: Any) -> Path:
+    """Write Wan's components, with `others` beside or instead, under one of its pipelines."""
+    from diffusers import UniPCMultistepScheduler
+
+    components = {
+        "tokenizer": t5_tokenizer(),
+        "text_encoder": umt5(),
+        "vae": wan_vae(),
+        "scheduler": UniPCMultistepScheduler(
             prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
         ),
-        transformer=wan_transformer(),
-    )
-    pipeline.save_pretrained(folder)
+        "transformer": wan_transformer(),
+    }
+    pipeline_class(**{**components, **others}).save_pretrained(folder)
     return folder
 
 
-def wan_transformer() -> Any:
+def wan_transformer(**changes: Any) -> Any:
     """A Wan transformer of two blocks over four latent channels, patch 1×2×2."""
     from diffusers import WanTransformer3DModel
 
@@ -45,11 +52,12 @@ def wan_transformer() -> Any:
         "cross_attn_norm": True,
         "qk_norm": "rms_norm_across_heads",
         "rope_max_seq_len": 64,
+        **changes,
     }
     return seeded(lambda: WanTransformer3DModel(**config), scale=2.0)
 
 
-def wan_vae() -> Any:
+def wan_vae(**changes: Any) -> Any:
     """A Wan VAE: 4 channels, 4× in time, 8× in space, with means and deviations that matter."""
     from diffusers import AutoencoderKLWan
 
@@ -61,6 +69,7 @@ def wan_vae() -> Any:
         "temperal_downsample": [False, True, True],
         "latents_mean": [-0.3, 0.1, 0.2, -0.1],
         "latents_std": [1.7, 2.1, 1.4, 2.5],
+        **changes,
     }
     return seeded(lambda: AutoencoderKLWan(**config), scale=1.5)
 

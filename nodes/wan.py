@@ -1,0 +1,247 @@
+"""Wan from pictures: what a clip begins and ends with, as latents and as tokens.
+
+Source of all here: Wan report, arXiv:2503.20314, section 5.1; diffusers 0.42,
+pipelines/wan/pipeline_wan_i2v.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any, NamedTuple
+
+import torch
+from PIL import Image as Pillow
+from torch import Tensor
+
+from nodes.contracts import VAE, Network, Transformer
+from nodes.image import resized
+from nodes.transformer import wan_velocity
+from nodes.vae import encode_video, normalise
+from runtime.asking import Asking, Call
+from runtime.denoising import Denoiser, Parts, Step
+from runtime.errors import UserError
+from runtime.media import to_numpy
+from runtime.ports import Component
+from runtime.values import Image, Latents, TextEmbeds
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodePictures:
+    """Encode the first picture of a clip, and the last for a network made for both, as tokens.
+
+    image, last_image  h w 3, uint8, any size
+    tokens             tokens 1 l d: hidden states before the vision encoder's last layer
+    """
+
+    image_encoder: Component[Network]
+    image_processor: Component[Any]
+    transformer: Component[Transformer]
+
+    class Out(NamedTuple):
+        tokens: TextEmbeds
+
+    def run(self, *, image: Image, last_image: Image | None = None) -> Asking[Out]:
+        """Ask for one forward of the encoder."""
+        self.check(last_image)
+        shown = [image] if last_image is None else [image, last_image]
+        pictures = [Pillow.fromarray(to_numpy(i.pixels)) for i in shown]
+        pixels = self.image_processor(images=pictures, return_tensors="pt").pixel_values
+        ((states,),) = yield [Call(self.image_encoder, states_before_last, {"pixels": pixels})]
+        return self.Out(TextEmbeds(states.flatten(0, 1)[None]))
+
+    def estimate(self, *, last_image: Image | None) -> int:
+        """Bytes of the hidden states; what does not fit is refused before anything is loaded."""
+        self.check(last_image)
+        config = self.image_encoder.config
+        tokens = (config.image_size // config.patch_size) ** 2 + 1
+        return int(4 * tokens * config.hidden_size * (1 if last_image is None else 2))
+
+    def check(self, last_image: Image | None) -> None:
+        """Refuse a number of pictures that the network has no places for."""
+        both = self.transformer.config.pos_embed_seq_len is not None
+        if both and last_image is None:
+            raise UserError(
+                "`last_image` is required: this checkpoint draws from a first picture to a last",
+                help="add --last-image FILE", field="last_image",
+            )  # fmt: skip
+        if last_image is not None and not both:
+            raise UserError(
+                "`last_image` cannot be given: this checkpoint is shown the first picture only",
+                help="leave `last_image` out, or take a first-and-last-frame checkpoint",
+                field="last_image",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    """Encode a clip that is known at its ends only, and say where it is known.
+
+    image, last_image  h w 3, uint8, stretched to height x width
+    height, width      px
+    num_frames         frames, 1 plus a multiple of the VAE's scale in time
+    latents            `video`: 1 (s + c) t h w, float32: s frames per latent frame, 1 where known,
+                       then the latents of the clip, grey where it is not known
+    """
+
+    vae: Component[VAE]
+
+    class Out(NamedTuple):
+        latents: Latents
+
+    def run(
+        self,
+        *,
+        image: Image,
+        height: int,
+        width: int,
+        num_frames: int,
+        last_image: Image | None = None,
+    ) -> Asking[Out]:
+        """Ask for one encoding."""
+        check_ends(num_frames, last_image)
+        batched = {"first": resized(image.pixels, height, width)[None]}
+        if last_image is not None:
+            batched["last"] = resized(last_image.pixels, height, width)[None]
+        shared = {"num_frames": num_frames}
+        ((latents,),) = yield [Call(self.vae, ends, batched, shared)]
+        return self.Out(Latents({"video": latents}))
+
+    def estimate(
+        self, *, height: int, width: int, num_frames: int, last_image: Image | None
+    ) -> int:
+        """Bytes of the clip's pixels and of the result."""
+        check_ends(num_frames, last_image)
+        config = self.vae.config
+        step, side = config.scale_factor_temporal, config.scale_factor_spatial
+        size = (num_frames - 1) // step + 1, height // side, width // side
+        values = 3 * num_frames * height * width + (step + config.z_dim) * prod(size)
+        return int(4 * values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirstFrame:
+    """Encode the picture that a clip begins with.
+
+    image          h w 3, uint8, stretched to height x width; none: latents without parts
+    height, width  px
+    latents        `video`: 1 c 1 h w, float32
+    """
+
+    vae: Component[VAE]
+
+    class Out(NamedTuple):
+        latents: Latents
+
+    def run(self, *, height: int, width: int, image: Image | None = None) -> Asking[Out]:
+        """Ask for one encoding."""
+        if image is None:
+            return self.Out(Latents({}))
+        frames = resized(image.pixels, height, width)[None, None]
+        ((latents,),) = yield [Call(self.vae, encode_video, {"frames": frames})]
+        return self.Out(Latents({"video": latents}))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenwiseDenoiser:
+    """Bind a prompt to a Wan transformer that is told how noisy each token is.
+
+    text      tokens 1 l d
+    first     `video`: 1 c 1 h w, noiseless, stays the first frame; no part: none is known
+    denoiser  predicts the velocity of `video`, b c t h w, in the transformer's dtype
+    """
+
+    transformer: Component[Transformer]
+
+    class Out(NamedTuple):
+        denoiser: Denoiser
+
+    def run(self, *, text: TextEmbeds, first: Latents | None = None) -> Out:
+        """Bind; no weight is touched."""
+        known = first.parts.get("video") if first else None
+        return self.Out(TokenwisePrediction(self.transformer, text, known))
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeepFirst:
+    """Put the first frame of latents back, which a solver moved although it is known.
+
+    latents  `video`: 1 c t h w
+    first    `video`: 1 c 1 h w; no part: the latents stay as they are
+    """
+
+    class Out(NamedTuple):
+        latents: Latents
+
+    def run(self, *, latents: Latents, first: Latents) -> Out:
+        """Replace the frame."""
+        video = kept(latents.parts["video"], first.parts.get("video"))
+        return self.Out(Latents({**latents.parts, "video": video}))
+
+
+@dataclass(frozen=True, eq=False)
+class TokenwisePrediction:
+    """The velocity for one prompt, with a timestep per token. first: known and without noise."""
+
+    transformer: Transformer
+    text: TextEmbeds
+    first: Tensor | None
+
+    def predict(self, x: Parts, step: Step) -> Asking[Parts]:
+        """Ask for one forward."""
+        video = kept(x["video"], self.first)
+        b, _, t, rows, columns = video.shape
+        _, height, width = self.transformer.config.patch_size
+        noisy = torch.ones(b, t, (rows // height) * (columns // width))
+        if self.first is not None:
+            noisy[:, 0] = 0
+        timestep = (noisy * step.t).flatten(1)
+        batched = {"latents": video, "timestep": timestep, "text": self.text.tokens}
+        ((velocity,),) = yield [Call(self.transformer, wan_velocity, batched)]
+        return {"video": velocity}
+
+    def touches(self, step: Step) -> frozenset[str]:
+        """The one transformer."""
+        return frozenset([self.transformer.name])
+
+
+def kept(video: Tensor, first: Tensor | None) -> Tensor:
+    """Latents b c t h w with their first frame replaced by what is known of it, 1 c 1 h w."""
+    if first is None:
+        return video
+    return torch.cat([first.to(video).expand(len(video), -1, -1, -1, -1), video[:, :, 1:]], dim=2)
+
+
+def states_before_last(net: Any, pixels: Tensor) -> tuple[Tensor]:
+    """Pixels b 3 h w, normalised, to hidden states b l d before the last layer."""
+    return (net(pixel_values=pixels, output_hidden_states=True).hidden_states[-2],)
+
+
+def ends(vae: VAE, first: Tensor, last: Tensor | None = None, *, num_frames: int) -> tuple[Tensor]:
+    """First and last frames b h w 3, uint8, to mask and latents b (s + c) t h w, float32."""
+    b, height, width, _ = first.shape
+    clip = torch.zeros(b, 3, num_frames, height, width, device=first.device)
+    step = vae.config.scale_factor_temporal
+    clip[:, :, 0] = signed(first)
+    if last is not None:
+        clip[:, :, -1] = signed(last)
+    latents = vae.encode(clip.to(vae.dtype)).latent_dist.mode().float()
+    mask = latents.new_zeros(b, step, *latents.shape[2:])
+    mask[:, :, 0] = 1
+    if last is not None:
+        mask[:, -1, -1] = 1
+    return (torch.cat([mask, normalise(latents, vae.config)], dim=1),)
+
+
+def signed(pixels: Tensor) -> Tensor:
+    """Pixels b h w 3, uint8, to b 3 h w in [-1, 1]."""
+    return (2 * (pixels.float() / 255) - 1).permute(0, 3, 1, 2)
+
+
+def check_ends(num_frames: int, last_image: Image | None) -> None:
+    """Refuse a last picture where there is no frame but the first."""
+    if last_image is not None and num_frames < 2:
+        raise UserError(
+            f"`num_frames` expects more than 1 frame where `last_image` is given, got {num_frames}",
+            help="the nearest that fits is 5", field="num_frames",
+        )  # fmt: skip
