@@ -7,8 +7,10 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from nodes.contracts import Scheduler
 from runtime.asking import Asking, gather
 from runtime.denoising import Denoiser, Parts, Step
+from runtime.ports import Component
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,6 +18,7 @@ class ClassifierFree:
     """Push the prediction away from the one of the negative prompt; off at a scale of 1 or less.
 
     scale    1 is `cond` alone
+    instead  stands in for `scale` where guidance is on: of a second expert
     rescale  part of the prediction that gets the deviation of `cond` back; 0 leaves it as it is
 
     Source: Ho and Salimans, arXiv:2207.12598, with w of Imagen (arXiv:2205.11487, equation 2);
@@ -30,9 +33,18 @@ class ClassifierFree:
         """Guidance at 1 or less is its `cond`."""
         return "cond" if scale <= 1 else None
 
-    def run(self, *, cond: Denoiser, uncond: Denoiser, scale: float, rescale: float = 0.0) -> Out:
+    def run(
+        self,
+        *,
+        cond: Denoiser,
+        uncond: Denoiser,
+        scale: float,
+        instead: float | None = None,
+        rescale: float = 0.0,
+    ) -> Out:
         """Bind the two predictions."""
-        return self.Out(ClassifierFreeDenoiser(cond, uncond, scale, rescale))
+        used = scale if instead is None else instead
+        return self.Out(ClassifierFreeDenoiser(cond, uncond, used, rescale))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +70,57 @@ class TrueClassifierFree:
     ) -> Out:
         """Bind the two predictions."""
         return self.Out(ClassifierFreeDenoiser(cond, uncond, scale))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RouteByTimestep:
+    """Leave noisy timesteps to one expert and the rest to another.
+
+    high      predicts from `boundary` on
+    low       predicts below it
+    boundary  part of the scheduler's training timesteps; none: `high` predicts always
+
+    Source: Wan 2.2, github.com/Wan-Video/Wan2.2; diffusers 0.42, pipelines/wan/pipeline_wan.py.
+    """
+
+    scheduler: Component[Scheduler]
+
+    class Out(NamedTuple):
+        denoiser: Denoiser
+
+    @staticmethod
+    def bypass(*, boundary: float | None) -> str | None:
+        """Without a boundary there is one expert."""
+        return "high" if boundary is None else None
+
+    def run(self, *, high: Denoiser, low: Denoiser, boundary: float | None = None) -> Out:
+        """Bind the two experts."""
+        if boundary is None:
+            return self.Out(high)
+        first = boundary * self.scheduler.config.num_train_timesteps
+        return self.Out(RoutedDenoiser(high, low, first))
+
+
+@dataclass(frozen=True, eq=False)
+class RoutedDenoiser:
+    """One of two denoisers, by the timestep. boundary: the least that `high` predicts at."""
+
+    high: Denoiser
+    low: Denoiser
+    boundary: float
+
+    def predict(self, x: Parts, step: Step) -> Asking[Parts]:
+        """Ask for the prediction of the step's expert."""
+        expert, place = self.expert(step)
+        return (yield from expert.predict(x, step.at(place)))
+
+    def touches(self, step: Step) -> frozenset[str]:
+        """Those of the step's expert."""
+        return self.expert(step)[0].touches(step)
+
+    def expert(self, step: Step) -> tuple[Denoiser, str]:
+        """The denoiser of a step, and its place below this one."""
+        return (self.high, "high") if step.t >= self.boundary else (self.low, "low")
 
 
 @dataclass(frozen=True, eq=False)
