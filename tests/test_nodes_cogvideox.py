@@ -25,7 +25,7 @@ SMALL: dict[str, Any] = {"prompt": "a cat", "height": 32, "width": 32, "num_fram
         (checkpoint, {"num_frames": 13}, "9 or 17"),
         (checkpoint, {"height": 40}, "32 or 48"),
         (checkpoint, {"max_sequence_length": 100}, "exactly 226 tokens"),
-        (partial(checkpoint, rotary=True, joined=2), {"width": 128}, "at most 112 px"),
+        (partial(checkpoint, rotary=True, joined=2), {"width": 2416}, "at most 2400 px"),
     ],
 )
 def test_what_does_not_fit_is_refused(
