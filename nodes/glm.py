@@ -1,84 +1,28 @@
-"""GLM-Image: a language model draws a coarse picture as tokens, and a transformer paints it."""
+"""GLM-Image: quoted texts, timesteps, and the transformer that paints what `glm_prior` drew.
+
+Source: diffusers 0.42, pipelines/glm_image/pipeline_glm_image.py.
+"""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from nodes.contracts import VAE, Network, Scheduler, TextEncoder, Tokenizer, Transformer
+from nodes.contracts import VAE, Scheduler, TextEncoder, Tokenizer, Transformer
+from nodes.glm_prior import TOKEN, Prior
 from nodes.latents import image_size
 from nodes.schedule import fresh, schedule_of
 from runtime.asking import Asking, Call
 from runtime.denoising import Denoiser, Parts, Schedule, Step
 from runtime.ports import Component
-from runtime.values import TextEmbeds
+from runtime.values import Latents, TextEmbeds
 
 QUOTED = (r"'([^']*)'", r"“([^“”]*)”", r'"([^"]*)"', r"「([^「」]*)」")
-
-
-class Processor(Protocol):
-    """A processor of transformers: a chat to tokens, with grids of the pictures in it."""
-
-    def apply_chat_template(self, chats: list[Any], **options: Any) -> Any: ...
-
-
-@dataclass(frozen=True)
-class Prior:
-    """A picture as tokens of the language model. ids: one per token of the transformer."""
-
-    ids: Annotated[Tensor, "b l"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class DrawPrior:
-    """Let the language model draw: a small picture first, then one of a token per 32 px.
-
-    text           the prompt
-    height, width  px
-    seed           of the global generator, from which the model samples
-    prior          the second picture, each token as 2×2
-
-    Source: diffusers 0.42, pipelines/glm_image/pipeline_glm_image.py, as all of this file.
-    """
-
-    processor: Component[Processor]
-    vision_language_encoder: Component[Network]
-
-    class Out(NamedTuple):
-        prior: Prior
-
-    def run(self, *, text: str, height: int, width: int, seed: int) -> Asking[Out]:
-        """Ask for one sequence of tokens."""
-        chat = [{"role": "user", "content": [{"type": "text", "text": text}]}]
-        inputs = self.processor.apply_chat_template(
-            [chat],
-            tokenize=True,
-            padding=False,
-            target_h=height,
-            target_w=width,
-            return_dict=True,
-            return_tensors="pt",
-        )
-        large, small = (int(h) * int(w) for _, h, w in inputs["image_grid_thw"])
-        batched = {
-            "ids": inputs["input_ids"],
-            "mask": inputs["attention_mask"],
-            "grids": inputs["image_grid_thw"][None],
-        }
-        shared = {"seed": seed, "count": small + large + 1}
-        ((tokens,),) = yield [Call(self.vision_language_encoder, drawn, batched, shared)]
-        rows, columns = (int(side) for side in inputs["image_grid_thw"][0, 1:])
-        grid = tokens[:, small : small + large].view(-1, rows, columns)
-        return self.Out(Prior(grid.repeat_interleave(2, 1).repeat_interleave(2, 2).flatten(1)))
-
-    def estimate(self, *, height: int, width: int) -> int:
-        """Bytes of the tokens."""
-        return 8 * (height // 16) * (width // 16)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +90,7 @@ class GlmDenoiser:
     without_prior  the prior is blanked: what guidance leads away from
     text           tokens 1 l d
     height, width  px
+    shown          1 c h w of each picture that is shown: its tokens are attended to
     denoiser       predicts the velocity of `image`, b c h w, float32
     """
 
@@ -155,24 +100,45 @@ class GlmDenoiser:
     class Out(NamedTuple):
         denoiser: Denoiser
 
-    def run(self, *, text: TextEmbeds, prior: Prior, height: int, width: int) -> Out:
+    def run(
+        self,
+        *,
+        text: TextEmbeds,
+        prior: Prior,
+        height: int,
+        width: int,
+        shown: Latents | None = None,
+    ) -> Out:
         """Bind; no weight is touched."""
         bound = {"text": text.tokens, "prior": prior.ids, "size": torch.tensor([[height, width]])}
-        return self.Out(GlmPrediction(self.transformer, bound, self.without_prior))
+        latents = shown.parts.values() if shown else ()
+        pairs = tuple(zip(latents, prior.shown, strict=True)) if latents else ()
+        return self.Out(GlmPrediction(self.transformer, bound, self.without_prior, pairs))
 
 
 @dataclass(frozen=True, eq=False)
 class GlmPrediction:
-    """The velocity that GLM-Image predicts. bound: `text` 1 l d, `prior` 1 l, `size` 1 2."""
+    """The velocity that GLM-Image predicts.
+
+    bound  `text` 1 l d, `prior` 1 l, `size` 1 2
+    shown  latents 1 c h w and prior 1 l of each picture
+    """
 
     transformer: Transformer
     bound: Parts
     without_prior: bool
+    shown: tuple[tuple[Tensor, Tensor], ...]
 
     def predict(self, x: Parts, step: Step) -> Asking[Parts]:
         """Ask for one forward; the network counts its timesteps from 0."""
         image = x["image"]
         batched = {**self.bound, "latents": image, "timestep": step.t.expand(len(image)) - 1}
+        if self.shown:
+            if self not in step.once:
+                asks = [{"latents": latents, "prior": prior} for latents, prior in self.shown]
+                kept = yield [Call(self.transformer, remembered, ask) for ask in asks]
+                step.once[self] = [torch.cat(parts, dim=2) for parts in zip(*kept, strict=True)]
+            batched["keys"], batched["values"] = step.once[self]
         shared = {"without_prior": self.without_prior}
         ((velocity,),) = yield [Call(self.transformer, glm_velocity, batched, shared)]
         return {"image": velocity}
@@ -182,32 +148,48 @@ class GlmPrediction:
         return frozenset([self.transformer.name])
 
 
-def drawn(
-    net: Any, *, ids: Tensor, mask: Tensor, grids: Tensor, seed: int, count: int
-) -> tuple[Tensor]:
-    """Token ids and mask `b l`, grids of the pictures to draw `b n 3` to `count` new ids `b m`.
-
-    The model samples from the global generator, which is as before afterwards.
-    """
-    device = ids.device
-    accelerators = [] if device.index is None else [device.index]
-    with torch.random.fork_rng(accelerators, device_type=device.type):
-        torch.manual_seed(seed)
-        tokens = net.generate(
-            input_ids=ids,
-            attention_mask=mask,
-            image_grid_thw=grids.flatten(0, 1),
-            images_per_sample=torch.full_like(ids[:, 0], grids.shape[1]),
-            max_new_tokens=count,
-            do_sample=True,
-        )
-    return (tokens[:, ids.shape[1] :],)
-
-
 def glyph_states(net: TextEncoder, ids: Tensor, mask: Tensor) -> tuple[Tensor]:
     """Token ids and mask `b n l` of n texts to hidden states `b n l d`."""
     states = net(ids.flatten(0, 1), attention_mask=mask.flatten(0, 1)).last_hidden_state
     return (states.unflatten(0, ids.shape[:2]).to(net.dtype),)
+
+
+def remembered(net: Transformer, latents: Tensor, prior: Tensor) -> tuple[Tensor, Tensor]:
+    """Latents b c h w and prior b l of a picture to keys and values b layers l heads d."""
+    scale = TOKEN // net.config.patch_size
+    size = [[side * scale for side in latents.shape[-2:]]] * len(latents)
+    cache = new_cache(net.config.num_layers, "write")
+    net(
+        hidden_states=latents.to(net.dtype),
+        encoder_hidden_states=latents.new_zeros(
+            len(latents), 0, net.config.text_embed_dim, dtype=net.dtype
+        ),
+        prior_token_id=prior,
+        prior_token_drop=torch.zeros_like(prior, dtype=torch.bool),
+        timestep=latents.new_zeros(len(latents), dtype=torch.float32),
+        target_size=prior.new_tensor(size),
+        crop_coords=torch.zeros_like(prior[:, :2]),
+        kv_caches=cache,
+    )
+    keys = torch.stack([layer.k_caches[0] for layer in cache.caches], dim=1)
+    return keys, torch.stack([layer.v_caches[0] for layer in cache.caches], dim=1)
+
+
+def recalled(keys: Tensor, values: Tensor) -> Any:
+    """Keys and values `b layers l heads d` as the network reads them."""
+    cache = new_cache(keys.shape[1], "read")
+    for layer, k, v in zip(cache.caches, keys.unbind(1), values.unbind(1), strict=True):
+        layer.k_caches, layer.v_caches = list(k.unsqueeze(1)), list(v.unsqueeze(1))  # per sample
+    return cache
+
+
+def new_cache(layers: int, mode: str) -> Any:
+    """An empty cache of keys and values."""
+    from diffusers.models.transformers.transformer_glm_image import GlmImageKVCache
+
+    cache = GlmImageKVCache(layers)
+    cache.set_mode(mode)
+    return cache
 
 
 def glm_velocity(
@@ -215,6 +197,7 @@ def glm_velocity(
 ) -> tuple[Tensor]:
     """latents b c h w, timestep b, text b l d, prior b l, size b 2 to velocity b c h w, float32."""
     size = bound["size"].to(net.dtype)
+    cache = recalled(bound["keys"], bound["values"]) if "keys" in bound else None
     output = net(
         hidden_states=latents.to(net.dtype),
         encoder_hidden_states=bound["text"].to(net.dtype),
@@ -223,6 +206,7 @@ def glm_velocity(
         timestep=timestep,
         target_size=size,
         crop_coords=torch.zeros_like(size),
+        kv_caches=cache,
         return_dict=False,
     )
     return (output[0].float(),)

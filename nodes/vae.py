@@ -39,11 +39,13 @@ class EncodeVideo:
 class EncodeImage:
     """Encode an RGB picture to shifted and scaled latents: the mode of what the encoder predicts.
 
+    scaled   latents carry the VAE's scaling factor; normalised by channel, they may not
     image    8h 8w 3, uint8 (factor as the VAE's config states it); none: latents without parts
     latents  `image`: 1 c h w, in the VAE's dtype
     """
 
     vae: Component[VAE]
+    scaled: bool = True
 
     class Out(NamedTuple):
         latents: Latents
@@ -52,7 +54,8 @@ class EncodeImage:
         """Ask for one encoding."""
         if image is None:
             return self.Out(Latents({}))
-        ((latents,),) = yield [Call(self.vae, encode_image, {"pixels": image.pixels[None]})]
+        batched, shared = {"pixels": image.pixels[None]}, {"scaled": self.scaled}
+        ((latents,),) = yield [Call(self.vae, encode_image, batched, shared)]
         return self.Out(Latents({"image": latents}))
 
 
@@ -113,12 +116,11 @@ def encode_video(vae: VAE, frames: Tensor) -> tuple[Tensor]:
     return (normalise(latents.float(), vae.config),)
 
 
-def encode_image(vae: VAE, pixels: Tensor) -> tuple[Tensor]:
+def encode_image(vae: VAE, pixels: Tensor, *, scaled: bool = True) -> tuple[Tensor]:
     """Pixels `b h w 3`, uint8, to latents `b c h w`."""
-    shift = getattr(vae.config, "shift_factor", None)
     signed = (2 * (pixels.float() / 255) - 1).permute(0, 3, 1, 2)
     latents = vae.encode(signed.to(vae.dtype)).latent_dist.mode()
-    return ((latents if shift is None else latents - shift) * vae.config.scaling_factor,)
+    return (scale(latents, vae.config, scaled=scaled),)
 
 
 def decode_video(vae: VAE, latents: Tensor) -> tuple[Tensor]:
@@ -154,19 +156,34 @@ def covering(pixels: Tensor, height: int, width: int) -> Tensor:
     return pixels[..., top : top + height, left : left + width]
 
 
-def unscale(latents: Tensor, config: Any, *, scaled: bool = True) -> Tensor:
-    """Latents `b c h w` back to the VAE's own scale, by one number or, where stated, by channel."""
+def scale(latents: Tensor, config: Any, *, scaled: bool = True) -> Tensor:
+    """Latents `b c h w` from the VAE's own scale, by one number or, where stated, by channel."""
     factor = config.scaling_factor if scaled else 1
     if getattr(config, "latents_std", None) is not None:
-        mean, deviation = (
-            torch.tensor(values).view(1, -1, 1, 1).to(latents)
-            for values in (config.latents_mean, config.latents_std)
-        )
-        own: Tensor = latents * deviation / factor + mean
-        return own
+        mean, deviation = by_channel(latents, config)
+        return (latents - mean) / deviation * factor
     shift = getattr(config, "shift_factor", None)
-    plain: Tensor = latents / factor
+    return (latents if shift is None else latents - shift) * factor
+
+
+def unscale(latents: Tensor, config: Any, *, scaled: bool = True) -> Tensor:
+    """Latents `b c h w` back to the VAE's own scale."""
+    factor = config.scaling_factor if scaled else 1
+    if getattr(config, "latents_std", None) is not None:
+        mean, deviation = by_channel(latents, config)
+        return latents * deviation / factor + mean
+    shift = getattr(config, "shift_factor", None)
+    plain = latents / factor
     return plain if shift is None else plain + shift
+
+
+def by_channel(latents: Tensor, config: Any) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of each channel, 1 c 1 1, in the latents' dtype."""
+    mean, deviation = (
+        torch.tensor(values).view(1, -1, 1, 1).to(latents)
+        for values in (config.latents_mean, config.latents_std)
+    )
+    return mean, deviation
 
 
 def normalise(latents: Tensor, config: Any) -> Tensor:
@@ -176,7 +193,13 @@ def normalise(latents: Tensor, config: Any) -> Tensor:
 
 
 def denormalise(latents: Tensor, config: Any) -> Tensor:
-    """Latents `b c t h w` of unit variance back to the VAE's own mean and deviation per channel."""
+    """Latents `b c t h w` of unit variance back to the VAE's own mean and deviation.
+
+    Per channel, or by one number where the VAE states no more.
+    """
+    if getattr(config, "latents_mean", None) is None:
+        own: Tensor = latents / config.scaling_factor
+        return own
     mean, reciprocal = statistics(latents, config)
     return latents / reciprocal + mean
 
