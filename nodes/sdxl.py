@@ -22,7 +22,7 @@ class EncodePrompt:
     """Encode a prompt with both CLIP encoders; their states stand side by side in the width.
 
     text       cut where the tokenizers say; none: empty
-    otherwise  comes out in place of no text
+    otherwise  comes out in place of no text, where `zeros`
     embeds     tokens 1 l d, states before each encoder's last layer; pooled 1 d, of the second
 
     Source: arXiv:2307.01952, section 2.1; diffusers 0.42, `encode_prompt` of
@@ -38,13 +38,15 @@ class EncodePrompt:
         embeds: TextEmbeds
 
     @staticmethod
-    def bypass(*, text: str | None) -> str | None:
+    def bypass(*, text: str | None, zeros: bool) -> str | None:
         """No text, which is not empty text, is `otherwise` where that is connected."""
-        return "otherwise" if text is None else None
+        return "otherwise" if zeros and text is None else None
 
-    def run(self, *, text: str | None = None, otherwise: TextEmbeds | None = None) -> Asking[Out]:
+    def run(
+        self, *, text: str | None = None, otherwise: TextEmbeds | None = None, zeros: bool = True
+    ) -> Asking[Out]:
         """Ask for one forward of each encoder."""
-        if text is None and otherwise is not None:
+        if otherwise is not None and self.bypass(text=text, zeros=zeros):
             return self.Out(otherwise)
         first, second = (
             {"ids": tokenize(tokenizer, text or "", tokenizer.model_max_length).input_ids}

@@ -106,6 +106,6 @@ CASES = (
 OFF = dict(prompt=LONG, guidance_scale=1.0, height=40, width=56)
 ROWS = (
     Row("sdxl", checkpoint, CASES),
-    Row("sdxl_empty_text", partial(checkpoint, zeros=False), (CASES[0], OFF)),
+    Row("sdxl", partial(checkpoint, zeros=False), (CASES[0], OFF), label="empty_text"),
     Row("sdxl_turbo", turbo, ({**OFF, "guidance_scale": 0.0}, CASES[1]), named=True),
 )
