@@ -42,13 +42,11 @@ class VideoNoise:
 
     def shape(self, height: int, width: int, num_frames: int) -> tuple[int, ...]:
         """Axes 1 c t h w; a UserError where a size does not fit this checkpoint."""
-        scale, (_, patch_rows, patch_columns) = (
-            self.vae.config.scale_factor_spatial,
-            self.transformer.config.patch_size,
-        )
+        scale, patch = spatial_scale(self.vae.config), self.transformer.config.patch_size
+        patch_rows, patch_columns = (patch, patch) if isinstance(patch, int) else patch[1:]
         check_multiple("height", height, scale * patch_rows)
         check_multiple("width", width, scale * patch_columns)
-        frames = (num_frames - 1) // self.vae.config.scale_factor_temporal + 1
+        frames = (num_frames - 1) // temporal_scale(self.vae.config) + 1
         config = self.transformer.config
         # Those of its input may hold a condition beside the latents.
         channels = getattr(config, "out_channels", None) or config.in_channels
@@ -155,12 +153,27 @@ def image_size(config: Any, patch_size: int, height: int, width: int) -> tuple[i
 
 
 def spatial_scale(config: Any) -> int:
-    """Pixels per latent pixel, by the config of an AutoencoderKL or DC, or of a VAE for clips."""
+    """Pixels per latent pixel, as a VAE's config states it or else by its levels."""
+    for name in ("scale_factor_spatial", "spatial_compression_ratio"):
+        stated = getattr(config, name, None)
+        if stated is not None:
+            return int(stated)
+    if hasattr(config, "spatio_temporal_scaling"):
+        return int(config.patch_size << sum(config.spatio_temporal_scaling))
     for name in ("block_out_channels", "encoder_block_out_channels"):
         levels = getattr(config, name, None)
         if levels is not None:
             return 1 << (len(levels) - 1)  # one halving between two of them
     return 1 << len(config.temperal_downsample)
+
+
+def temporal_scale(config: Any) -> int:
+    """Frames per latent frame but the first, as a VAE's config states it or else by its levels."""
+    for name in ("scale_factor_temporal", "temporal_compression_ratio"):
+        stated = getattr(config, name, None)
+        if stated is not None:
+            return int(stated)
+    return int(config.patch_size_t << sum(config.spatio_temporal_scaling))
 
 
 def latent_channels(config: Any) -> int:

@@ -22,6 +22,7 @@ from tiny import (
     flux,
     flux2,
     glm,
+    hunyuan,
     ovis,
     qwen,
     sana,
@@ -56,6 +57,7 @@ ROWS: tuple[Row, ...] = (
     *qwen.ROWS,
     *sdxl.ROWS,
     *sana.ROWS,
+    *hunyuan.ROWS,
 )
 NAMES = [row.name for row in ROWS]
 

@@ -1,0 +1,168 @@
+"""HunyuanVideo: a language model reads the prompt in a template; guidance is an input.
+
+Source of all here: arXiv:2412.03603; diffusers 0.42,
+pipelines/hunyuan_video/pipeline_hunyuan_video.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nodes.contracts import Scheduler, TextEncoder, Tokenizer, Transformer
+from nodes.schedule import fresh, schedule_of, shift_name
+from nodes.text import tokenize
+from runtime.asking import Asking, Call
+from runtime.denoising import Denoiser, Parts, Schedule, Step
+from runtime.ports import Component
+from runtime.values import TextEmbeds
+
+DESCRIBE = (
+    "<|start_header_id|>system<|end_header_id|>\n\nDescribe the video by detailing the following"
+    " aspects: 1. The main content and theme of the video.2. The color, shape, size, texture,"
+    " quantity, text, and spatial relationships of the objects.3. Actions, events, behaviors"
+    " temporal relationships, physical movement changes of the objects.4. background environment,"
+    " light, style and atmosphere.5. camera angles, movements, and transitions used in the video:"
+    "<|eot_id|><|start_header_id|>user<|end_header_id|>\n\n{}<|eot_id|>"
+)
+DESCRIBE_TOKENS = 95  # of the template before the prompt: their hidden states are dropped
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodeLlama:
+    """Encode a prompt as the description of a video: hidden states two layers before the last.
+
+    text                 cut, the template's end and all, after `max_sequence_length` tokens
+    max_sequence_length  l, tokens
+    embeds               tokens 1 l d, mask 1 l
+    """
+
+    text_encoder: Component[TextEncoder]
+    tokenizer: Component[Tokenizer]
+
+    class Out(NamedTuple):
+        embeds: TextEmbeds
+
+    def run(self, *, text: str = "", max_sequence_length: int = 256) -> Asking[Out]:
+        """Ask for one forward of the encoder."""
+        length = max_sequence_length + DESCRIBE_TOKENS
+        tokens = tokenize(self.tokenizer, DESCRIBE.format(text), length)
+        batched = {"ids": tokens.input_ids, "mask": tokens.attention_mask}
+        ((states,),) = yield [Call(self.text_encoder, third_last_states, batched)]
+        mask = tokens.attention_mask[:, DESCRIBE_TOKENS:].bool()
+        return self.Out(TextEmbeds(states[:, DESCRIBE_TOKENS:], mask))
+
+    def estimate(self, *, max_sequence_length: int) -> int:
+        """Bytes of the hidden states, at most; the encoder's own working set is not known here."""
+        return 4 * max_sequence_length * int(self.text_encoder.config.hidden_size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HunyuanDenoiser:
+    """Bind a prompt and an embedded guidance to a HunyuanVideo transformer.
+
+    text      tokens 1 l d, mask 1 l, of the language model
+    pooled    pooled 1 d, of CLIP
+    guidance  embedded where the checkpoint was distilled for it, else without effect
+    instead   other name of the same; goes over `guidance` where given
+    denoiser  predicts the velocity of `video`, b c t h w, in the transformer's dtype
+    """
+
+    transformer: Component[Transformer]
+
+    class Out(NamedTuple):
+        denoiser: Denoiser
+
+    def run(
+        self,
+        *,
+        text: TextEmbeds,
+        pooled: TextEmbeds,
+        guidance: float = 6.0,
+        instead: float | None = None,
+    ) -> Out:
+        """Bind; no weight is touched."""
+        embedded = guidance if instead is None else instead
+        return self.Out(Prediction(self.transformer, text, pooled, embedded))
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvenSchedule:
+    """Space sigmas evenly from 1 down to 1 / steps; the scheduler shifts them.
+
+    steps  number of steps
+    shift  replaces the checkpoint's flow shift: larger spends more steps on noisy timesteps
+    """
+
+    scheduler: Component[Scheduler]
+
+    class Out(NamedTuple):
+        schedule: Schedule
+
+    def run(self, *, steps: int, shift: float | None = None) -> Out:
+        """Set the timesteps on a scheduler of our own; the component stays as it is."""
+        changes = {} if shift is None else {shift_name(self.scheduler.config): shift}
+        scheduler = fresh(self.scheduler, **changes)
+        scheduler.set_timesteps(sigmas=np.linspace(1.0, 0.0, steps + 1)[:-1])
+        return self.Out(schedule_of(scheduler))
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """The velocity that HunyuanVideo predicts for one prompt."""
+
+    transformer: Transformer
+    text: TextEmbeds
+    pooled: TextEmbeds
+    guidance: float
+
+    def predict(self, x: Parts, step: Step) -> Asking[Parts]:
+        """Ask for one forward."""
+        video = x["video"]
+        batched = {
+            "latents": video,
+            "timestep": step.t.expand(len(video)).to(video.dtype),
+            "text": self.text.tokens,
+            "mask": self.text.mask,
+            "pooled": self.pooled.pooled,
+            "guidance": torch.full([len(video)], self.guidance, dtype=torch.float32),
+        }
+        ((velocity,),) = yield [Call(self.transformer, predict_velocity, batched)]
+        return {"video": velocity}
+
+    def touches(self, step: Step) -> frozenset[str]:
+        """The one transformer."""
+        return frozenset([self.transformer.name])
+
+
+def third_last_states(net: TextEncoder, ids: Tensor, mask: Tensor) -> tuple[Tensor]:
+    """Token ids and mask `b l` to hidden states `b l d` two layers before the last."""
+    output = net(ids, mask, output_hidden_states=True, use_cache=False)
+    return (output.hidden_states[-3].to(net.dtype),)
+
+
+def predict_velocity(
+    net: Transformer,
+    *,
+    latents: Tensor,
+    timestep: Tensor,
+    text: Tensor,
+    mask: Tensor,
+    pooled: Tensor,
+    guidance: Tensor,
+) -> tuple[Tensor]:
+    """latents b c t h w, timestep b, text b l d, mask b l, pooled b d, guidance b to b c t h w."""
+    output = net(
+        hidden_states=latents.to(net.dtype),
+        timestep=timestep,
+        encoder_hidden_states=text.to(net.dtype),
+        encoder_attention_mask=mask.to(net.dtype),
+        pooled_projections=pooled.to(net.dtype),
+        guidance=guidance.to(net.dtype) * 1000.0,
+        return_dict=False,
+    )
+    return (output[0],)
