@@ -205,7 +205,7 @@ def unserved(checkpoint: Configured, class_name: str) -> UserError:
             f"{', '.join(f'`{n}`' for n in near)} expect{'s' * (len(near) == 1)}",
             help=f"to use one all the same, name it: --graph {near[0]}", field="model.path",
         )  # fmt: skip
-    served = {c: e.name for e in entries().values() for c in e.classes}
+    served = {c: e.name for e in reversed(entries().values()) for c in e.classes}
     likely = [f"`{served[c]}` ({c})" for c in nearest(class_name, served, count=3)]
     return UserError(
         f"no graph serves {class_name} (from `{checkpoint.name}`)",
