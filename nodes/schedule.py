@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nodes import solvers
 from nodes.contracts import VAE, Scheduler
-from nodes.latents import image_size
+from nodes.latents import image_size, temporal_scale
 from runtime.denoising import Schedule
 from runtime.errors import UserError
 from runtime.ports import Component
@@ -43,12 +43,13 @@ class FromScheduler:
 
 @dataclass(frozen=True, kw_only=True)
 class ShiftByTokens:
-    """Space sigmas evenly, shifted the further the more tokens the picture has.
+    """Space sigmas evenly, shifted the further the more tokens the picture or clip has.
 
     patch_size     latent pixels per token side
     single         sigmas are spaced in float32, whose last bit can differ from float64's rounded
     steps          number of steps
     height, width  px
+    num_frames     frames of a clip; a picture is one
 
     Source: Esser et al., arXiv:2403.03206, section 5.3.2, as in diffusers 0.42,
     pipelines/flux/pipeline_flux.py.
@@ -62,10 +63,12 @@ class ShiftByTokens:
     class Out(NamedTuple):
         schedule: Schedule
 
-    def run(self, *, steps: int, height: int, width: int) -> Out:
+    def run(self, *, steps: int, height: int, width: int, num_frames: int = 1) -> Out:
         """Set the timesteps on a scheduler of our own; the component stays as it is."""
         rows, columns = image_size(self.vae.config, self.patch_size, height, width)
         tokens = (rows // self.patch_size) * (columns // self.patch_size)
+        if num_frames > 1:
+            tokens *= (num_frames - 1) // temporal_scale(self.vae.config) + 1
         mu = shift_by_tokens(tokens, self.scheduler.config)
         return self.Out(evenly_spaced(self.scheduler, steps, mu, single=self.single))
 

@@ -50,15 +50,17 @@ class EncodeUMT5:
 class EncodeT5:
     """Encode a prompt with T5, which attends to the padding as well.
 
+    masked               the embeds say which tokens are text, for a transformer that asks
     text                 cut after `max_sequence_length` tokens; none: empty
     max_sequence_length  l, tokens
-    embeds               tokens 1 l d
+    embeds               tokens 1 l d, mask 1 l where `masked`
 
-    Source: diffusers 0.42, pipelines/flux/pipeline_flux.py.
+    Source: diffusers 0.42, pipelines/flux/pipeline_flux.py and pipelines/ltx/pipeline_ltx.py.
     """
 
     text_encoder: Component[TextEncoder]
     tokenizer: Component[Tokenizer]
+    masked: bool = False
 
     class Out(NamedTuple):
         embeds: TextEmbeds
@@ -67,7 +69,8 @@ class EncodeT5:
         """Ask for one forward of the encoder."""
         tokens = tokenize(self.tokenizer, text, max_sequence_length)
         ((states,),) = yield [Call(self.text_encoder, states_of, {"ids": tokens.input_ids})]
-        return self.Out(TextEmbeds(states))
+        mask = tokens.attention_mask.bool() if self.masked else None
+        return self.Out(TextEmbeds(states, mask))
 
     def estimate(self, *, max_sequence_length: int) -> int:
         """Bytes of the hidden states, at most; the encoder's own working set is not known here."""

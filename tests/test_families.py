@@ -23,6 +23,7 @@ from tiny import (
     flux2,
     glm,
     hunyuan,
+    ltx,
     other,
     ovis,
     qwen,
@@ -60,6 +61,7 @@ ROWS: tuple[Row, ...] = (
     *sdxl.ROWS,
     *sana.ROWS,
     *hunyuan.ROWS,
+    *ltx.ROWS,
 )
 NAMES = [row.name for row in ROWS]
 
