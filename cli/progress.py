@@ -52,7 +52,8 @@ class Progress:
         text = ""
         match event:
             case Planned():
-                text = f"starts: {counted(event.nodes, 'node')}, {counted(event.steps, 'step')}"
+                steps = f", {counted(event.steps, 'step')}" if event.steps else ""
+                text = f"starts: {counted(event.nodes, 'node')}{steps}"
             case Loading():
                 text = f"loading {event.component}{megabytes(event.nbytes)}"
             case Stepped() if is_tenth(event.index, event.count):

@@ -10,6 +10,7 @@ from runtime.config import edit, resolve_graph
 from runtime.errors import UserError
 from runtime.fields import plain
 from runtime.graph import Graph
+from runtime.reading import WHOLE
 
 PAGE = """# Families
 
@@ -66,6 +67,8 @@ def shown(values: Mapping[str, Any]) -> str:
 
 def served(row: Mapping[str, Any]) -> list[str]:
     """Checkpoints of a row: hub ids, else classes, else what it brings, else how to ask for it."""
+    if WHOLE in row["components"]:
+        return ["any other pipeline of diffusers"]
     own = ["its own"] if row["checkpoint"] else []
     return row["checkpoints"] or own or row["classes"] or ["only by name: --graph"]
 

@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import hubs
 import numpy as np
 import pytest
 import torch
@@ -56,10 +57,13 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: make(root / name) for name, make in makers.items()}
 
 
-@pytest.fixture(scope="module")
-def stripes(models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def stripes(models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A model that brings the code of its pipeline."""
-    folder = tmp_path_factory.mktemp("own") / "stripes"
+    from diffusers.utils import dynamic_modules_utils
+
+    monkeypatch.setattr(dynamic_modules_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+    folder = tmp_path / "stripes"
     folder.mkdir()
     parts = {"unet": "UNet2DConditionModel", "scheduler": "DDIMScheduler"}
     for part in parts:
@@ -237,6 +241,16 @@ def test_precision_of_the_whole_and_of_parts(models: dict[str, Path]) -> None:
     assert loaded().unet.dtype == torch.float32
 
 
+def test_weights_of_a_variant(models: dict[str, Path], tmp_path: Path) -> None:
+    from diffusers import StableDiffusionPipeline
+
+    model = StableDiffusionPipeline.from_pretrained(models["sd"])
+    model.save_pretrained(tmp_path, variant="fp16")
+    assert not (tmp_path / "unet/diffusion_pytorch_model.safetensors").exists()
+    found = made(Runtime.load(tmp_path), **CALL)
+    np.testing.assert_array_equal(found, vanilla(models["sd"], CALL, []))
+
+
 def test_a_part_comes_from_elsewhere(models: dict[str, Path], tmp_path: Path) -> None:
     from diffusers import AutoencoderKL
 
@@ -267,6 +281,26 @@ def test_code_of_a_model_runs_only_where_it_is_trusted(stripes: Path) -> None:
     pixels = run.result.outputs["image"].pixels
     assert torch.equal(pixels[0], (drawn * 255).round().to(torch.uint8))
     assert fails(runtime).startswith("Stripes needs `width`")
+
+
+def test_a_model_of_the_hub_with_its_code(stripes: Path, tmp_path: Path) -> None:
+    files = {
+        str(path.relative_to(stripes)): path.read_bytes()
+        for part in ("*", "unet/*", "scheduler/*")
+        for path in stripes.glob(part)
+        if path.is_file()
+    }
+    code = f"""
+from cli.main import main
+words = ["generate", "--model-path", "org/stripes", "--width", "5", "--return-frames"]
+words += ["--output-path", {str(tmp_path)!r}, "--log-level", "error"]
+assert main(words) == 2
+assert main([*words, "--trust-remote-code"]) == 0"""
+    with hubs.server({"org/stripes": files}) as (address, asked):
+        first = hubs.python(code, tmp_path / "hub", HF_ENDPOINT=address)
+    assert sum(path.endswith("stripes.py") for path in asked if path.startswith("GET")) == 1
+    again = hubs.python(code, tmp_path / "hub", HF_HUB_OFFLINE="1")
+    np.testing.assert_array_equal(np.load(first), np.load(again))
 
 
 def test_auto_says_why_and_sglang_names_what_is_near(models: dict[str, Path]) -> None:
