@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import cos, pi, prod
 from typing import Any, NamedTuple
@@ -14,12 +15,13 @@ from nodes.contracts import VAE, Scheduler, Transformer
 from nodes.guidance import ClassifierFreeDenoiser
 from nodes.latents import check_most, image_size
 from nodes.schedule import fresh, schedule_of
+from nodes.stream import Tiles, chunks, tiled, to_frames
 from nodes.vae import to_bytes
 from runtime.asking import Asking, Call
 from runtime.denoising import Denoiser, Parts, Schedule, Step
 from runtime.errors import UserError
 from runtime.ports import Component
-from runtime.values import Latents, Rng, TextEmbeds, Video
+from runtime.values import Latents, Rng, TextEmbeds, Video, VideoStream
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,6 +160,33 @@ class DecodeFrames:
         return self.Out(Video(frames[0], fps))
 
 
+@dataclass(frozen=True, kw_only=True)
+class StreamFrames:
+    """Decode as DecodeFrames does, a chunk of latent frames at a time.
+
+    latents, num_frames, fps  as there
+    video                     as there, read by one node
+
+    Source: diffusers 0.42, `_decode` and `tiled_decode` of autoencoder_kl_cogvideox.py.
+    """
+
+    vae: Component[VAE]
+
+    class Out(NamedTuple):
+        video: VideoStream
+
+    def run(self, *, latents: Latents, num_frames: int, fps: float = 8) -> Out:
+        """Bind; decoding starts when the stream is read."""
+        count = latent_frames(num_frames, self.vae.config)
+        x = latents.parts["video"][:, -count:].transpose(1, 2)
+        sizes = [2 + count % 2] + [2] * (count // 2 - 1) if count > 1 else [1]
+
+        def parts() -> Iterator[Asking[Tensor]]:
+            return chunks(self.vae, decode_chunk, x, sizes)
+
+        return self.Out(VideoStream(parts, num_frames, fps))
+
+
 @dataclass(frozen=True, eq=False)
 class CogVideoXPrediction:
     """The velocity that a CogVideoX transformer predicts for one prompt."""
@@ -219,6 +248,26 @@ def decode_frames(vae: VAE, latents: Tensor) -> tuple[Tensor]:
     scaled = 1 / vae.config.scaling_factor * latents.to(vae.dtype).transpose(1, 2)
     pixels = vae.decode(scaled, return_dict=False)[0]
     return (to_bytes(pixels).permute(0, 2, 3, 4, 1).contiguous(),)
+
+
+def decode_chunk(vae: VAE, latents: Tensor, cache: Any) -> tuple[Tensor, Any]:
+    """Latent frames `b c t h w` to pixels `b f h w 3`, uint8, and what the next ones need."""
+    net: Any = vae
+    size = net.tile_sample_min_height, net.tile_sample_min_width
+    overlap = net.tile_overlap_factor_height, net.tile_overlap_factor_width
+    latent = net.tile_latent_min_height, net.tile_latent_min_width
+    blend = int(size[0] * overlap[0]), int(size[1] * overlap[1])
+    step = int(latent[0] * (1 - overlap[0])), int(latent[1] * (1 - overlap[1]))
+    tiles = Tiles(latent, step, (size[0] - blend[0], size[1] - blend[1]), blend)
+
+    def tile(x: Tensor, before: Any) -> tuple[Tensor, Any]:
+        x = x if net.post_quant_conv is None else net.post_quant_conv(x)
+        pixels, memory = net.decoder(x, conv_cache=before)
+        return pixels, memory
+
+    scaled = 1 / vae.config.scaling_factor * latents.to(vae.dtype)
+    pixels, memories = tiled(net, scaled, tiles, cache, tile)
+    return to_frames(pixels), memories
 
 
 def latent_frames(num_frames: int, config: Any) -> int:

@@ -62,58 +62,91 @@ def chunks(
         yield ask(chunk)
 
 
+@dataclass(frozen=True)
+class Tiles:
+    """How a VAE tiles, along rows and columns.
+
+    size, step   latents of a tile, and from one to the next
+    kept, blend  pixels that a tile gives, and over which it fades into the one before
+    """
+
+    size: tuple[int, int]
+    step: tuple[int, int]
+    kept: tuple[int, int]
+    blend: tuple[int, int]
+
+
 def decode_causal(vae: VAE, latents: Tensor, cache: Any) -> tuple[Tensor, Any]:
     """One latent frame `b c 1 h w` to pixels `b f h w 3`, uint8, and what the next one needs.
 
     cache  what the frames before left, inputs of each tile's convolutions; none at the start
     """
     net: Any = vae
-    x = denormalise(latents.to(vae.dtype), vae.config)
-    size, stride = tiling(net, *x.shape[-2:])
+
+    def tile(x: Tensor, before: Any) -> tuple[Tensor, Any]:
+        memory = list(before or [None] * net._cached_conv_counts["decoder"])
+        first = {"first_chunk": before is None}
+        pixels = net.decoder(net.post_quant_conv(x), feat_cache=memory, feat_idx=[0], **first)
+        return pixels, tuple(memory)
+
+    x, patch = denormalise(latents.to(vae.dtype), vae.config), vae.config.patch_size or 1
+    pixels, memories = tiled(net, x, causal_tiles(net), cache, tile)
+    scale = net.spatial_compression_ratio // patch
+    pixels = pixels[..., : x.shape[-2] * scale, : x.shape[-1] * scale]
+    return to_frames(unpatched(pixels, patch)), memories
+
+
+def causal_tiles(net: Any) -> Tiles:
+    """The tiles of a VAE whose settings are sizes and strides in pixels."""
+    scale, patch = net.spatial_compression_ratio, net.config.patch_size or 1
+    size = net.tile_sample_min_height, net.tile_sample_min_width
+    step = net.tile_sample_stride_height, net.tile_sample_stride_width
+    kept = step[0] // patch, step[1] // patch
+    blend = size[0] // patch - kept[0], size[1] // patch - kept[1]
+    latent = (size[0] // scale, size[1] // scale), (step[0] // scale, step[1] // scale)
+    return Tiles(*latent, kept, blend)
+
+
+def tiled(
+    net: Any,
+    x: Tensor,
+    tiles: Tiles,
+    cache: Any,
+    decode: Callable[[Tensor, Any], tuple[Tensor, Any]],
+) -> tuple[Tensor, Any]:
+    """Decode latents `b c t h w`, in tiles where the VAE is to, and join the pixels.
+
+    cache   of each tile, from the chunk before
+    decode  a tile and its cache to pixels and the next cache
+    """
+    height, width = x.shape[-2:]
+    if not net.use_tiling or (height <= tiles.size[0] and width <= tiles.size[1]):
+        pixels, memory = decode(x, cache and cache[0])
+        return pixels, (memory,)
     rows: list[list[Tensor]] = []
     memories: list[Any] = []
-    for i in range(0, x.shape[-2], stride[0]):
+    for i in range(0, height, tiles.step[0]):
         rows.append([])
-        for j in range(0, x.shape[-1], stride[1]):
-            memory = [None] * net._cached_conv_counts["decoder"]
-            if cache is not None:
-                memory = list(cache[len(memories)])
-            tile = net.post_quant_conv(x[..., i : i + size[0], j : j + size[1]])
-            first = cache is None
-            rows[-1].append(net.decoder(tile, feat_cache=memory, feat_idx=[0], first_chunk=first))
-            memories.append(tuple(memory))
-    pixels = rows[0][0] if len(memories) == 1 else joined(net, rows, *x.shape[-2:])
-    pixels = unpatched(pixels, vae.config.patch_size or 1)
-    return to_bytes(pixels).permute(0, 2, 3, 4, 1).contiguous(), tuple(memories)
-
-
-def tiling(net: Any, height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Size of a tile, and from one to the next, in latent rows and columns; all where not tiled."""
-    scale = net.spatial_compression_ratio
-    size = net.tile_sample_min_height // scale, net.tile_sample_min_width // scale
-    if not net.use_tiling or (height <= size[0] and width <= size[1]):
-        return (height, width), (height, width)
-    return size, (net.tile_sample_stride_height // scale, net.tile_sample_stride_width // scale)
-
-
-def joined(net: Any, rows: list[list[Tensor]], height: int, width: int) -> Tensor:
-    """Tiles of decoded pixels, blended where they overlap, as the VAE itself joins them."""
-    patch = net.config.patch_size or 1
-    tall, wide = net.tile_sample_stride_height // patch, net.tile_sample_stride_width // patch
-    across = net.tile_sample_min_width // patch - wide
-    down = net.tile_sample_min_height // patch - tall
-    blended = []
+        for j in range(0, width, tiles.step[1]):
+            part = x[..., i : i + tiles.size[0], j : j + tiles.size[1]]
+            pixels, memory = decode(part, cache and cache[len(memories)])
+            rows[-1].append(pixels)
+            memories.append(memory)
+    lines = []
     for i, row in enumerate(rows):
-        line = []
-        for j in range(len(row)):  # blending writes into the tile
+        for j in range(len(row)):  # the VAE's own blending writes into the tile
             if i > 0:
-                row[j] = net.blend_v(rows[i - 1][j], row[j], down)
+                row[j] = net.blend_v(rows[i - 1][j], row[j], tiles.blend[0])
             if j > 0:
-                row[j] = net.blend_h(row[j - 1], row[j], across)
-            line.append(row[j][..., :tall, :wide])
-        blended.append(torch.cat(line, dim=-1))
-    scale = net.spatial_compression_ratio // patch
-    return torch.cat(blended, dim=-2)[..., : height * scale, : width * scale]
+                row[j] = net.blend_h(row[j - 1], row[j], tiles.blend[1])
+        kept = [tile[..., : tiles.kept[0], : tiles.kept[1]] for tile in row]
+        lines.append(torch.cat(kept, dim=-1))
+    return torch.cat(lines, dim=-2), tuple(memories)
+
+
+def to_frames(pixels: Tensor) -> Tensor:
+    """Pixels `b c f h w` in [-1, 1] to `b f h w c`, uint8."""
+    return to_bytes(pixels).permute(0, 2, 3, 4, 1).contiguous()
 
 
 def unpatched(pixels: Tensor, patch: int) -> Tensor:

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny import wan
+from tiny import cogvideox, wan
 
+from nodes.cogvideox import DecodeFrames, StreamFrames
 from nodes.save import SaveMedia
 from nodes.stream import DecodeCausal
 from nodes.vae import DecodeVideo
@@ -21,17 +22,16 @@ from runtime.values import Latents, VideoStream
 from runtime.video import VideoWriter, read_video
 
 
-def streamed(vae: Any, latents: torch.Tensor) -> tuple[torch.Tensor, VideoStream]:
-    """Frames of a stream, and the stream."""
-    out = DecodeCausal(vae=vae).run(latents=Latents({"video": latents}), fps=8)
+def frames_of(stream: VideoStream) -> torch.Tensor:
+    """All frames of a stream."""
 
     def read() -> Asking[list[torch.Tensor]]:
         found = []
-        for ask in out.video.parts():
+        for ask in stream.parts():
             found += yield from gather(ask)
         return found
 
-    return torch.cat(answer(read())), out.video
+    return torch.cat(answer(read()))
 
 
 @pytest.mark.parametrize("frames", [1, 2, 5])
@@ -41,10 +41,25 @@ def test_equal_to_decoding_at_once(frames: int, tiles: bool) -> None:
     if tiles:
         vae.enable_tiling(64, 64, 48, 40)
     latents = torch.randn(1, 4, frames, 13, 9, generator=torch.Generator().manual_seed(1))
-    found, stream = streamed(vae, latents)
+    stream = DecodeCausal(vae=vae).run(latents=Latents({"video": latents}), fps=8).video
+    found = frames_of(stream)
     whole = answer(DecodeVideo(vae=vae).run(latents=Latents({"video": latents}), fps=8)).video
     assert stream.num_frames == len(found) == 4 * (frames - 1) + 1
     assert torch.equal(found, whole.frames)
+
+
+@pytest.mark.parametrize("frames", [1, 9, 17])
+@pytest.mark.parametrize("tiles", [False, True])
+def test_chunks_of_several_latent_frames(frames: int, tiles: bool) -> None:
+    vae = cogvideox.cogvideox_vae()
+    if tiles:
+        vae.enable_tiling(64, 48, 1 / 6, 1 / 5)
+    shape = (1, (frames - 1) // 4 + 1, 4, 13, 9)
+    latents = Latents({"video": torch.randn(shape, generator=torch.Generator().manual_seed(1))})
+    stream = StreamFrames(vae=vae).run(latents=latents, num_frames=frames).video
+    whole = answer(DecodeFrames(vae=vae).run(latents=latents, num_frames=frames)).video
+    assert torch.equal(frames_of(stream), whole.frames)
+    assert len(whole.frames) == frames
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".gif", ".webp", ""])
