@@ -67,15 +67,16 @@ class Clips(Toy):
     ) -> Any:
         with torch.enable_grad():  # as pipelines that guide by gradients do
             x = torch.ones(2, requires_grad=True)
-            (x * 3).sum().backward()
+            (slope,) = torch.autograd.grad((x * 3).sum(), x)
         callback_on_step_end(self, 0, 1, {})
-        frames = torch.rand(1, 2, 4, 4, 3) * float(x.grad.mean() / 3)
+        frames = torch.rand(1, 2, 4, 4, 3) * float(slope.mean() / 3)
         return SimpleNamespace(frames=frames.numpy(), audio=torch.zeros(8))
 
 
 def drive(asked: Any) -> tuple[Any, list[Any]]:
     """Answer a node's calls as the executor does; its result, and what else it told."""
-    told, reply = [], None
+    told: list[Any] = []
+    reply: Any = None
     while True:
         try:
             message = asked.send(reply)
