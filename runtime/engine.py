@@ -14,6 +14,7 @@ from runtime.check import Checked, check
 from runtime.components import store
 from runtime.config import RunConfig, component
 from runtime.device import Memory
+from runtime.errors import UserError
 from runtime.events import Event
 from runtime.executor import Executor, Work
 from runtime.fields import Field
@@ -42,7 +43,9 @@ class Engine:
         asked = config.policies.placement.device
         self.device = devices.choose(None if asked == "auto" else asked)
         self.memo = Memo(config.policies.memo.max_mb * 2**20)
-        self.executor = Executor(self.device, self.memo, self._load, store().turn)
+        self.executor = Executor(
+            self.device, self.memo, self._load, self._release, self._short, store().turn
+        )
 
     @cached_property
     def checked(self) -> Checked:
@@ -157,6 +160,20 @@ class Engine:
             device=self.device,
             trust_remote_code=self.config.policies.model.trust_remote_code,
         )
+
+    def _release(self, name: str) -> bool:
+        """Forget a component; whether it was loaded."""
+        try:
+            store().release(self._key(name, self.facts[name]))
+        except UserError:
+            return False
+        return True
+
+    def _short(self, name: str) -> bool:
+        """Whether there is no room for a component's weights and a quarter more, for its work."""
+        fact = self.facts[name]
+        room = devices.free_bytes(self.device)
+        return room < fact.nbytes * 5 // 4 and not store().holds(self._key(name, fact))
 
 
 def _megabytes(memory: Memory) -> dict[str, float]:

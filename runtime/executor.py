@@ -58,13 +58,17 @@ class Work:
 class Executor:
     """Runs plans on one device.
 
-    load   component name to the loaded object: the network, or a tokenizer, scheduler, processor
-    turn   held while components compute, for loaded ones are shared between threads
+    load     component name to the loaded object: the network, or a tokenizer, scheduler, processor
+    release  forgets a component; whether it was loaded
+    short    whether a component is not loaded and would not fit beside those that are
+    turn     held while components compute, for loaded ones are shared between threads
     """
 
     device: torch.device
     memo: Memo
     load: Callable[[str], Any]
+    release: Callable[[str], bool]
+    short: Callable[[str], bool]
     turn: AbstractContextManager[Any] = field(default_factory=threading.Lock)
 
     def run(self, work: Work) -> Generator[Event, None, dict[str, Any]]:
@@ -86,7 +90,8 @@ class Executor:
                 raise Cancelled
             match item:
                 case Load(component=name, nbytes=nbytes):
-                    yield from self._load(name, nbytes, loaded)
+                    if name not in work.plan.late:
+                        yield from self._load(name, nbytes, loaded)
                 case Recall(node=name):
                     yield from self._recall(name, work)
                 case Run(node=name):
@@ -100,6 +105,20 @@ class Executor:
         start = time.perf_counter()
         loaded[name] = self.load(name)
         yield Loaded(component=name, nbytes=nbytes, seconds=time.perf_counter() - start)
+
+    def _late(self, message: Any, work: Work, loaded: dict[str, Any]) -> Iterator[Event]:
+        """Load the networks that a step is the first to ask; where memory is short, others go."""
+        calls = message if isinstance(message, list) else []
+        asked = {call.component.name for call in calls} & work.plan.late
+        for name in sorted(asked - set(loaded)):
+            for other in sorted(work.plan.late - asked):
+                if self.short(name):
+                    loaded.pop(other, None)
+                    if self.release(other):
+                        yield Noted(text=f"memory is short: `{other}` makes room for `{name}`")
+            if name not in work.plan.facts.resident:
+                nbytes = work.plan.facts.components[name].nbytes
+                yield from self._load(name, nbytes, loaded)
 
     def _recall(self, name: str, work: Work) -> Iterator[Event]:
         kind = work.plan.checked.graph.nodes[name].type
@@ -163,6 +182,8 @@ class Executor:
                         message = asked.send(reply)
                     except StopIteration as stop:
                         return stop.value
+                yield from self._late(message, work, loaded)
+                with self.turn, torch.inference_mode():
                     reply = self._reply(message, loaded)
                 if isinstance(message, StepDone):
                     index, seconds = message.state.index, time.perf_counter() - since

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 from runtime.check import Checked
 from runtime.denoising import Denoiser
@@ -90,6 +90,7 @@ class Plan:
     keys     node to content key
     dropped  node to the reason why it does not run
     lasting  nodes whose results later requests may recall
+    late     networks of denoisers that have several: each is loaded by the step that first asks it
     """
 
     items: tuple[Item, ...]
@@ -99,6 +100,7 @@ class Plan:
     dropped: Mapping[str, str]
     facts: Facts
     lasting: frozenset[str] = frozenset()
+    late: frozenset[str] = frozenset()
 
     def __str__(self) -> str:
         from runtime.printing import plan_text
@@ -139,7 +141,8 @@ def plan(
         by_its_rule("verify", folded.graph.nodes[name], folded.declarations[name], request, facts)
     kept = {ref.node for ref in wanted.values()}
     items = _order(folded, (needed, recalled, kept), estimates, facts)
-    return Plan(tuple(items), folded, wanted, keys, dropped, facts, lasting(folded))
+    late = frozenset(c for n in needed - recalled for c in _late(folded, n, facts))
+    return Plan(tuple(items), folded, wanted, keys, dropped, facts, lasting(folded), late)
 
 
 def lasting(checked: Checked) -> frozenset[str]:
@@ -153,11 +156,16 @@ def lasting(checked: Checked) -> frozenset[str]:
     for name in checked.order:
         made = checked.declarations[name].outputs.values()
         above = {ref.node for ref in checked.graph.nodes[name].inputs.values()}
-        if above & effects or any({File, Url} & {*options(port.type)} for port in made):
+        if above & effects or any(_is_effect(port.type) for port in made):
             effects.add(name)
     return frozenset(
         n for n in checked.order if n not in effects and not binds_lazily(checked.declarations[n])
     )
+
+
+def _is_effect(kind: Any) -> bool:
+    """Whether a value of this type says what was done outside: a file, an upload, or several."""
+    return bool({File, Url} & {x for o in options(kind) for x in (o, *get_args(o))})
 
 
 def _needed(
@@ -232,15 +240,30 @@ def _to_load(checked: Checked, name: str) -> list[str]:
     node, known = checked.graph.nodes[name], checked.declarations[name]
     if binds_lazily(known):
         return []
-    found: list[str] = list(bound(node, known).values())
-    todo = list(node.inputs.values())
+    return list(dict.fromkeys([*bound(node, known).values(), *_behind(checked, name)]))
+
+
+def _behind(checked: Checked, name: str) -> list[str]:
+    """Components of the denoisers and streams that reach a node."""
+    found: list[str] = []
+    todo = list(checked.graph.nodes[name].inputs.values())
     while todo:
         ref = todo.pop(0)
         source = checked.declarations.get(ref.node)
         if source and binds_lazily(source):
             found += bound(checked.graph.nodes[ref.node], source).values()
             todo += checked.graph.nodes[ref.node].inputs.values()
-    return list(dict.fromkeys(found))
+    return found
+
+
+def _late(checked: Checked, name: str, facts: Facts) -> set[str]:
+    """Networks that wait for the step that asks them: there are several, and some may never be."""
+    node, known = checked.graph.nodes[name], checked.declarations[name]
+    if binds_lazily(known):
+        return set()
+    behind = {*_behind(checked, name)} - {*bound(node, known).values()}
+    heavy = {c for c in behind if (fact := facts.components.get(c)) and fact.nbytes}
+    return heavy if len(heavy) > 1 else set()
 
 
 def estimate(

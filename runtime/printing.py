@@ -37,6 +37,7 @@ def plan_text(plan: Plan) -> str:
             case Load():
                 held += item.nbytes
                 what = f"{item.class_name} {item.dtype}".strip()
+                what += ", at its first step" if item.component in plan.late else ""
                 row = ("load", item.component, what, size(item.nbytes) if item.nbytes else "")
             case Run():
                 row = ("run", item.node, item.type, size(item.nbytes))
