@@ -36,18 +36,13 @@ class FixedTimesteps:
 
     def run(self, *, timesteps: tuple[int, ...], shift: float, steps: int | None = None) -> Out:
         """Look the sigmas up; the component says how long training's schedule is."""
-        self.check(timesteps, steps)
+        self.verify(timesteps=timesteps, steps=steps)
         chosen = torch.tensor(timesteps)
         sigmas = nearest_sigmas(chosen, self.scheduler.config.num_train_timesteps, shift)
         solver = Renoise(sigmas)
         return self.Out(Schedule(chosen, torch.cat([sigmas, torch.zeros(1)]), solver))
 
-    def estimate(self, *, timesteps: tuple[int, ...], steps: int | None) -> int:
-        """No bytes, but what does not fit is refused before anything is loaded."""
-        self.check(timesteps, steps)
-        return 0
-
-    def check(self, timesteps: tuple[int, ...], steps: int | None) -> None:
+    def verify(self, *, timesteps: tuple[int, ...], steps: int | None) -> None:
         """Refuse timesteps that do not fall, or another number of them."""
         said = ", ".join(map(str, timesteps))
         if not timesteps or list(timesteps) != sorted(set(timesteps), reverse=True):

@@ -43,7 +43,7 @@ class EncodePictures:
 
     def run(self, *, image: Image, last_image: Image | None = None) -> Asking[Out]:
         """Ask for one forward of the encoder."""
-        self.check(last_image)
+        self.verify(last_image=last_image)
         shown = [image] if last_image is None else [image, last_image]
         pictures = [Pillow.fromarray(to_numpy(i.pixels)) for i in shown]
         pixels = self.image_processor(images=pictures, return_tensors="pt").pixel_values
@@ -51,13 +51,12 @@ class EncodePictures:
         return self.Out(TextEmbeds(states.flatten(0, 1)[None]))
 
     def estimate(self, *, last_image: Image | None) -> int:
-        """Bytes of the hidden states; what does not fit is refused before anything is loaded."""
-        self.check(last_image)
+        """Bytes of the hidden states; the encoder's own working set is not known here."""
         config = self.image_encoder.config
         tokens = (config.image_size // config.patch_size) ** 2 + 1
         return int(4 * tokens * config.hidden_size * (1 if last_image is None else 2))
 
-    def check(self, last_image: Image | None) -> None:
+    def verify(self, *, last_image: Image | None) -> None:
         """Refuse a number of pictures that the network has no places for."""
         both = self.transformer.config.pos_embed_seq_len is not None
         if both and last_image is None:
@@ -99,7 +98,7 @@ class Condition:
         last_image: Image | None = None,
     ) -> Asking[Out]:
         """Ask for one encoding."""
-        check_ends(num_frames, last_image)
+        self.verify(num_frames=num_frames, last_image=last_image)
         batched = {"first": resized(image.pixels, height, width)[None]}
         if last_image is not None:
             batched["last"] = resized(last_image.pixels, height, width)[None]
@@ -107,11 +106,16 @@ class Condition:
         ((latents,),) = yield [Call(self.vae, ends, batched, shared)]
         return self.Out(Latents({"video": latents}))
 
-    def estimate(
-        self, *, height: int, width: int, num_frames: int, last_image: Image | None
-    ) -> int:
+    def verify(self, *, num_frames: int, last_image: Image | None) -> None:
+        """Refuse a last picture where there is no frame but the first."""
+        if last_image is not None and num_frames < 2:
+            raise UserError(
+                f"`num_frames` is {num_frames}, and a clip with `last_image` has a frame for it",
+                help="the smallest that fits is 5", field="num_frames",
+            )  # fmt: skip
+
+    def estimate(self, *, height: int, width: int, num_frames: int) -> int:
         """Bytes of the clip's pixels and of the result."""
-        check_ends(num_frames, last_image)
         config = self.vae.config
         step, side = config.scale_factor_temporal, config.scale_factor_spatial
         size = (num_frames - 1) // step + 1, height // side, width // side
@@ -236,12 +240,3 @@ def ends(vae: VAE, first: Tensor, last: Tensor | None = None, *, num_frames: int
 def signed(pixels: Tensor) -> Tensor:
     """Pixels b h w 3, uint8, to b 3 h w in [-1, 1]."""
     return (2 * (pixels.float() / 255) - 1).permute(0, 3, 1, 2)
-
-
-def check_ends(num_frames: int, last_image: Image | None) -> None:
-    """Refuse a last picture where there is no frame but the first."""
-    if last_image is not None and num_frames < 2:
-        raise UserError(
-            f"`num_frames` expects more than 1 frame where `last_image` is given, got {num_frames}",
-            help="the nearest that fits is 5", field="num_frames",
-        )  # fmt: skip
