@@ -190,6 +190,10 @@ def _run(
 
 
 def _print_result(name: str, made: object) -> None:
+    if isinstance(made, tuple):
+        for one in made:
+            _print_result(name, one)
+        return
     if isinstance(made, Url):
         sys.stdout.write(f"{made.url}\n")
     elif isinstance(made, File) and made.path.is_file():

@@ -66,7 +66,8 @@ class QwenDenoiser:
 
     text        tokens 1 l d
     references  pictures that are shown to it, each 1 c h w, in order
-    denoiser    predicts the velocity of `image`, b c h w with even h and w
+    denoiser    predicts the velocity of `image`, b c h w with even h and w, or b n c h w: n
+                pictures of one sequence
     """
 
     transformer: Component[Transformer]
@@ -87,6 +88,7 @@ class NormPreserving:
     scale       1 is `cond` alone
     true_scale  its other name in diffusers; goes over `scale` where given
     negative    the text that `uncond` was made from; none: guidance is off at any scale
+    keep        off: plain classifier-free guidance
     """
 
     class Out(NamedTuple):
@@ -106,9 +108,10 @@ class NormPreserving:
         scale: float,
         true_scale: float | None = None,
         negative: str | None = None,
+        keep: bool = True,
     ) -> Out:
         """Bind the two predictions."""
-        return self.Out(Guided(cond, uncond, scale if true_scale is None else true_scale))
+        return self.Out(Guided(cond, uncond, scale if true_scale is None else true_scale, keep))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,18 +163,20 @@ class Prediction:
 
 @dataclass(frozen=True, eq=False)
 class Guided:
-    """uncond + scale (cond - uncond), each token as long as that of cond."""
+    """uncond + scale (cond - uncond). keep: each token as long as that of cond."""
 
     cond: Denoiser
     uncond: Denoiser
     scale: float
+    keep: bool
 
     def predict(self, x: Parts, step: Step) -> Asking[Parts]:
         """Ask for both predictions at once; the executor may batch or split them."""
         cond, uncond = yield from gather(
             self.cond.predict(x, step.at("cond")), self.uncond.predict(x, step.at("uncond"))
         )
-        return {k: guided(cond[k], uncond[k], self.scale) for k in cond}
+        pushed = {k: uncond[k] + self.scale * (cond[k] - uncond[k]) for k in cond}
+        return {k: as_long(x, cond[k]) for k, x in pushed.items()} if self.keep else pushed
 
     def touches(self, step: Step) -> frozenset[str]:
         """Those of both."""
@@ -183,13 +188,11 @@ def text_width(config: Any) -> int:
     return int((config if "hidden_size" in config else config["text_config"])["hidden_size"])
 
 
-def guided(cond: Tensor, uncond: Tensor, scale: float) -> Tensor:
-    """Two velocities b c h w to the guided one; lengths are taken over the channels of a token."""
-    tokens = pack(cond)
-    pushed = pack(uncond) + scale * (tokens - pack(uncond))
-    length = torch.norm(tokens, dim=-1, keepdim=True)
-    kept = pushed * (length / torch.norm(pushed, dim=-1, keepdim=True))
-    return unpack(kept, *cond.shape[-2:])
+def as_long(velocity: Tensor, like: Tensor) -> Tensor:
+    """A velocity (b n) c h w whose tokens are as long, over their channels, as those of `like`."""
+    tokens, lengths = (pack(x.flatten(0, -4)) for x in (velocity, like))
+    kept = tokens * (lengths.norm(dim=-1, keepdim=True) / tokens.norm(dim=-1, keepdim=True))
+    return unpack(kept, *velocity.shape[-2:]).reshape(velocity.shape)
 
 
 def last_states(net: Any, ids: Tensor) -> tuple[Tensor]:
@@ -200,15 +203,19 @@ def last_states(net: Any, ids: Tensor) -> tuple[Tensor]:
 def predict_velocity(
     net: Transformer, latents: Tensor, timestep: Tensor, text: Tensor, **references: Tensor
 ) -> tuple[Tensor]:
-    """latents b c h w, timestep b, text b l d, references b c h w each, to velocity b c h w."""
-    pictures = [latents, *references.values()]
+    """latents b (n) c h w, timestep b, text b l d, references b c h w each, to the velocity."""
+    drawn = latents.unbind(1) if latents.ndim == 5 else (latents,)
+    pictures = [*drawn, *references.values()]
     shapes = [(1, p.shape[-2] // 2, p.shape[-1] // 2) for p in pictures]
+    layered = net.config.use_additional_t_cond  # it asks whether the picture is no layer: never
     output = net(
         hidden_states=torch.cat([pack(p.to(net.dtype)) for p in pictures], dim=1),
         timestep=timestep,
         encoder_hidden_states=text.to(net.dtype),
         img_shapes=[shapes] * len(latents),
+        additional_t_cond=torch.zeros_like(timestep, dtype=torch.long) if layered else None,
         return_dict=False,
     )
     rows, columns = latents.shape[-2:]
-    return (unpack(output[0][:, : rows * columns // 4], rows, columns),)
+    tokens = output[0][:, : len(drawn) * rows * columns // 4].unflatten(1, (len(drawn), -1))
+    return (unpack(tokens.flatten(0, 1), rows, columns).reshape(latents.shape),)

@@ -1,8 +1,10 @@
 """Saving: pictures, clips and raw frames as files."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import torch
 
 from runtime import media as files
 from runtime.asking import Asking, gather
@@ -52,10 +54,30 @@ class SaveMedia:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SavePictures:
+    """Save pictures that belong together, each as a file of its own: `NAME_1`, `NAME_2`, ...
+
+    media  n pictures h w c, uint8
+    to     where and how, as for one picture
+    files  n, in order
+    """
+
+    class Out(NamedTuple):
+        files: tuple[File, ...]
+
+    def run(self, *, media: tuple[Image, ...], to: Destination) -> Out:
+        digits = len(str(len(media)))  # of one length, so that names sort as the pictures do
+        names = [f"{to.name}_{i:0{digits}d}" for i in range(1, len(media) + 1)]
+        each = zip(media, names, strict=True)
+        made = [SaveMedia().run(media=picture, to=replace(to, name=name)) for picture, name in each]
+        return self.Out(tuple(out.file for out in made if isinstance(out, SaveMedia.Out)))
+
+
+@dataclass(frozen=True, kw_only=True)
 class SaveFrames:
     """Save raw frames as `.npy`, whatever suffix `to` names.
 
-    media  h w c or f h w c  uint8
+    media  h w c, f h w c or f pictures h w c  uint8
     to     where; a picture is saved as a single frame
     file   an array f h w c, uint8, written whole
     """
@@ -63,9 +85,13 @@ class SaveFrames:
     class Out(NamedTuple):
         file: File
 
-    def run(self, *, media: Image | Video, to: Destination) -> Out:
+    def run(self, *, media: Image | Video | tuple[Image, ...], to: Destination) -> Out:
         path = inside(to, ".npy")
-        frames = media.frames if isinstance(media, Video) else media.pixels[None]
+        if isinstance(media, Video):
+            frames = media.frames
+        else:
+            pictures = media if isinstance(media, tuple) else (media,)
+            frames = torch.stack([picture.pixels for picture in pictures])
         files.write_frames(frames, path)
         return self.Out(written(path))
 

@@ -23,8 +23,31 @@ class Upload:
         url: Url
 
     def run(self, *, file: File, to: Store) -> Out:
-        key = file.path.name
-        url = upload_file(to, file.path, key, file.media_type)
+        (url,) = uploaded((file,), to)
+        return self.Out(url)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UploadAll:
+    """Upload files that belong together; where one upload fails, all of them stay.
+
+    files  their names become the keys of the objects
+    to     the object store
+    urls   public URLs and keys, in order
+    """
+
+    class Out(NamedTuple):
+        urls: tuple[Url, ...]
+
+    def run(self, *, files: tuple[File, ...], to: Store) -> Out:
+        return self.Out(uploaded(files, to))
+
+
+def uploaded(files: tuple[File, ...], to: Store) -> tuple[Url, ...]:
+    """Upload files, then delete the local ones."""
+    keys = [file.path.name for file in files]
+    urls = [upload_file(to, f.path, f.path.name, f.media_type) for f in files]
+    for file in files:
         with suppress(OSError):  # it is in the store: a copy that cannot be removed is no failure
             file.path.unlink()
-        return self.Out(Url(url, key))
+    return tuple(Url(url, key) for url, key in zip(urls, keys, strict=True))

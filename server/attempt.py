@@ -61,8 +61,8 @@ class Attempt:
         peak = 0.0
         try:
             for index, name in enumerate(self._order["names"]):
-                file, used = self._one(index, name, send)
-                self._files.append(file)
+                files, used = self._one(index, name, send)
+                self._files += files
                 peak = max(peak, used)
         except Cancelled:
             return {"cancelled": self.id}
@@ -77,7 +77,7 @@ class Attempt:
             "peak_memory_mb": peak or None,
         }
 
-    def _one(self, index: int, name: str, send: Send) -> tuple[dict[str, Any], float]:
+    def _one(self, index: int, name: str, send: Send) -> tuple[list[dict[str, Any]], float]:
         """One run: what was written, and the peak of memory in MB."""
         encoding = dict(self._order["encoding"])
         upload = encoding.pop("upload", True)
@@ -104,11 +104,22 @@ class Attempt:
             if problem.path is None:
                 raise
             # The file is there, and only the store did not take it: the job has succeeded.
-            return kept(problem.path, problem.reason), 0.0
+            return [kept(path, problem.reason) for path in siblings(problem.path, name)], 0.0
         outputs, after = run.result.outputs, run.result.memory["after"]
         peak = after["peak_allocated_mb"] or after["peak_host_anon_mb"]
-        url = outputs["url"].url if "url" in outputs else None
-        return _described(outputs["file"]) | {"url": url}, peak
+        files = several(outputs["file"])
+        urls = [u.url for u in several(outputs["url"])] if "url" in outputs else [None] * len(files)
+        return [_described(f) | {"url": u} for f, u in zip(files, urls, strict=True)], peak
+
+
+def several(made: Any) -> tuple[Any, ...]:
+    """What an output holds: one, or a tuple where a run makes several files."""
+    return made if isinstance(made, tuple) else (made,)
+
+
+def siblings(path: Path, name: str) -> list[Path]:
+    """The files of a run by one of them: alone it has the name that was given, else NAME_1, ..."""
+    return [path] if path.stem == name else sorted(path.parent.glob(f"{name}_*{path.suffix}"))
 
 
 def _described(file: File) -> dict[str, Any]:

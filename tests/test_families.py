@@ -95,8 +95,10 @@ def loaded(row: Row, folder: Path) -> Runtime:
 def ours(runtime: Runtime, request: Request, pictures: list[Image.Image]) -> Pixels:
     """Frames of our pipeline, f h w c: its first output."""
     (value,) = runtime.generate(**request, **given(runtime, pictures)).outputs.values()
-    frames = value.frames if hasattr(value, "frames") else value.pixels[None]
-    return np.asarray(frames.numpy())
+    if hasattr(value, "frames"):
+        return np.asarray(value.frames)
+    shown = value if isinstance(value, tuple) else (value,)  # several pictures, as layers are
+    return np.stack([np.asarray(picture.pixels) for picture in shown])
 
 
 def difference(a: Pixels, b: Pixels) -> int:

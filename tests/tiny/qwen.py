@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -23,17 +25,22 @@ def checkpoint(folder: Path) -> Path:
     return folder
 
 
-def edit_checkpoint(folder: Path, name: str = "QwenImageEditPipeline", **changes: Any) -> Path:
-    """Write a checkpoint that is shown pictures. changes: of the transformer's config.
+def edit_checkpoint(
+    folder: Path,
+    name: str = "QwenImageEditPipeline",
+    of_transformer: Mapping[str, Any] = MappingProxyType({}),
+    of_vae: Mapping[str, Any] = MappingProxyType({}),
+) -> Path:
+    """Write a checkpoint that is shown pictures. of_transformer, of_vae: changes to configs.
 
     Its VAE is narrow and scales by 16, for the pictures have about 1024 px a side.
     """
     import diffusers
 
     tokenizer = language_tokenizer()
-    parts = components(tokenizer, **changes)
     narrow = {"base_dim": 2, "dim_mult": [1, 1, 1, 1, 1]}
-    small = vae(**narrow, temperal_downsample=[False, False, True, True])
+    small = vae(**narrow, temperal_downsample=[False, False, True, True], **of_vae)
+    parts = components(tokenizer, **of_transformer)
     parts |= {"vae": small, "processor": processor(tokenizer)}
     getattr(diffusers, name)(**parts).save_pretrained(folder)
     return folder
@@ -41,7 +48,7 @@ def edit_checkpoint(folder: Path, name: str = "QwenImageEditPipeline", **changes
 
 def plus_checkpoint(folder: Path) -> Path:
     """The same for several pictures, which the transformer takes as clean, as that of 2511 does."""
-    return edit_checkpoint(folder, "QwenImageEditPlusPipeline", zero_cond_t=True)
+    return edit_checkpoint(folder, "QwenImageEditPlusPipeline", {"zero_cond_t": True})
 
 
 def language_tokenizer() -> Any:
@@ -190,6 +197,20 @@ def vae(**changes: Any) -> Any:
     return seeded(lambda: AutoencoderKLQwenImage(**{**config, **changes}), scale=1.5)
 
 
+def layered_checkpoint(folder: Path) -> Path:
+    """Write a checkpoint that takes a picture apart; its language model can describe one."""
+    vae = {"input_channels": 4, "z_dim": 2, "latents_mean": [-0.3, 0.1], "latents_std": [1.7, 2.1]}
+    transformer = {"in_channels": 8, "out_channels": 2}  # the reference tells pixels by 4 channels
+    transformer |= {"use_additional_t_cond": True, "use_layer3d_rope": True}
+    return edit_checkpoint(folder, "QwenImageLayeredPipeline", transformer, vae)
+
+
+def layers(model: Path, request: Request, pictures: list[Image.Image]) -> Pixels:
+    """What the vanilla pipeline makes of a picture, opaque: every layer, as bytes."""
+    made: Pixels = with_processor(model, request, [p.convert("RGBA") for p in pictures])[0]
+    return made
+
+
 SCALE = {"guidance_scale": "true_cfg_scale"}
 ROWS = (
     Row("qwen_image", checkpoint, (
@@ -204,4 +225,8 @@ ROWS = (
         dict(prompt=SHORT, negative_prompt="blue", guidance_scale=4.0, height=64, width=128),
         dict(prompt=LONG, negative_prompt=" ", guidance_scale=1.0, height=96, width=32),
     ), renamed=SCALE, pictures=2, reference=with_processor),
+    Row("qwen_image_layered", layered_checkpoint, (
+        dict(prompt=SHORT, negative_prompt="blue", guidance_scale=4.0, cfg_normalize=True),
+        dict(prompt="", negative_prompt=" ", guidance_scale=2.0, layers=3, use_en_prompt=True),
+    ), dict(layers=2), renamed=SCALE, pictures=1, reference=layers),
 )  # fmt: skip
