@@ -16,9 +16,10 @@ WEIGHTS = shutil.ignore_patterns("*.safetensors*", "*.bin*")
 
 
 def asked(runtime: Runtime, row: Row) -> dict[str, Any]:
-    """A request of the published size: only pictures, and what has no default, are given."""
+    """A request of the published size: only pictures, prompt, what has no default are given."""
     said = {**row.common, **row.cases[0]}
-    needed = {n for n, f in runtime.fields.items() if f.required or f.type == "image"}
+    fields = runtime.fields.items()
+    needed = {n for n, f in fields if f.required or f.type == "image" or n == "prompt"}
     return {n: v for n, v in said.items() if n in needed}
 
 
