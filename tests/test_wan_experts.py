@@ -49,7 +49,7 @@ def watched(runtime: Runtime, **request: Any) -> list[Event]:
 
 def told(events: list[Event]) -> list[str]:
     """The experts' loads, the steps and the notes, in order."""
-    said = {
+    said: dict[type[Event], Callable[[Any], str | None]] = {
         Loading: lambda e: e.component if e.component in EXPERTS else None,
         Stepped: lambda e: str(e.index),
         Noted: lambda e: e.text,
