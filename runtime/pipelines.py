@@ -23,6 +23,7 @@ from runtime.graph import ComponentSpec
 from runtime.policies import Vae
 from runtime.reading import WHOLE
 from runtime.sources import ComponentSource
+from runtime.tuning import is_tuned, tune
 
 if TYPE_CHECKING:
     import torch
@@ -76,7 +77,7 @@ class PipelineSource:
             for f in remote_code(self.checkpoint, self.class_name)
             if self.checkpoint.files.on_disk(f)
         ]
-        vae = [self.vae.tiling, self.vae.slicing]
+        vae = repr(self.vae)
         return identity.digest(self.class_name, dict(self.config), parts, code, vae)
 
     def nbytes(self, dtype: str | None = None) -> int:
@@ -120,8 +121,9 @@ def find(config: RunConfig, dtype: Callable[[str], str]) -> PipelineSource:
     parts = {key: checkpoint.component(spec) for key, spec in specs.items()}
     changed = {key for key, s in specs.items() if s.path or s.revision or s.config}
     dtypes = {key: name for key in specs if (name := dtype(key))}
-    if vae != Vae() and "vae" not in parts:
-        raise _no_tiles(class_name, vae, f"{checkpoint.name} has no `vae`")
+    if (vae.tiling or vae.slicing) and "vae" not in parts:
+        what = "tiling" if vae.tiling else "slicing"
+        raise _no_tiles(class_name, what, f"{checkpoint.name} has no `vae`")
     check_trust(checkpoint, class_name, trusted=model.trust_remote_code)
     code = "" if class_name in known() else _own_class(checkpoint, class_name)
     return PipelineSource(
@@ -253,7 +255,8 @@ def load(source: PipelineSource, *, dtype: torch.dtype | None, device: torch.dev
             ) from problem
     made.to(device)
     made.set_progress_bar_config(disable=True)  # its steps are events of the runtime
-    _set_vae(made, source)
+    if is_tuned(source.vae) and getattr(made, "vae", None) is not None:
+        tune(made.vae, source.vae)
     return made
 
 
@@ -272,22 +275,7 @@ def _variant(part: ComponentSource) -> str:
     return found[1] if found else ""
 
 
-def _set_vae(made: Any, source: PipelineSource) -> None:
-    """Turn tiling and slicing of the VAE on or off, where the user says so."""
-    vae = getattr(made, "vae", None)
-    for what, asked in (("tiling", source.vae.tiling), ("slicing", source.vae.slicing)):
-        if asked is None:
-            continue
-        try:
-            getattr(vae, f"{'enable' if asked else 'disable'}_{what}")()
-        except (AttributeError, NotImplementedError):
-            kind = type(vae).__name__
-            if asked:
-                raise _no_tiles(source.class_name, source.vae, f"its {kind} cannot") from None
-
-
-def _no_tiles(class_name: str, vae: Vae, reason: str) -> UserError:
-    what = "tiling" if vae.tiling is not None else "slicing"
+def _no_tiles(class_name: str, what: str, reason: str) -> UserError:
     return UserError(
         f"--vae-{what}: {class_name} has no {what} of its VAE: {reason}",
         help="leave it out", field=f"vae.{what}",
