@@ -20,7 +20,11 @@ from runtime.storage import ACCESS_KEY, SECRET_KEY
 from server.job import Job
 from server.service import Service
 
-REQUEST: dict[str, Any] = {"prompt": "a red circle", "num_inference_steps": 2, "guidance_scale": 1.0}
+REQUEST: dict[str, Any] = {
+    "prompt": "a red circle",
+    "num_inference_steps": 2,
+    "guidance_scale": 1.0,
+}
 
 
 @pytest.fixture(scope="module")
