@@ -164,7 +164,8 @@ def spatial_scale(config: Any) -> int:
         levels = getattr(config, name, None)
         if levels is not None:
             return 1 << (len(levels) - 1)  # one halving between two of them
-    return 1 << len(config.temperal_downsample)
+    levels = getattr(config, "temperal_downsample", None)
+    return int(config.scale_factor_spatial) if levels is None else 1 << len(levels)
 
 
 def temporal_scale(config: Any) -> int:

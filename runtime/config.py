@@ -169,7 +169,7 @@ def _policy_values(
         except UserError as problem:
             problems.append(problem)
             continue
-        values.setdefault(setting.path[0], {})[field.name.split(".")[1]] = (
+        values.setdefault(setting.path[0], {})[".".join(setting.path[1:])] = (
             field.default if value is None else value
         )
     return values
@@ -304,12 +304,18 @@ def _unused(
 
     whole  the graph runs the vanilla pipeline, which alone tiles and slices its VAE
     """
+    last = {setting.path: setting for setting in settings}  # what was said over is no matter
     return [
         _unused_error(graph, setting, components)
-        for setting in settings
-        if not (_is_consumed(setting, components) and (whole or setting.path[0] != "vae"))
+        for setting in last.values()
+        if not (_is_consumed(setting, components) and _reaches_vae(setting, whole))
         and not _asks_nothing(setting)
     ]
+
+
+def _reaches_vae(setting: Setting, whole: bool) -> bool:
+    """Vanilla pipelines tile and slice their VAE; of ours, parts can be left out."""
+    return setting.path[0] != "vae" or (setting.path[1:2] == ("config",)) != whole
 
 
 def _asks_nothing(setting: Setting) -> bool:

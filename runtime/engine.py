@@ -26,7 +26,7 @@ from runtime.output import Destination
 from runtime.passes import digest
 from runtime.pipelines import PipelineSource, handle
 from runtime.plan import ComponentFacts, Facts, Load, Plan, Recall, bound, plan
-from runtime.policies import role_dtype
+from runtime.policies import left_out, role_dtype
 from runtime.reading import WHOLE
 from runtime.requests import DENOISING_STEPS
 from runtime.sources import ComponentSource
@@ -65,7 +65,9 @@ class Engine:
                 if key == WHOLE:
                     found[key] = pipelines.find(self.config, self._own_dtype)
                 elif known.components[field] or spec.path or self.config.checkpoint.lookup(key):
-                    found[key] = self.config.checkpoint.component(spec)
+                    parts = left_out(self.config.policies.vae, key)
+                    source = self.config.checkpoint.component(spec)
+                    found[key] = dataclasses.replace(source, left_out=parts)
         return found
 
     @cached_property

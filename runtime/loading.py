@@ -6,9 +6,11 @@ some milliseconds, as both libraries do it; nothing may compute in other threads
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -99,13 +101,44 @@ class Skeleton(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
+class LeftOut(nn.Module):
+    """Stands in for a part of a model that is not loaded."""
+
+    def __init__(self, component: str, part: str) -> None:
+        super().__init__()
+        self.component, self.part = component, part
+
+    def forward(self, *inputs: Any, **options: Any) -> Any:
+        """Say who is at fault."""
+        raise UserError(
+            f"{self.component}.config.load_{self.part} is false, and this graph needs the"
+            f" {self.part} of its {self.component}",
+            help="leave it out", field=f"{self.component}.config.load_{self.part}",
+        )  # fmt: skip
+
+
 def _weightless(cls: Any, source: ComponentSource) -> Any:
     if source.config_name == SCHEDULER:
         _check_changed(source, defaults(cls))
         return cls.from_config(dict(source.config))
-    return _loadable(cls, source).from_pretrained(
-        source.folder, local_files_only=True, **source.changed
-    )
+    options = {"local_files_only": True, **source.changed}
+    made = _loadable(cls, source).from_pretrained(source.folder, **options)
+    if _misread(made, source.folder / "tokenizer.json"):
+        from transformers import PreTrainedTokenizerFast
+
+        made = PreTrainedTokenizerFast.from_pretrained(source.folder, **options)
+    return made
+
+
+def _misread(made: Any, file: Path) -> bool:
+    """Whether a tokenizer's class splits words at spaces where the file says that bytes are split.
+
+    transformers 5 does so to Llama 3's: github.com/huggingface/transformers/issues/45488.
+    """
+    split = getattr(getattr(made, "backend_tokenizer", None), "pre_tokenizer", None)
+    if type(split).__name__ != "Metaspace" or not file.is_file():
+        return False
+    return "ByteLevel" in json.dumps(json.loads(file.read_text("utf-8")).get("pre_tokenizer"))
 
 
 def _loadable(cls: Any, source: ComponentSource) -> Any:
@@ -129,8 +162,10 @@ def _diffusers(
     _check_changed(source, defaults(cls))
     with _default_dtype(dtype):
         model = build(cls, source.config)
+    for part in source.left_out:
+        setattr(model, part, LeftOut(source.name, part))
     tensors = open_weights(source.weights, dtype)
-    renamed = {key: key for key in tensors}
+    renamed = {key: key for key in tensors if key.split(".")[0] not in source.left_out}
     if len(source.weights) == 1:  # diffusers knows old names of single files only
         cls._fix_state_dict_keys_on_load(model, renamed)
     expected = model.state_dict()

@@ -23,7 +23,10 @@ PRESETS = (
 
 
 def setting(default: Any, type: str = "text", **accepts: Any) -> Any:
-    """A policy field: its default, and what `Field` accepts of it."""
+    """A policy field: its default, and what `Field` accepts of it.
+
+    at  its path below the group, where that is not its name
+    """
     return dataclasses.field(default=default, metadata={"type": type, **accepts})
 
 
@@ -69,6 +72,8 @@ class Vae:
 
     tiling: bool | None = setting(None, "bool", help="decode in tiles")
     slicing: bool | None = setting(None, "bool", help="decode one sample at a time")
+    load_encoder: bool = setting(True, "bool", at="config.load_encoder", help="load its encoder")
+    load_decoder: bool = setting(True, "bool", at="config.load_decoder", help="load its decoder")
 
 
 @dataclass(frozen=True)
@@ -136,6 +141,7 @@ class Parallel:
     """Replicas. Other degrees than one are not in this version."""
 
     dp_size: int = setting(1, "int", min=1, max=64, help="engine processes of a server")
+    vae_sp: bool = setting(False, "bool", help="split the VAE over ranks; nothing to do on one")
 
 
 @dataclass(frozen=True)
@@ -156,25 +162,31 @@ class Policies:
 
 @cache
 def policy_fields() -> Mapping[str, Mapping[str, Field]]:
-    """Group name to its fields, as declared above."""
-    return {
-        group.name: {
-            f.name: Field(name=f"{group.name}.{f.name}", default=f.default, **f.metadata)
-            for f in dataclasses.fields(type(group.default))  # type: ignore[arg-type]  # an instance
-        }
-        for group in dataclasses.fields(Policies)
-    }
+    """Group name to its fields, as declared above, by their paths below it."""
+    found: dict[str, dict[str, Field]] = {}
+    for group in dataclasses.fields(Policies):
+        found[group.name] = {}
+        for f in dataclasses.fields(type(group.default)):  # type: ignore[arg-type]  # an instance
+            accepts = {**f.metadata}
+            at = accepts.pop("at", f.name)
+            field = Field(name=f"{group.name}.{f.name}", default=f.default, **accepts)
+            found[group.name][at] = field
+    return found
 
 
 def build(values: Mapping[str, Mapping[str, Any]]) -> Policies:
     """Policies from typed values per group; what is not given keeps its default."""
-    made: dict[str, Any] = {
-        group.name: dataclasses.replace(
-            getattr(Policies(), group.name), **values.get(group.name, {})
-        )
-        for group in dataclasses.fields(Policies)
-    }
+    made: dict[str, Any] = {}
+    for group, fields in policy_fields().items():
+        own = {fields[at].name.split(".")[1]: v for at, v in values.get(group, {}).items()}
+        made[group] = dataclasses.replace(getattr(Policies(), group), **own)
     return Policies(**made)
+
+
+def left_out(vae: Vae, component: str) -> tuple[str, ...]:
+    """Parts of a component that are not loaded."""
+    loaded = {"encoder": vae.load_encoder, "decoder": vae.load_decoder}
+    return tuple(p for p in loaded if component.startswith("vae") and not loaded[p])
 
 
 def role_dtype(precision: Precision, component: str) -> str | None:

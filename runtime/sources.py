@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ class ComponentSource:
     weights      files on disk, in order; empty where the component has none
     missing      weight files that are still on the hub only
     lacking      why there are no weights to load, though it is a model: it can only be planned
+    left_out     modules that are not loaded
     """
 
     name: str
@@ -42,6 +43,7 @@ class ComponentSource:
     weights: tuple[Path, ...] = ()
     missing: tuple[str, ...] = ()
     lacking: UserError | None = field(default=None, compare=False, repr=False)
+    left_out: tuple[str, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -69,6 +71,7 @@ class ComponentSource:
             stored = identity.of_files(self.weights)
             files = [sorted([*stored, *(self.files.remote(n).blob or n for n in self.missing)])]
         said = [self.generation] if self.has_weights and self.generation else []
+        said += [{"left_out": self.left_out}] if self.left_out else []
         return identity.digest(self.library, self.class_name, dict(self.config), files, *said)
 
     def nbytes(self, dtype: str | None = None) -> int:
@@ -85,7 +88,8 @@ class ComponentSource:
         total = sum(self.files.remote(name).size for name in self.missing)
         for path in self.weights:
             if path.suffix == ".safetensors":
-                total += sum(t.bytes_as(dtype) for t in header(path).values())
+                kept = (t for k, t in header(path).items() if k.split(".")[0] not in self.left_out)
+                total += sum(t.bytes_as(dtype) for t in kept)
             else:
                 total += path.stat().st_size
         return total
@@ -151,10 +155,7 @@ def fetch(source: ComponentSource) -> ComponentSource:
                 f" from `{files.repo.id}`",
                 field=f"components.{source.name}.path",
             )
-    return ComponentSource(
-        source.name, source.library, source.class_name, files, source.config, source.config_name,
-        source.changed, tuple(paths),
-    )  # fmt: skip
+    return replace(source, weights=tuple(paths), missing=())
 
 
 def _config_name(files: Folder, declared: tuple[str, str] | None) -> str:
