@@ -9,6 +9,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runtime import carried
 from runtime.errors import UserError, did_you_mean
 from runtime.whole import whole
 
@@ -109,12 +110,18 @@ def to_numpy(pixels: Any) -> NDArray[np.uint8]:
 
 
 def write_image(
-    pixels: Any, path: Path, *, quality: str = "default", compression: int | None = None
+    pixels: Any,
+    path: Path,
+    *,
+    quality: str = "default",
+    compression: int | None = None,
+    metadata: str = "",
 ) -> None:
     """Write a picture as PNG, JPEG or WebP, by suffix.
 
     pixels       h w c  uint8, c is 1, 3 or 4; JPEG shows what is transparent as white
     compression  0 to 100, overrides quality; PNG loses nothing at any of them
+    metadata     ASCII text that the file carries
     """
     from PIL import Image
 
@@ -136,9 +143,11 @@ def write_image(
         if percent >= 90:
             options["subsampling"] = 0  # halved colour would show before anything else does
     encoded = BytesIO()  # given a file, Pillow takes a write cut short by a full disk for success
-    image.save(encoded, **options)
+    carrying = carried.options(suffix, metadata)
+    image.save(encoded, **options, **carrying)
     with whole(path) as temporary:
         temporary.write_bytes(encoded.getbuffer())
+    carried.write_beside(path, "" if carrying else metadata)
 
 
 def on_white(image: Image) -> Image:
@@ -152,10 +161,11 @@ def on_white(image: Image) -> Image:
     return flat
 
 
-def write_frames(frames: Any, path: Path) -> None:
+def write_frames(frames: Any, path: Path, *, metadata: str = "") -> None:
     """Write raw frames as `.npy`, one at a time.
 
-    frames  f h w c  uint8, a tensor on any device or an array
+    frames    f h w c  uint8, a tensor on any device or an array
+    metadata  ASCII text for a file beside it
     """
     import numpy as np
 
@@ -164,6 +174,7 @@ def write_frames(frames: Any, path: Path) -> None:
         np.lib.format.write_array_header_1_0(file, header)
         for frame in frames:
             file.write(np.ascontiguousarray(to_numpy(frame)).data)
+    carried.write_beside(path, metadata)
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:

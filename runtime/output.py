@@ -35,6 +35,7 @@ class Destination:
     quality      default | low | medium | high | maximum
     compression  0 to 100, overrides quality; none: by quality
     x264_preset  speed of the H.264 encoder
+    metadata     how the files were made, as JSON text that they carry; the engine fills it in
     """
 
     folder: Path
@@ -43,4 +44,5 @@ class Destination:
     quality: str = "default"
     compression: int | None = None
     x264_preset: str = "fast"
+    metadata: str = ""
     on_host: ClassVar[bool] = True
