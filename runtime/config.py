@@ -302,20 +302,22 @@ def _unused(
 ) -> list[UserError]:
     """What nothing consumes: named, unless it asks for nothing (null, false, one rank).
 
-    whole  the graph runs the vanilla pipeline, which alone tiles and slices its VAE
+    whole  the graph runs the vanilla pipeline
     """
+    vae = any(name.startswith("vae") for name in components)
     last = {setting.path: setting for setting in settings}  # what was said over is no matter
     return [
         _unused_error(graph, setting, components)
         for setting in last.values()
-        if not (_is_consumed(setting, components) and _reaches_vae(setting, whole))
+        if not (_is_consumed(setting, components) and _reaches_vae(setting, vae, whole))
         and not _asks_nothing(setting)
     ]
 
 
-def _reaches_vae(setting: Setting, whole: bool) -> bool:
-    """Vanilla pipelines tile and slice their VAE; of ours, parts can be left out."""
-    return setting.path[0] != "vae" or (setting.path[1:2] == ("config",)) != whole
+def _reaches_vae(setting: Setting, vae: bool, whole: bool) -> bool:
+    """Whether there is a VAE for what is said of it; a vanilla pipeline loads both halves."""
+    halves = setting.path[1:2] == ("config",) and setting.path[-1].startswith("load_")
+    return setting.path[0] != "vae" or (not halves if whole else vae)
 
 
 def _asks_nothing(setting: Setting) -> bool:

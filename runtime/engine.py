@@ -32,6 +32,7 @@ from runtime.requests import DENOISING_STEPS
 from runtime.sources import ComponentSource
 from runtime.storage import Store
 from runtime.storage import check as check_store
+from runtime.tuning import is_tuned
 from runtime.values import Rng
 
 
@@ -65,9 +66,11 @@ class Engine:
                 if key == WHOLE:
                     found[key] = pipelines.find(self.config, self._own_dtype)
                 elif known.components[field] or spec.path or self.config.checkpoint.lookup(key):
-                    parts = left_out(self.config.policies.vae, key)
-                    source = self.config.checkpoint.component(spec)
-                    found[key] = dataclasses.replace(source, left_out=parts)
+                    vae = self.config.policies.vae
+                    found[key] = dataclasses.replace(
+                        self.config.checkpoint.component(spec), left_out=left_out(vae, key),
+                        tuned=vae if key.startswith("vae") and is_tuned(vae) else None,
+                    )  # fmt: skip
         return found
 
     @cached_property

@@ -21,6 +21,7 @@ from runtime.classes import STAND_IN, defaults, find_class
 from runtime.errors import UserError, did_you_mean
 from runtime.sources import SCHEDULER, ComponentSource
 from runtime.tensors import open_weights, shape, stored_dtype, take
+from runtime.tuning import tune
 
 LARGE = 2**27  # bytes of weights; below, a tensor read whole before its cast does not matter
 
@@ -56,6 +57,8 @@ def load(
         model = _transformers(cls, source, final).to(device)
     else:
         model = _diffusers(cls, source, final, device)
+    if source.tuned:
+        tune(model, source.tuned)
     return model.requires_grad_(False).eval()
 
 

@@ -23,6 +23,7 @@ from runtime.graph import ComponentSpec
 from runtime.policies import Vae
 from runtime.reading import WHOLE
 from runtime.sources import ComponentSource
+from runtime.tuning import is_tuned, tune
 
 if TYPE_CHECKING:
     import torch
@@ -76,7 +77,7 @@ class PipelineSource:
             for f in remote_code(self.checkpoint, self.class_name)
             if self.checkpoint.files.on_disk(f)
         ]
-        vae = [self.vae.tiling, self.vae.slicing]
+        vae = repr(self.vae)
         return identity.digest(self.class_name, dict(self.config), parts, code, vae)
 
     def nbytes(self, dtype: str | None = None) -> int:
@@ -254,7 +255,8 @@ def load(source: PipelineSource, *, dtype: torch.dtype | None, device: torch.dev
             ) from problem
     made.to(device)
     made.set_progress_bar_config(disable=True)  # its steps are events of the runtime
-    _set_vae(made, source)
+    if is_tuned(source.vae) and getattr(made, "vae", None) is not None:
+        tune(made.vae, source.vae)
     return made
 
 
@@ -271,20 +273,6 @@ def _variant(part: ComponentSource) -> str:
     name = min((path.name for path in part.weights), default="")
     found = re.fullmatch(r"[^.]+\.([^.]+?)(-\d+-of-\d+)?\.(safetensors|bin)", name)
     return found[1] if found else ""
-
-
-def _set_vae(made: Any, source: PipelineSource) -> None:
-    """Turn tiling and slicing of the VAE on or off, where the user says so."""
-    vae = getattr(made, "vae", None)
-    for what, asked in (("tiling", source.vae.tiling), ("slicing", source.vae.slicing)):
-        if asked is None:
-            continue
-        try:
-            getattr(vae, f"{'enable' if asked else 'disable'}_{what}")()
-        except (AttributeError, NotImplementedError):
-            if asked:
-                reason = f"its {type(vae).__name__} cannot"
-                raise _no_tiles(source.class_name, what, reason) from None
 
 
 def _no_tiles(class_name: str, what: str, reason: str) -> UserError:

@@ -204,7 +204,7 @@ def _order(
         if name in recalled:
             items.append(Recall(name, node.type))
         else:
-            asks = inspect.isgeneratorfunction(known.cls.run)  # else it reads configs at most
+            asks = calls_networks(known)  # else it reads configs at most
             for component in _to_load(checked, name):
                 fact = facts.components.get(component)
                 if fact and component not in here and (asks or not fact.nbytes):
@@ -213,6 +213,12 @@ def _order(
             items.append(Run(name, node.type, estimates[name]))
         items += [Free(n) for n in order if last[n] == name and n not in kept]
     return items
+
+
+def calls_networks(known: Declaration) -> bool:
+    """Whether a node's run asks for forwards: itself, or by reading a stream."""
+    reads = any(VideoStream in options(port.type) for port in known.inputs.values())
+    return reads or inspect.isgeneratorfunction(known.cls.run)
 
 
 def _last_use(checked: Checked, order: list[str], recalled: set[str]) -> dict[str, str]:

@@ -66,6 +66,13 @@ class Adjust:
     frames: bool = setting(False, "bool", help="round the number of frames")
 
 
+def tile(type: str, unit: str, help: str) -> Any:
+    """A policy field of `vae.config`: a number of a tile; none is the model's own."""
+    return setting(
+        None, type, at="config.*", min=0.001 if type == "float" else 1, unit=unit, help=help
+    )
+
+
 @dataclass(frozen=True)
 class Vae:
     """How a VAE saves memory; none leaves it as the model has it."""
@@ -74,6 +81,16 @@ class Vae:
     slicing: bool | None = setting(None, "bool", help="decode one sample at a time")
     load_encoder: bool = setting(True, "bool", at="config.load_encoder", help="load its encoder")
     load_decoder: bool = setting(True, "bool", at="config.load_decoder", help="load its decoder")
+    tile_sample_min_height: int | None = tile("int", "px", "of a tile")
+    tile_sample_min_width: int | None = tile("int", "px", "of a tile")
+    tile_sample_min_num_frames: int | None = tile("int", "frames", "of a tile")
+    tile_sample_min_size: int | None = tile("int", "px", "sides of a square tile")
+    tile_sample_stride_height: int | None = tile("int", "px", "from one tile to the next")
+    tile_sample_stride_width: int | None = tile("int", "px", "from one tile to the next")
+    tile_sample_stride_num_frames: int | None = tile("int", "frames", "from one to the next")
+    tile_overlap_factor: float | None = tile("float", "", "part of a tile that the next shares")
+    tile_overlap_factor_height: float | None = tile("float", "", "the same, of its height")
+    tile_overlap_factor_width: float | None = tile("float", "", "the same, of its width")
 
 
 @dataclass(frozen=True)
@@ -99,6 +116,7 @@ class Output:
     perf_dump_path: str | None = setting(None, "path", help="JSON of times per node and step")
     log_level: str = setting("info", "choice", choices=LOG_LEVELS)
     dry_run: bool = setting(False, "bool", help="print the plan, load nothing")
+    metadata: bool = setting(True, "bool", help="files say how they were made")
 
 
 @dataclass(frozen=True)
@@ -168,7 +186,7 @@ def policy_fields() -> Mapping[str, Mapping[str, Field]]:
         found[group.name] = {}
         for f in dataclasses.fields(type(group.default)):  # type: ignore[arg-type]  # an instance
             accepts = {**f.metadata}
-            at = accepts.pop("at", f.name)
+            at = accepts.pop("at", f.name).replace("*", f.name)
             field = Field(name=f"{group.name}.{f.name}", default=f.default, **accepts)
             found[group.name][at] = field
     return found

@@ -11,6 +11,7 @@ from typing import Any
 from runtime import hub, identity
 from runtime.errors import UserError
 from runtime.folders import Folder
+from runtime.policies import Vae
 from runtime.weights import choose, header
 
 MODEL, SCHEDULER = "config.json", "scheduler_config.json"
@@ -43,6 +44,7 @@ class ComponentSource:
     weights: tuple[Path, ...] = ()
     missing: tuple[str, ...] = ()
     lacking: UserError | None = field(default=None, compare=False, repr=False)
+    tuned: Vae | None = None
     left_out: tuple[str, ...] = ()
 
     @property
@@ -72,6 +74,7 @@ class ComponentSource:
             files = [sorted([*stored, *(self.files.remote(n).blob or n for n in self.missing)])]
         said = [self.generation] if self.has_weights and self.generation else []
         said += [{"left_out": self.left_out}] if self.left_out else []
+        said += [{"tuned": repr(self.tuned)}] if self.tuned else []
         return identity.digest(self.library, self.class_name, dict(self.config), files, *said)
 
     def nbytes(self, dtype: str | None = None) -> int:

@@ -223,8 +223,6 @@ def test_the_vae_tiles_and_slices(models: dict[str, Path]) -> None:
     assert (loaded().vae.use_tiling, loaded().vae.use_slicing) == (True, True)
     made(Runtime.load(models["sd"], {"vae.tiling": False}), **CALL | {"seed": 2})
     assert (loaded().vae.use_tiling, loaded().vae.use_slicing) == (False, False)
-    with pytest.raises(UserError, match=r"consumes `vae\.tiling`"):
-        Runtime.load(models["flux"], {"vae.tiling": True, "model.backend": "sglang"})
 
 
 def test_a_pipeline_without_a_vae_has_nothing_to_tile(stripes: Path) -> None:

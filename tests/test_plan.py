@@ -93,7 +93,7 @@ def test_weights_are_loaded_only_when_a_network_is_asked() -> None:
     plan = Runtime.load().plan(prompt="x", outputs=["file"])
     order = [i.component if isinstance(i, Load) else i.node for i in plan.items]
     assert order.index("noise") < order.index("transformer") < order.index("denoise")
-    assert order.index("denoise") < order.index("vae") < order.index("decode")
+    assert order.index("denoise") < order.index("vae") < order.index("save")
 
 
 def test_text_nodes_tell_their_size_and_binding_costs_nothing() -> None:
