@@ -10,7 +10,7 @@ from runtime import media as files
 from runtime.asking import Asking, gather
 from runtime.errors import UserError
 from runtime.output import Destination, File
-from runtime.values import Image, Video, VideoStream
+from runtime.values import Audio, Image, Video, VideoStream
 from runtime.video import VideoWriter, write_video
 
 
@@ -20,6 +20,7 @@ class SaveMedia:
 
     media  h w c or f h w c  uint8; a single frame is a picture unless the suffix is a clip's. A
            stream is encoded while it is decoded
+    audio  the sound of an MP4, made as long as the clip; other formats leave it out
     to     where and how; without a suffix a picture is a PNG and a clip an MP4
     file   written whole, in the folder of `to`
     """
@@ -27,27 +28,34 @@ class SaveMedia:
     class Out(NamedTuple):
         file: File
 
-    def run(self, *, media: Image | Video | VideoStream, to: Destination) -> Out | Asking[Out]:
+    def run(
+        self,
+        *,
+        media: Image | Video | VideoStream,
+        to: Destination,
+        audio: Audio | None = None,
+    ) -> Out | Asking[Out]:
         if isinstance(media, VideoStream):
-            return self.streamed(media, to)
+            return self.streamed(media, to, audio)
         frames = media.frames if isinstance(media, Video) else media.pixels[None]
         fps = media.fps if isinstance(media, Video) else 1.0  # a picture as a clip lasts a second
         path = encoded_path(to, len(frames), fps)
         if len(frames) == 1 and path.suffix.lower() in files.PICTURES:
-            files.write_image(frames[0], path, quality=to.quality, compression=to.compression)
+            how = {"quality": to.quality, "compression": to.compression}
+            files.write_image(frames[0], path, metadata=to.metadata, **how)
         else:
-            write_video(frames, path, **encoding(to, fps))
+            write_video(frames, path, audio=audio, **encoding(to, fps))
         return self.Out(written(path))
 
-    def streamed(self, media: VideoStream, to: Destination) -> Asking[Out]:
+    def streamed(self, media: VideoStream, to: Destination, audio: Audio | None) -> Asking[Out]:
         """Read a stream to its end; a clip is encoded while its later frames are decoded."""
         if media.num_frames == 1:
             frames = yield from gather(*media.parts())
-            out = self.run(media=Video(frames[0], media.fps), to=to)
+            out = self.run(media=Video(frames[0], media.fps), to=to, audio=audio)
             assert isinstance(out, self.Out)
             return out
         path = encoded_path(to, media.num_frames, media.fps)
-        with VideoWriter(path, **encoding(to, media.fps)) as writer:
+        with VideoWriter(path, audio=audio, **encoding(to, media.fps)) as writer:
             for ask in media.parts():
                 writer.write((yield from ask))
         return self.Out(written(path))
@@ -92,7 +100,7 @@ class SaveFrames:
         else:
             pictures = media if isinstance(media, tuple) else (media,)
             frames = torch.stack([picture.pixels for picture in pictures])
-        files.write_frames(frames, path)
+        files.write_frames(frames, path, metadata=to.metadata)
         return self.Out(written(path))
 
 
@@ -106,7 +114,7 @@ def encoded_path(to: Destination, num_frames: int, fps: float) -> Path:
 def encoding(to: Destination, fps: float) -> dict[str, Any]:
     """How a clip is encoded, as `write_video` takes it."""
     wanted = {"quality": to.quality, "compression": to.compression, "preset": to.x264_preset}
-    return {"fps": fps, **wanted}
+    return {"fps": fps, "metadata": to.metadata, **wanted}
 
 
 def inside(to: Destination, suffix: str) -> Path:

@@ -72,6 +72,14 @@ class VideoStream:
 
 
 @dataclass(frozen=True)
+class Audio:
+    """Sound. samples: c n, float32 in [-1, 1], c is 1 or 2. rate: samples per second."""
+
+    samples: Annotated[Tensor, "c n"]
+    rate: int
+
+
+@dataclass(frozen=True)
 class Rng:
     """The state of a CPU generator as a value: whoever draws returns the next one.
 

@@ -1,4 +1,4 @@
-"""Clips in files: H.264 in MP4, animated WebP and GIF. Frames are streamed. Imports no torch."""
+"""Clips in files: H.264 and AAC in MP4, animated WebP and GIF. Frames are streamed. No torch."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from queue import Full, Queue
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
+from runtime import carried
 from runtime.errors import UserError, did_you_mean
 from runtime.media import (
     CLIPS,
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from PIL.Image import Image
+
+    from runtime.values import Audio
 
     Picture = NDArray[np.uint8]
 
@@ -48,6 +51,8 @@ def write_video(
     quality: str = "default",
     compression: int | None = None,
     preset: str = "fast",
+    metadata: str = "",
+    audio: Audio | None = None,
 ) -> None:
     """Write a clip as MP4 (H.264), animated WebP or GIF, by suffix.
 
@@ -55,6 +60,9 @@ def write_video(
     fps          frames per second; exact in MP4 and WebP, GIF rounds times to 10 ms
     compression  0 to 100, overrides quality; neither changes a GIF
     preset       speed of the H.264 encoder
+    metadata     ASCII text that the file carries
+    audio        the sound of an MP4, cut or filled up with silence to the length of the clip; the
+                 other formats have none
     """
     suffix = path.suffix.lower()
     check_suffix(suffix, 2, float(fps))
@@ -68,11 +76,16 @@ def write_video(
     pictures = _same_size(first, pictures)
     with whole(path) as temporary:
         if suffix == ".mp4":
-            _write_mp4(pictures, first.shape, temporary, rate, percent=percent, preset=preset)
+            _write_mp4(
+                pictures, first.shape, temporary, rate, percent=percent, preset=preset,
+                metadata=metadata, audio=audio,
+            )  # fmt: skip
         elif suffix == ".webp":
             _write_webp(pictures, first.shape, temporary, rate, percent)
+            carried.add_to_webp(temporary, metadata)
         else:
             _write_gif(pictures, temporary, rate)
+    carried.write_beside(path, metadata if suffix == ".gif" else "")
 
 
 class VideoWriter:
@@ -165,6 +178,8 @@ def _write_mp4(
     *,
     percent: int,
     preset: str,
+    metadata: str,
+    audio: Audio | None,
 ) -> None:
     import av
 
@@ -179,6 +194,8 @@ def _write_mp4(
     units = rate.numerator * math.ceil(1000 / rate.numerator)
     layout = {"movflags": "+faststart", "movie_timescale": str(units)}
     with av.open(str(path), "w", format="mp4", options=layout) as file:
+        if metadata:
+            file.metadata["comment"] = metadata
         stream = file.add_stream("libx264", rate=rate, options=options)
         stream.height, stream.width = shape[:2]
         # Halved colour needs even sides, and an exact size matters more than old players.
@@ -186,12 +203,51 @@ def _write_mp4(
         context = stream.codec_context
         context.colorspace, context.color_range = BT601, LIMITED
         context.color_primaries, context.color_trc = SRGB_PRIMARIES, SRGB_TRANSFER
-        for picture in pictures:
+        sound = None if audio is None else Sound(file, audio)
+        for index, picture in enumerate(pictures, start=1):
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(
                 format=stream.pix_fmt, dst_colorspace="ITU601", interpolation="BICUBIC"
             )
             file.mux(stream.encode(frame))
+            if sound:
+                sound.write(index / rate)
         file.mux(stream.encode())
+        if sound:
+            sound.close()
+
+
+class Sound:
+    """The AAC track of an MP4, written as far as its pictures are."""
+
+    def __init__(self, file: Any, audio: Audio) -> None:
+        import numpy as np
+
+        self._samples = np.clip(audio.samples.cpu().numpy(), -1, 1)
+        self._rate, self._file, self._written = audio.rate, file, 0
+        self._layout = "mono" if len(self._samples) == 1 else "stereo"
+        self._stream = file.add_stream("aac", rate=audio.rate, options={"b": "192000"})
+        self._stream.layout = self._layout
+
+    def write(self, seconds: Fraction) -> None:
+        """Go on to this time, with silence where the sound is over."""
+        import av
+        import numpy as np
+
+        end = round(seconds * self._rate)
+        part = self._samples[:, self._written : end]
+        silence = end - self._written - part.shape[1]
+        if end == self._written:
+            return
+        filled = np.ascontiguousarray(np.pad(part, ((0, 0), (0, silence))))
+        frame = av.AudioFrame.from_ndarray(filled, format="fltp", layout=self._layout)
+        frame.sample_rate, frame.pts = self._rate, self._written
+        frame.time_base = Fraction(1, self._rate)
+        self._file.mux(self._stream.encode(frame))
+        self._written = end
+
+    def close(self) -> None:
+        """Write what the encoder still holds."""
+        self._file.mux(self._stream.encode())
 
 
 def _write_webp(

@@ -24,6 +24,7 @@ from tiny import (
     glm,
     hunyuan,
     ltx,
+    ltx2,
     other,
     ovis,
     qwen,
@@ -62,6 +63,7 @@ ROWS: tuple[Row, ...] = (
     *sana.ROWS,
     *hunyuan.ROWS,
     *ltx.ROWS,
+    *ltx2.ROWS,
 )
 NAMES = [row.name for row in ROWS]
 

@@ -1,0 +1,124 @@
+"""LTX-2's sound, its decoder that may denoise, what it refuses, and the file with both streams."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+import torch
+from tiny import ltx2
+from tiny.rows import pipeline, pixels
+
+from nodes.joint import JointGuidance, Unconditional
+from runtime import Runtime
+from runtime.errors import UserError
+from runtime.output import Destination
+from runtime.video import read_video
+
+Made = Callable[..., Path]
+STEPS: dict[str, Any] = {"num_inference_steps": 3, "seed": 7}
+SMALL: dict[str, Any] = {**ltx2.CASES[1], **ltx2.COMMON, **STEPS, "num_frames": 9}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """Tiny checkpoints, each written at its first use."""
+    folders: dict[str, Path] = {}
+
+    def make(**options: bool) -> Path:
+        name = "-".join(options)
+        if name not in folders:
+            folders[name] = ltx2.checkpoint(tmp_path_factory.mktemp("ltx2") / name, **options)
+        return folders[name]
+
+    return make
+
+
+def reference(model: Path, request: dict[str, Any]) -> Any:
+    """What the vanilla pipeline makes of a request."""
+    call = {k: v for k, v in request.items() if k not in {"seed", "fps"}}
+    generator = torch.Generator().manual_seed(request["seed"])
+    rate = float(request.get("fps", 24))
+    return pipeline(model)(**call, frame_rate=rate, generator=generator, output_type="np")
+
+
+@pytest.mark.parametrize("newer", [False, True])
+@pytest.mark.parametrize("case", ltx2.CASES, ids=["guided", "unguided"])
+def test_sound_equals_the_reference(made: Made, newer: bool, case: dict[str, Any]) -> None:
+    model = made(newer=True) if newer else made()
+    request = {**case, **ltx2.COMMON, **STEPS}
+    audio = Runtime.load(model).generate(**request, outputs=("audio",)).outputs["audio"]
+    expected = reference(model, request).audio[0]
+    assert audio.rate == (48000 if newer else 24000)
+    assert audio.samples.shape == expected.shape
+    assert (audio.samples - expected).abs().max() < 1e-4
+    runtime = Runtime.load(model)
+    for other in ({"seed": 8}, {"prompt": "a green square"}):
+        change = runtime.generate(**{**request, **other}, outputs=("audio",)).outputs["audio"]
+        assert (audio.samples - change.samples).abs().max() > 1e-3, other
+
+
+@pytest.mark.parametrize("said", [{}, {"decode_timestep": 0.4}, {"decode_noise_scale": 0.3}])
+def test_a_decoder_that_denoises(made: Made, said: dict[str, float]) -> None:
+    model = made(noisy=True)
+    request = {**SMALL, **said}
+    video = Runtime.load(model).generate(**request).outputs["video"].frames
+    expected = pixels(reference(model, request))
+    assert np.abs(video.numpy().astype(int) - expected.astype(int)).max() <= 1
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.gif"])
+def test_the_file_has_both(made: Made, tmp_path: Path, name: str) -> None:
+    to = Destination(tmp_path, "clip", Path(name).suffix)
+    runtime = Runtime.load(made(newer=True))
+    found = runtime.generate(**SMALL, destination=to, outputs=("file", "audio")).outputs
+    assert found["file"].path == tmp_path / name
+    if name == "clip.gif":
+        assert len(read_video(tmp_path / name)[0]) == 9  # and no sound
+        return
+    with av.open(str(found["file"].path)) as file:
+        assert [s.type for s in file.streams] == ["video", "audio"]
+        sound = file.streams.audio[0]
+        assert (sound.codec_context.name, sound.rate, sound.channels) == ("aac", 48000, 2)
+        assert sound.duration * sound.time_base == pytest.approx(9 / 30, abs=1e-4)
+        heard = np.concatenate([f.to_ndarray() for f in file.decode(sound)], axis=1)
+    wanted = found["audio"].samples.numpy()[:, :4000]
+    assert np.corrcoef(heard[0, :4000], wanted[0])[0, 1] > 0.7
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"max_sequence_length": 40}, "32 or 48"),
+        ({"spatio_temporal_guidance_blocks": [2]}, "0 to 1 for this checkpoint"),
+        ({"num_frames": 1, "fps": 60}, "too short for any sound at 60 frames/s"),
+        ({"height": 80}, "64 or 96"),
+    ],
+)
+def test_what_does_not_fit_is_refused(made: Made, wrong: dict[str, Any], said: str) -> None:
+    runtime = Runtime.load(made())
+    with pytest.raises(UserError, match=r".*") as caught:
+        runtime.generate(**{**SMALL, **wrong})
+    assert said in f"{caught.value.message} {caught.value.help}"
+    assert caught.value.field in wrong
+
+
+def test_nothing_is_asked_of_what_is_off(made: Made) -> None:
+    runtime = Runtime.load(made())
+    off = {"guidance_scale": 1.0, "audio_guidance_scale": 0.0}
+    plans = [runtime.plan(**{**SMALL, **said}) for said in (off, {"guidance_scale": 2.0})]
+    assert ["negative" in plan.checked.graph.nodes for plan in plans] == [False, True]
+    assert Unconditional.bypass(scale=1.0, audio_scale=None) == "cond"
+    assert Unconditional.bypass(scale=1.0, audio_scale=7.0) is None
+    scales: dict[str, Any] = {"scale": 1.0, "stg_scale": 0.0, "modality_scale": 1.0, "rescale": 0.0}
+    for more, asked in (
+        ({}, []), ({"audio_scale": 3.0}, [0]), ({"audio_stg_scale": 1.0}, [1]),
+        ({"modality_scale": 3.0}, [2]), ({"scale": 3.0, "audio_modality_scale": 2.0}, [0, 2]),
+    ):  # fmt: skip
+        four: Any = dict.fromkeys(("cond", "uncond", "weakened", "isolated"))
+        denoiser: Any = JointGuidance().run(**four, **{**scales, **more}).denoiser
+        assert denoiser.asked == asked
