@@ -7,12 +7,9 @@ graph's defaults and the options of `conf/` lie below. All problems are reported
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-import yaml
 
 from runtime import catalog, policies, rounding
 from runtime.checkpoint import Checkpoint
@@ -30,14 +27,13 @@ from runtime.settings import (
     is_nothing,
     is_null,
     is_one_rank,
+    laid,
     leaves,
     leaves_it_to_us,
     shown,
 )
 from runtime.stated import stated
 
-# A number such as 1e-3 is one in graph files; PyYAML alone takes it for text.
-FLOAT = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][+-]?[0-9]+")
 EDITS = ("nodes", "components", "outputs", "matches", "title")
 
 
@@ -215,32 +211,13 @@ def _is_edit(setting: Setting) -> bool:
 
 
 def _lay(data: dict[str, Any], edit: Setting) -> None:
-    """Lay one setting over the composed graph; plain text means what it would in a YAML file."""
-    value = edit.value
-    if isinstance(value, Raw):
-        plain = edit.path[0] == "components" and len(edit.path) == 3
-        value = _text(value) if plain else _scalar(value)
+    """Lay one setting over the composed graph."""
     here = data
     for key in edit.path[:-1]:
         below = here.get(key)
         here[key] = dict(below) if isinstance(below, Mapping) else {}
         here = here[key]
-    here[edit.path[-1]] = value
-
-
-def _text(text: Raw) -> str | None:
-    """Path, revision or dtype of a component: text, whatever it looks like."""
-    return None if is_null(text) else str(text)
-
-
-def _scalar(text: Raw) -> Any:
-    if FLOAT.fullmatch(text):
-        return float(text)
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        return str(text)
-    return value if isinstance(value, int | float | bool | list | None) else str(text)
+    here[edit.path[-1]] = laid(edit)
 
 
 def _graph(entry: catalog.Entry, parts: Parts, edits: tuple[Setting, ...]) -> Graph:

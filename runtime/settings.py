@@ -6,11 +6,17 @@ A setting is a dotted path, a value as it was written, and where it was written.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import yaml
+
 from runtime.errors import Position
+
+# A number such as 1e-3 is one in graph files; PyYAML alone takes it for text.
+FLOAT = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][+-]?[0-9]+")
 
 
 class Raw(str):
@@ -83,6 +89,28 @@ def _plain(value: Any) -> Any:
         return json.loads(value)
     except ValueError:
         return str(value)
+
+
+def laid(edit: Setting) -> Any:
+    """What a setting puts into a graph: plain text means what it would in a YAML file.
+
+    Path, revision and dtype of a component are text, whatever they look like.
+    """
+    if not isinstance(edit.value, Raw):
+        return edit.value
+    if edit.path[0] == "components" and len(edit.path) == 3:
+        return None if is_null(edit.value) else str(edit.value)
+    return _scalar(edit.value)
+
+
+def _scalar(text: Raw) -> Any:
+    if FLOAT.fullmatch(text):
+        return float(text)
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return str(text)
+    return value if isinstance(value, int | float | bool | list | None) else str(text)
 
 
 def leaves(path: tuple[str, ...], value: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
