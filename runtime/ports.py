@@ -93,7 +93,7 @@ def declaration(type: str) -> Declaration:
         f.name: f.default is dataclasses.MISSING for f in fields if _is_component(hints[f.name])
     }
     params = {
-        f.name: _port(f.name, hints[f.name], f.default) for f in fields if f.name not in needs
+        f.name: _port(f.name, hints[f.name], _default(f)) for f in fields if f.name not in needs
     }
     source = Path(inspect.getsourcefile(cls) or "")
     return Declaration(
@@ -228,7 +228,14 @@ def type_name(hint: Any) -> str:
     members = options(hint)
     if len(members) > 1:
         return " | ".join(map(type_name, members))
-    if typing.get_args(hint):
+    inside = typing.get_args(hint)
+    if inside and typing.get_origin(hint) is not typing.Literal:
+        named = (
+            type_name(a) if isinstance(a, type | types.GenericAlias) else str(a) for a in inside
+        )
+        listed = ", ".join(named).replace("Ellipsis", "...").replace("typing.", "")
+        return f"{getattr(typing.get_origin(hint), '__name__', hint)}[{listed}]"
+    if inside:
         return str(hint).replace("typing.", "")
     return getattr(hint, "__name__", str(hint))
 

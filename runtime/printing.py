@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
-from runtime.check import Checked
-from runtime.fields import Field, plain, show
-from runtime.graph import Graph, Ref
-from runtime.plan import ComponentFacts, Free, Load, Plan, Recall, Run, bound
-from runtime.ports import Port, type_name
+from runtime.described import ComponentRow, Cost, Described, FieldRow, NodeRow, PortRow
+from runtime.plan import Free, Load, Plan, Recall, Run
 
 
 def size(nbytes: int | None) -> str:
@@ -57,113 +54,102 @@ def plan_text(plan: Plan) -> str:
     return "\n".join(lines)
 
 
-def graph_text(
-    checked: Checked,
-    components: Mapping[str, ComponentFacts] | None = None,
-    keys: Mapping[str, str] | None = None,
-    dropped: Mapping[str, str] | None = None,
-) -> str:
+def graph_text(shown: Described) -> str:
     """A graph as a tree: request, components, nodes with their ports and types, outputs."""
-    graph = checked.graph
-    lines = [f"{graph.name}: {graph.title}"]
-    lines += ["request", *(f"  {line}" for line in map(field_text, graph.request.values()))]
-    lines += ["components", *(f"  {line}" for line in _components(checked, components or {}))]
+    lines = [f"{shown.name}: {shown.title}"]
+    lines += ["request", *(f"  {field_text(field)}" for field in shown.request)]
+    lines += ["components", *(f"  {_component(row)}" for row in shown.components)]
     lines.append("nodes, in data-flow order")
-    for name in checked.order:
-        lines += [f"  {line}" for line in _node(checked, name, (keys or {}).get(name))]
-    lines += ["outputs", *(f"  {name:16} <- {ref}" for name, ref in _present(graph).items())]
-    if dropped:
-        lines += ["dropped", *(f"  {name:16} {why}" for name, why in dropped.items())]
+    for node in shown.present:
+        lines += [f"  {line}" for line in _node(node)]
+    lines += ["outputs", *(f"  {name:16} <- {ref}" for name, ref in shown.outputs.items())]
+    for stage, dropped in shown.passes.items():
+        if dropped:
+            lines += [f"dropped by {stage}", *(f"  {n:16} {why}" for n, why in dropped.items())]
+    if shown.rewired:
+        lines.append("rewired")
+        lines += [f"  {p:16} {old} -> {new}" for p, (old, new) in shown.rewired.items()]
+    if shown.took is not None:
+        lines.append(f"measured: {duration(shown.took)} in nodes")
     return "\n".join(lines)
 
 
-def field_text(field: Field) -> str:
-    """A request field in one line: name, type, default, limits."""
-    facts = [field.type + (" list" if field.many else "")]
-    if field.default is not None:
-        facts.append(f"= {show(field.default)}{' ' + field.unit if field.unit else ''}")
-    elif field.required:
+def field_text(field: FieldRow) -> str:
+    """A request field in one line: name, type, value, limits."""
+    facts = [field.type]
+    if field.value == "required":
         facts.append("required")
-    limits = [
-        f"at least {plain(field.min)}" if field.min is not None else "",
-        f"at most {plain(field.max)}" if field.max is not None else "",
-        f"multiple of {field.multiple}" if field.multiple else "",
-        f"plus {field.offset}" if field.offset else "",
-    ]
-    said = ", ".join(x for x in limits if x).replace(", plus", " plus")
-    return f"{field.name:22} {' '.join(facts)}{f' ({said})' if said else ''}".rstrip()
+    elif field.value:
+        facts.append(f"= {field.value}{' ' + field.unit if field.unit else ''}")
+    said = [field.limits] if field.limits else []
+    if field.said and field.default:
+        said.append(f"default {field.default}")
+    more = f" ({'; '.join(said)})" if said else ""
+    return f"{field.name:22} {' '.join(facts)}{more}".rstrip()
 
 
-def _components(checked: Checked, known: Mapping[str, ComponentFacts]) -> Iterator[str]:
-    graph = checked.graph
-    names = dict.fromkeys(
-        [
-            *graph.components,
-            *(
-                c
-                for n in checked.order
-                for c in bound(graph.nodes[n], checked.declarations[n]).values()
-            ),
-        ]
-    )
-    for name in names:
-        spec, fact = graph.components.get(name), known.get(name)
-        where = f"path {spec.path}" if spec and spec.path else ""
-        if fact:
-            yield (
-                f"{name:16} {fact.class_name:28} {fact.dtype:9} "
-                f"{size(fact.nbytes) if fact.nbytes else '':>9}  {where}"
-            ).rstrip()
-        else:
-            yield f"{name:16} {spec.dtype if spec and spec.dtype else ''} {where}".rstrip()
+def duration(milliseconds: float) -> str:
+    """A time as a person reads it: 3.2 ms, 1.54 s."""
+    if milliseconds >= 1000:
+        return f"{milliseconds / 1000:.2f} s"
+    return f"{milliseconds:.1f} ms"
 
 
-def _node(checked: Checked, name: str, key: str | None) -> Iterator[str]:
-    graph: Graph = checked.graph
-    node, known = graph.nodes[name], checked.declarations[name]
-    yield f"{name}: {node.type}" + (f"  [{key[:12]}]" if key else "")
-    if needs := bound(node, known):
-        yield "    needs   " + ", ".join(
-            c if c == f else f"{f}: {c}" for f, c in needs.items() if c
-        )
+def cost_text(cost: Cost) -> str:
+    """What a node took: time, runs if several, memory in use after it and its peak until then."""
+    facts = [duration(cost.milliseconds)]
+    facts += [f"{cost.runs} runs"] if cost.runs > 1 else []
+    facts += [f"{cost.recalled} recalled"] if cost.recalled else []
+    if cost.nbytes is not None:
+        facts.append(f"{size(cost.nbytes)} in use, peak {size(cost.peak_nbytes)}")
+    return ", ".join(facts)
+
+
+def _component(row: ComponentRow) -> str:
+    path = f"path {row.path}" if row.path else ""
+    if not row.class_name:
+        return f"{row.name:16} {row.dtype} {path}".rstrip()
+    nbytes = size(row.nbytes) if row.nbytes else ""
+    return f"{row.name:16} {row.class_name:28} {row.dtype:9} {nbytes:>9}  {path}".rstrip()
+
+
+def _node(node: NodeRow) -> Iterator[str]:
+    yield f"{node.name}: {node.type}" + (f"  [{node.key[:12]}]" if node.key else "")
+    if node.components:
+        needs = (c if c == f else f"{f}: {c}" for f, c in node.components.items())
+        yield "    needs   " + ", ".join(needs)
     for parameter, value in node.params.items():
-        yield f"    param   {parameter} = {show(value)}"
-    for port in known.inputs.values():
-        if ref := node.inputs.get(port.name):
-            yield f"    in      {_port(port):34} <- {ref}"
-    for port in known.outputs.values():
+        yield f"    param   {parameter} = {value}"
+    for port in node.inputs:
+        yield f"    in      {_port(port):34} <- {port.source}"
+    for port in node.outputs:
         yield f"    out     {_port(port)}"
+    if node.cost:
+        yield f"    took    {cost_text(node.cost)}"
 
 
-def _port(port: Port) -> str:
-    return f"{port.name}: {type_name(port.type)}" + (f" [{port.axes}]" if port.axes else "")
+def _port(port: PortRow) -> str:
+    return f"{port.name}: {port.type}" + (f" [{port.axes}]" if port.axes else "")
 
 
-def mermaid(checked: Checked) -> str:
+def mermaid(shown: Described) -> str:
     """A graph as a mermaid flowchart, left to right."""
-    graph = checked.graph
     lines = ["flowchart LR", "    request([request])"]
-    for name in checked.order:
-        needs = ", ".join(bound(graph.nodes[name], checked.declarations[name]).values())
-        label = f"<b>{name}</b><br/>{graph.nodes[name].type}" + (
-            f"<br/><i>{needs}</i>" if needs else ""
-        )
-        lines.append(f'    {_id(name)}["{label}"]')
-    for name in checked.order:
+    for node in shown.present:
+        needs = ", ".join(node.components.values())
+        label = f"<b>{node.name}</b><br/>{node.type}" + (f"<br/><i>{needs}</i>" if needs else "")
+        lines.append(f'    {_id(node.name)}["{label}"]')
+    for node in shown.present:
         arcs: dict[str, list[str]] = {}
-        for port, ref in graph.nodes[name].inputs.items():
-            text = port if port == ref.port else f"{ref.port} → {port}"
-            arcs.setdefault(ref.node, []).append(text)
+        for port in node.inputs:
+            source, _, output = port.source.partition(".")
+            text = port.name if port.name == output else f"{output} → {port.name}"
+            arcs.setdefault(source, []).append(text)
         for source, texts in arcs.items():
-            lines.append(f'    {_id(source)} -- "{", ".join(texts)}" --> {_id(name)}')
-    for name, ref in _present(graph).items():
-        lines.append(f"    {_id(ref.node)} --> out_{_id(name)}([{name}])")
+            lines.append(f'    {_id(source)} -- "{", ".join(texts)}" --> {_id(node.name)}')
+    for name, ref in shown.outputs.items():
+        lines.append(f"    {_id(ref.partition('.')[0])} --> out_{_id(name)}([{name}])")
     return "\n".join(lines)
-
-
-def _present(graph: Graph) -> dict[str, Ref]:
-    """The outputs that are still there after pruning."""
-    return {name: ref for name, ref in graph.outputs.items() if ref.node in graph.nodes}
 
 
 def _id(name: str) -> str:

@@ -12,14 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from runtime import catalog
-from runtime.choosing import named_graph
 from runtime.errors import Position, UserError, did_you_mean
 from runtime.policies import policy_fields
-from runtime.runtime import Runtime
 from runtime.settings import Raw, Setting
 
+FORMATS = ("text", "mermaid", "dot", "svg", "html", "json")
 STAGES = ("check", "prune", "fold", "plan")
-PROMPT = "a prompt"  # stands for the prompt where none is given: plans do not depend on its words
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--stage", choices=STAGES, default="check", help="the pass after which to look"
     )
-    parser.add_argument("--format", choices=("text", "mermaid"), default="text")
+    parser.add_argument("--format", choices=FORMATS, default="text")
     parser.add_argument(
         "--output", action="append", help="output that is asked for (default: the first)"
     )
@@ -53,34 +51,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def draw(said: argparse.Namespace) -> str:
     """The text of what the arguments ask for."""
     settings = [*_what(said.what, said.model_path), *map(_setting, said.settings)]
-    from runtime.printing import graph_text, mermaid
+    from runtime.describing import describe
+    from runtime.formats import formatted
+    from runtime.stages import look
 
-    if said.stage == "check" and not _has_model(settings):
-        from runtime.check import check
-        from runtime.config import resolve_graph
-
-        checked = check(resolve_graph(settings))
-        return mermaid(checked) if said.format == "mermaid" else graph_text(checked)
-    runtime = Runtime.load(settings)
-    engine = runtime.engine
-    if said.stage == "check":
-        text = graph_text(engine.checked, engine.facts)
-        return mermaid(engine.checked) if said.format == "mermaid" else text
-    given = {} if runtime.request.get("prompt") else {"prompt": PROMPT}
-    given = {k: v for k, v in given.items() if k in runtime.fields}
-    plan = runtime.plan(outputs=said.output or list(runtime.graph.outputs)[:1], **given)
-    if said.stage == "plan" and said.format == "text":
-        return str(plan)
-    checked, dropped = plan.checked, dict(plan.dropped)
-    if said.stage == "prune":
-        from runtime.passes import prune
-
-        wanted = {n: runtime.graph.outputs[n] for n in plan.outputs}
-        checked, _, dropped = prune(engine.checked, runtime.validate(**given), wanted)
-    if said.format == "mermaid":
-        return mermaid(checked)
-    keys = plan.keys if said.stage == "fold" else None
-    return graph_text(checked, engine.facts, keys, dropped)
+    seen = look(settings, said.stage, said.output or ())
+    if said.format == "text" and seen.plan:
+        return str(seen.plan)
+    return formatted(describe(seen), said.format)
 
 
 def _what(what: str, model: str | None) -> list[Setting]:
@@ -93,12 +71,6 @@ def _what(what: str, model: str | None) -> list[Setting]:
         )
     settings = [_named("graph" if is_graph else "model.path", what)]
     return settings + ([_named("model.path", model)] if model else [])
-
-
-def _has_model(settings: Sequence[Setting]) -> bool:
-    if any(s.dotted == "model.path" for s in settings):
-        return True
-    return any(s.dotted == "graph" and named_graph(s).checkpoint for s in settings)
 
 
 def _named(path: str, value: str) -> Setting:

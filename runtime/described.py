@@ -1,0 +1,145 @@
+"""A graph as it is shown: plain data that every drawing, page and table is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class FieldRow:
+    """A request field. value: after defaults, as text; said: set by the user, not by default."""
+
+    name: str
+    type: str
+    value: str
+    unit: str
+    default: str
+    limits: str
+    help: str
+    said: bool
+    readers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ComponentRow:
+    """A component. nbytes: of its weights in `dtype`; none where no model is known."""
+
+    name: str
+    class_name: str
+    dtype: str
+    nbytes: int | None
+    path: str
+    users: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PortRow:
+    """A port of a node. source: the edge into it, `node.port`; value: of a request edge, as text.
+
+    axes   of its type, and of what is in it
+    about  what the node's docstring says of it
+    """
+
+    name: str
+    type: str
+    axes: str = ""
+    about: str = ""
+    source: str = ""
+    value: str = ""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a node took in a measured run; bytes are in use after it, and at most until then."""
+
+    milliseconds: float
+    runs: int = 1
+    recalled: int = 0
+    nbytes: int | None = None
+    peak_nbytes: int | None = None
+
+
+@dataclass(frozen=True)
+class NodeRow:
+    """A node.
+
+    declaration  its signature, as a class reads
+    file, line   of its class, relative to the package that it is in
+    written      where the graph writes it, file:line:column
+    key          content key, after fold
+    nbytes       predicted outputs and working set; none where the node does not tell
+    dropped      by which pass, and why; empty where it is still there
+    """
+
+    name: str
+    type: str
+    summary: str
+    doc: str
+    declaration: str
+    file: str
+    line: int
+    written: str
+    inputs: tuple[PortRow, ...]
+    outputs: tuple[PortRow, ...]
+    params: Mapping[str, str]
+    components: Mapping[str, str]
+    key: str = ""
+    nbytes: int | None = None
+    dropped: str = ""
+    cost: Cost | None = None
+
+
+@dataclass(frozen=True)
+class ItemRow:
+    """An item of the plan. held: bytes of weights that are resident after it."""
+
+    verb: str
+    name: str
+    what: str
+    nbytes: int | None
+    held: int
+
+
+@dataclass(frozen=True)
+class Described:
+    """A graph after a pass, with all that is known of it.
+
+    outputs  name to edge
+    rewired  `node.port` to its edge before and after the passes
+    passes   pass to the nodes that it dropped, each with the reason
+    plan     the items in order; empty before that pass
+    resident components that are loaded before it
+    took     milliseconds of a measured run
+    """
+
+    name: str
+    title: str
+    stage: str
+    model: str
+    request: tuple[FieldRow, ...]
+    components: tuple[ComponentRow, ...]
+    nodes: tuple[NodeRow, ...]
+    outputs: Mapping[str, str]
+    rewired: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    passes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    plan: tuple[ItemRow, ...] = ()
+    resident: tuple[str, ...] = ()
+    peak_nbytes: int | None = None
+    took: float | None = None
+
+    @property
+    def present(self) -> tuple[NodeRow, ...]:
+        """The nodes that the passes left."""
+        return tuple(node for node in self.nodes if not node.dropped)
+
+
+def plain(value: Any) -> Any:
+    """A description as JSON takes it, without what is empty."""
+    if hasattr(value, "__dataclass_fields__"):
+        found = {n: plain(getattr(value, n)) for n in value.__dataclass_fields__}
+        return {n: v for n, v in found.items() if v not in (None, "", (), [], {})}
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    return [plain(v) for v in value] if isinstance(value, tuple | list) else value
