@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cli import perf_dump
 from cli.config_file import read_config
@@ -30,6 +30,9 @@ from runtime.media import check_suffix
 from runtime.output import Url
 from runtime.storage import Store, UploadFailed, check
 
+if TYPE_CHECKING:
+    from cli.replay import Replay
+
 
 def generate(argv: Sequence[str]) -> int:
     """Run the command; raises UserError before anything is loaded where the user is at fault."""
@@ -38,6 +41,7 @@ def generate(argv: Sequence[str]) -> int:
         print(command_help("generate"))
         return 0
     settings, line = gather(line)
+    replay, settings = replayed(line, settings)
     session = Runtime.load(settings, allow_unused=line.allow_unused)
     replicas = session.config.policies.parallel.dp_size
     if replicas > 1:
@@ -50,6 +54,11 @@ def generate(argv: Sequence[str]) -> int:
     jobs = make_jobs(session, settings, datetime.now())
     _check_places(session, jobs, outputs)
     _tell(console, session, line)
+    if replay:
+        replay.force()
+        job = jobs[0]
+        now = session.provenance(outputs=outputs, destination=job.destination, **job.request)
+        replay.begin(session, job.complete, now, console)
     if session.output.dry_run:
         _print_plan(session, jobs, outputs)
         return 0
@@ -57,7 +66,10 @@ def generate(argv: Sequence[str]) -> int:
     for index, job in enumerate(jobs):
         label = f"[{index + 1}/{len(jobs)}] " if len(jobs) > 1 else ""
         try:
-            runs.append(_run(session, job, outputs, (console, label)))
+            dump, made = _run(session, job, outputs, (console, label))
+            runs.append(dump)
+            if replay and len(jobs) == 1:
+                replay.verdict([file.path for file in made], console)
         except UploadFailed as problem:
             kept += 1
             console.note(f"{label}sglang generate: error: not uploaded: {problem.reason}", "error")
@@ -65,6 +77,21 @@ def generate(argv: Sequence[str]) -> int:
     if session.output.perf_dump_path and runs:
         perf_dump.write(Path(session.output.perf_dump_path).expanduser(), runs)
     return 1 if kept else 0
+
+
+def replayed(line: CommandLine, settings: list[Setting]) -> tuple[Replay | None, list[Setting]]:
+    """The file that is to be made again, where one is, and the settings with what it says.
+
+    It goes over the environment, and files and the command line over it.
+    """
+    if not line.replay:
+        return None, settings
+    from cli.replay import Replay
+
+    around = [s for s in settings if s.position.file == "environment"]
+    given = [s for s in settings if s.position.file != "environment"]
+    replay = Replay.of(line.replay, given)
+    return replay, around + replay.settings() + given
 
 
 def gather(line: CommandLine, command: str = "generate") -> tuple[list[Setting], CommandLine]:
@@ -157,8 +184,11 @@ def _print_plan(session: Runtime, jobs: Sequence[Job], outputs: Sequence[str]) -
 
 def _run(
     session: Runtime, job: Job, outputs: Sequence[str], shown: tuple[Console, str]
-) -> dict[str, Any]:
-    """Run one job, print its files' paths or URLs, return its perf dump. shown: console, label."""
+) -> tuple[dict[str, Any], list[File]]:
+    """Run one job and print its files' paths or URLs; returns its perf dump and its files.
+
+    shown  console, label
+    """
     console, label = shown
     began = time.perf_counter()
     progress = Progress(console.stream, label=label, quiet=not console.shows("info"))
@@ -186,7 +216,10 @@ def _run(
     )
     console.note(f"{label}done in {seconds:.2f} s{speed}")
     model = session.config.checkpoint.name
-    return perf_dump.describe(result, seconds, job.complete.get("prompt"), model)
+    dump = perf_dump.describe(result, seconds, job.complete.get("prompt"), model)
+    made = [result.outputs[name] for name in outputs]
+    each = [one for out in made for one in (out if isinstance(out, tuple) else (out,))]
+    return dump, [one for one in each if isinstance(one, File)]
 
 
 def _print_result(name: str, made: object) -> None:

@@ -17,6 +17,7 @@ from cli.signals import Terminated, handled, raise_arrived
 HELP = """usage: sglang COMMAND [flags]
 
   generate   make pictures or clips from a prompt
+  inspect    how a picture or a clip was made
   graphs     list the graphs that can be run
   version    print versions
   serve      an OpenAI-compatible HTTP server
@@ -104,6 +105,12 @@ def _generate(argv: Sequence[str]) -> int:
     return generate(argv)
 
 
+def _inspect(argv: Sequence[str]) -> int:
+    from cli.inspect import inspect
+
+    return inspect(argv)
+
+
 def _graphs(argv: Sequence[str]) -> int:
     from cli.graphs import graphs
 
@@ -124,6 +131,7 @@ def _serve(argv: Sequence[str]) -> int:
 
 COMMANDS: dict[str, Command] = {
     "generate": _generate,
+    "inspect": _inspect,
     "graphs": _graphs,
     "version": _version,
     "serve": _serve,

@@ -25,6 +25,7 @@ class CommandLine:
     settings      in the order typed; later ones win
     config_files  paths of --config, in order
     ignored       server-only flags as typed
+    replay        the file to be made again
     unknown       words that name no setting, as errors (--allow-unused turns them into notes)
     """
 
@@ -35,6 +36,7 @@ class CommandLine:
     help: bool = False
     debug: bool = False
     allow_unused: bool = False
+    replay: str = ""
 
 
 def parse(argv: Sequence[str], command: str = "generate") -> CommandLine:
@@ -83,7 +85,7 @@ class _Reader:
         if flag is None:
             raise self._unknown_flag(typed)
         value = self._value(flag, typed, text)
-        if flag.own:
+        if flag.own and self.command in flag.commands:
             self._own(flag, value)
         elif flag.server_only and self.command == "generate":
             self.result.ignored.append(typed)
@@ -156,6 +158,8 @@ class _Reader:
         name = flag.path[1]
         if name in {"help", "debug", "allow_unused"}:
             setattr(self.result, name, value)
+        elif name == "replay":
+            self.result.replay = str(value)
         elif name == "config":
             self.result.config_files += map(str, value if isinstance(value, list) else [value])
         else:

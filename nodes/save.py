@@ -41,8 +41,10 @@ class SaveMedia:
         fps = media.fps if isinstance(media, Video) else 1.0  # a picture as a clip lasts a second
         path = encoded_path(to, len(frames), fps)
         if len(frames) == 1 and path.suffix.lower() in files.PICTURES:
-            how = {"quality": to.quality, "compression": to.compression}
-            files.write_image(frames[0], path, metadata=to.metadata, **how)
+            quality, compression = to.quality, to.compression
+            files.write_image(
+                frames[0], path, quality=quality, compression=compression, metadata=to.metadata
+            )
         else:
             write_video(frames, path, audio=audio, **encoding(to, fps))
         return self.Out(written(path))

@@ -6,8 +6,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from runtime.carried import beside, is_ours
 from runtime.output import File, Url
-from runtime.storage import Store, upload_file
+from runtime.storage import Store, UploadFailed, upload_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +48,11 @@ def uploaded(files: tuple[File, ...], to: Store) -> tuple[Url, ...]:
     """Upload files, then delete the local ones."""
     keys = [file.path.name for file in files]
     urls = [upload_file(to, f.path, f.path.name, f.media_type) for f in files]
-    for file in files:
+    sides = [side for file in files if is_ours(side := beside(file.path))]
+    for side in sides:
+        with suppress(UploadFailed):  # the files are in the store, which is what was asked
+            upload_file(to, side, side.name, "application/json")
+    for path in [*(file.path for file in files), *sides]:
         with suppress(OSError):  # it is in the store: a copy that cannot be removed is no failure
-            file.path.unlink()
+            path.unlink()
     return tuple(Url(url, key) for url, key in zip(urls, keys, strict=True))

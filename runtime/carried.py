@@ -76,11 +76,12 @@ def write_beside(path: Path, text: str) -> None:
     if text:
         with whole(side) as temporary:
             temporary.write_text(text + "\n", encoding="ascii")
-    elif _is_ours(side):
+    elif is_ours(side):
         side.unlink(missing_ok=True)
 
 
-def _is_ours(side: Path) -> bool:
+def is_ours(side: Path) -> bool:
+    """Whether a file beside another was written here."""
     if not side.is_file():
         return False
     with suppress(OSError, ValueError, RecursionError):

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import platform
 import resource
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from runtime.errors import UserError
 
 CPU = torch.device("cpu")
+MOST_THREADS = 1024
 MAX_RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes there, else in KiB
 
 
@@ -130,6 +134,47 @@ def describe(device: torch.device) -> str:
     if device.type == "cuda":
         return str(torch.cuda.get_device_name(device))
     return f"{device.type}, {torch.get_num_threads()} threads"
+
+
+def execution(device: torch.device) -> dict[str, Any]:
+    """What the last bits of a result depend on besides its inputs: device, threads, kernels."""
+    found = {"device": str(device), "threads": torch.get_num_threads()}
+    if device.type == "cuda":
+        found["hardware"] = torch.cuda.get_device_name(device)
+    else:
+        found["hardware"] = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+    kernels = {name: get() for name, (get, _) in KERNELS.items()}
+    return {**found, "kernels": kernels}
+
+
+def force(execution: Mapping[str, Any]) -> None:
+    """Compute as `execution` told elsewhere: with as many threads, and the same kernels."""
+    threads = execution.get("threads")
+    if isinstance(threads, int) and 0 < threads <= MOST_THREADS:
+        torch.set_num_threads(threads)
+    told = execution.get("kernels")
+    for name, value in told.items() if isinstance(told, Mapping) else ():
+        get, put = KERNELS.get(name, (None, None))
+        if get and put and value != get() and isinstance(value, type(get())):
+            put(value)
+
+
+_SDP = torch.backends.cuda  # its switches hold for every device, the host too
+# Choices of torch that change numbers, each with what reads and what sets it.
+KERNELS: Mapping[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
+    "float32_matmul": (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
+    "flash_attention": (_SDP.flash_sdp_enabled, _SDP.enable_flash_sdp),
+    "efficient_attention": (_SDP.mem_efficient_sdp_enabled, _SDP.enable_mem_efficient_sdp),
+    "math_attention": (_SDP.math_sdp_enabled, _SDP.enable_math_sdp),
+    "cudnn_attention": (_SDP.cudnn_sdp_enabled, _SDP.enable_cudnn_sdp),
+    "cudnn_benchmark": (
+        lambda: bool(torch.backends.cudnn.benchmark),
+        lambda value: setattr(torch.backends.cudnn, "benchmark", value),
+    ),
+    "deterministic": (
+        torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms,
+    ),
+}  # fmt: skip
 
 
 def _host_used() -> int:

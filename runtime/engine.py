@@ -27,6 +27,7 @@ from runtime.passes import digest
 from runtime.pipelines import PipelineSource, handle
 from runtime.plan import ComponentFacts, Facts, Load, Plan, Recall, bound, plan
 from runtime.policies import left_out, role_dtype
+from runtime.provenance import as_text, describe
 from runtime.reading import WHOLE
 from runtime.requests import DENOISING_STEPS
 from runtime.sources import ComponentSource
@@ -92,6 +93,14 @@ class Engine:
         """The plan of a complete request."""
         return self._plan(self.ports(request, destination), outputs, self.memo.keys())
 
+    def provenance(
+        self, request: Mapping[str, Any], outputs: Sequence[str], destination: Destination
+    ) -> dict[str, Any]:
+        """What files of a complete request say of how they were made."""
+        ports = self.ports(request, destination)
+        made = self._plan(ports, outputs, frozenset())
+        return describe(self, made, request, ports, destination)
+
     def _plan(self, ports: Mapping[str, Any], outputs: Sequence[str], kept: frozenset[str]) -> Plan:
         wanted = {name: self.config.graph.outputs[name] for name in outputs}
         facts = Facts(
@@ -121,6 +130,9 @@ class Engine:
             if isinstance(item, Load) and (problem := self.sources[item.component].lacking):
                 raise problem
         recalled = {i.node: kept[made.keys[i.node]] for i in made.items if isinstance(i, Recall)}
+        if self.config.policies.output.metadata and _writes(made):
+            record = describe(self, made, request, ports, destination)
+            ports["destination"] = dataclasses.replace(destination, metadata=as_text(record))
         del kept  # or nothing that the memo drops would be freed before this run ends
         work = Work(made, ports, int(request.get(DENOISING_STEPS) or 0), cancelled, recalled)
         before = _megabytes(devices.memory(self.device))
@@ -179,6 +191,12 @@ class Engine:
         fact = self.facts[name]
         room = devices.free_bytes(self.device)
         return room < fact.nbytes * 5 // 4 and not store().holds(self._key(name, fact))
+
+
+def _writes(made: Plan) -> bool:
+    """Whether a plan writes files."""
+    nodes = made.checked.graph.nodes.values()
+    return any(Ref("request", "destination") in node.inputs.values() for node in nodes)
 
 
 def _megabytes(memory: Memory) -> dict[str, float]:

@@ -40,7 +40,8 @@ class Result:
     """What a run gave.
 
     outputs           by the graph's output name
-    rows              one per node that ran: node, type, duration_ms, memoised
+    rows              one per node that ran: node, type, duration_ms, memoised, and bytes in use
+                      after it and at most until then (nbytes, peak_nbytes)
     denoise_steps_ms  one per denoising step
     memory            name of a checkpoint in the run to allocated_mb, reserved_mb, peaks
     """
@@ -99,6 +100,8 @@ class Run:
                         "type": event.type,
                         "duration_ms": event.seconds * 1000,
                         "memoised": event.memoised,
+                        "nbytes": event.nbytes,
+                        "peak_nbytes": event.peak_nbytes,
                     }
                 )
             elif isinstance(event, Stepped):
@@ -224,6 +227,18 @@ class Runtime:
         """What would happen, with predicted bytes. Checks the graph; reads no weights."""
         wanted = self._outputs(outputs)
         return self.engine.plan(complete(self.config, request), wanted, self._destination())
+
+    def provenance(
+        self,
+        *,
+        outputs: Sequence[str] | None = None,
+        destination: Destination | None = None,
+        **request: Any,
+    ) -> dict[str, Any]:
+        """What the files of a request would say of how they were made. Takes what `start` takes."""
+        wanted = self._outputs(outputs)
+        to = destination or self._destination()
+        return self.engine.provenance(complete(self.config, request), wanted, to)
 
     def _destination(self) -> Destination:
         output = self.output

@@ -1,0 +1,211 @@
+"""`sglang generate --replay FILE`: a run again, with all that the file says of how it was made.
+
+What a person types goes over what the file says. Folders and pictures of a machine are not in it:
+they are given again, and compared by their digests. A file may come from anyone: it can name graphs
+that are installed and models on the hub, and cannot make a model's own code run.
+"""
+
+from __future__ import annotations
+
+import filecmp
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cli.console import Console
+from cli.inspect import printable, shown
+from cli.naming import split_name
+from runtime import Position, Runtime, Setting, UserError
+from runtime.catalog import entries
+from runtime.hub import is_hub_id
+from runtime.inspecting import ENCODING, SILENT, TOLD, differences, has_folder, provenance
+from runtime.media import MEDIA_TYPES, read_image
+from runtime.policies import policy_fields
+from runtime.video import read_video
+
+FLAGS = {"model.path": "--model-path"}
+EDITS = ("nodes", "components", "outputs", "request")
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Replay:
+    """A file to be made again.
+
+    path   the file itself, where its record lies beside it
+    known  dotted paths of what the person says
+    """
+
+    path: Path
+    record: Record
+    known: frozenset[str]
+
+    @classmethod
+    def of(cls, file: str, given: Sequence[Setting]) -> Replay:
+        """Read a file's record; a UserError names what it cannot hold and was not given."""
+        path = Path(file).expanduser()
+        record = provenance(path)
+        named = path.with_suffix("")
+        beside = path.suffix.lower() == ".json" and named.suffix.lower() in MEDIA_TYPES
+        made = cls(named if beside else path, record, frozenset(s.dotted for s in given))
+        made._check()
+        return made
+
+    def settings(self) -> list[Setting]:
+        """What the record asks for; what the person says goes over it."""
+        at = Position(str(self.path))
+        said = [(path, value) for path, value in self._said() if path not in self.known]
+        return [Setting(tuple(path.split(".")), value, path, at) for path, value in said]
+
+    def _said(self) -> Iterator[tuple[str, Any]]:
+        from runtime import device
+
+        model, request = self.record["model"], self.record["request"]
+        yield "graph", self.record["graph"]["name"]
+        if is_hub_id(str(model.get("hub", ""))) and "model.path" not in self.known:
+            yield "model.path", model["hub"]
+            yield "model.revision", model.get("revision")
+        for path, value in self.record["settings"].items():
+            whole = path.rpartition(".")[0] + ".path"
+            if not (path.endswith(".revision") and whole in self.known):
+                yield path, value
+        for name, value in request.items():
+            if not _is_input(value):
+                yield f"request.{name}", value
+        if (place := self.record["execution"].get("device")) in device.available():
+            yield "placement.device", place
+        if self.path.suffix.lower() == ".npy":
+            yield "output.return_frames", True
+        if "output.file_path" not in self.known:
+            yield "output.file_name", self._name()
+
+    def _name(self) -> str:
+        """The result's own name, of the same kind as the original's."""
+        name = f"{self.path.stem}_replay{self.path.suffix}"
+        try:
+            split_name(name)
+        except UserError:
+            return f"replay{self.path.suffix}"
+        return name
+
+    def _check(self) -> None:
+        for path, value in self.record["settings"].items():
+            if not _is_allowed(path, value):
+                raise UserError(
+                    f"{self.path} sets `{printable(path)}`, which no file may set",
+                    help="the file was changed since; take the original", field="replay",
+                )  # fmt: skip
+        wanted = {f"request.{n}": v for n, v in self.record["request"].items() if _is_input(v)}
+        wanted |= self.record["local"]
+        if "folder" in self.record["model"]:
+            wanted["model.path"] = self.record["model"]["folder"]
+        missing = {path: value for path, value in wanted.items() if path not in self.known}
+        if missing:
+            what = ", ".join(f"{_flag(path)} ({_named(v)})" for path, v in missing.items())
+            raise UserError(
+                f"{self.path} names files of the machine that made it, and does not hold them:"
+                f" {what}",
+                help="give them again: " + " ".join(f"{_flag(path)} ..." for path in missing),
+                field="replay",
+            )
+        graph = self.record["graph"]["name"]
+        if "graph" not in self.known and graph not in entries():
+            raise UserError(
+                f"{self.path} was made with graph `{printable(graph)}`, which is not on the search"
+                " path", help="give its file: --graph FILE", field="replay",
+            )  # fmt: skip
+
+    def begin(self, session: Runtime, request: Record, now: Record, console: Console) -> None:
+        """Say what differs from the record.
+
+        request  the complete request: what it reads must have been given by the person
+        now      the record of the run that is to come
+        """
+        for name, field in session.fields.items():
+            given = f"request.{name}" in self.known or request.get(name) is None
+            if field.type in {"image", "file", "path"} and not given:
+                raise UserError(
+                    f"{self.path} names `{name}` as {shown(str(request[name]))}, which is not read "
+                    "without your word", help=f"give it: {_flag('request.' + name)} ...",
+                    field=f"request.{name}",
+                )  # fmt: skip
+        found = list(differences(self.record, now))
+        for path, then, here in found:
+            console.note(f"note: --replay: {_difference(path, then, here)}", "warning")
+        if found:
+            console.note(f"note: --replay: the result may differ from {self.path}", "warning")
+
+    def force(self) -> None:
+        """Compute with the recorded threads and kernels, from here on in this process."""
+        from runtime import device
+
+        device.force(self.record["execution"])
+
+    def verdict(self, made: Sequence[Path], console: Console) -> None:
+        """Say whether one of the files is the original again."""
+        files = [path for path in made if path.is_file()]
+        if not self.path.is_file() or not files:
+            return
+        if any(filecmp.cmp(path, self.path, shallow=False) for path in files):
+            console.note(f"bit for bit the same as {self.path}")
+        elif any(_equal(path, self.path) for path in files):
+            console.note(f"the same pixels as {self.path}")
+        else:
+            console.note(f"note: --replay: the result differs from {self.path}", "warning")
+
+
+def _is_allowed(path: str, value: Any) -> bool:
+    """Whether a file may say this: a stranger's can reach neither folders nor stores nor code."""
+    head, _, rest = path.partition(".")
+    if has_folder(value) or path in TOLD:
+        return False
+    if head == "components" and rest.endswith(".path"):
+        return isinstance(value, str) and is_hub_id(value)
+    if head in EDITS:
+        return path.count(".") > (head == "request")
+    fields = policy_fields().get(head, {})
+    return rest in ENCODING if head == "output" else head not in SILENT and rest in fields
+
+
+def _is_input(value: Any) -> bool:
+    """Whether a request value is a picture or a file, or several: its name and digest."""
+    listed = value if isinstance(value, list) else [value]
+    return bool(listed) and all(isinstance(v, Mapping) and "digest" in v for v in listed)
+
+
+def _flag(path: str) -> str:
+    """The flag of a path, as a person would type it."""
+    words = path.replace("_", "-").split(".")
+    if words[0] == "components" and words[2:] == ["path"]:
+        return f"--{words[1]}-path"
+    return f"--{words[1]}" if words[0] == "request" else FLAGS.get(path, f"{path}=")
+
+
+def _named(value: Any) -> str:
+    """What a record calls an input, or several."""
+    listed = value if isinstance(value, list) else [value]
+    names = [str(v.get("name", "")) if isinstance(v, Mapping) else str(v) for v in listed]
+    return printable(", ".join(filter(None, names))) or "without a name"
+
+
+def _difference(path: str, then: Any, here: Any) -> str:
+    if then is None:
+        return f"`{printable(path)}` is {shown(here)}, and the record has none"
+    if here is None:
+        return f"`{printable(path)}` was {shown(then)}, and is not there now"
+    return f"`{printable(path)}` was {shown(then)}, and is {shown(here)} now"
+
+
+def _equal(one: Path, other: Path) -> bool:
+    """Whether two files of the same kind hold the same pixels."""
+    import numpy as np
+
+    if one.suffix.lower() != other.suffix.lower() or one.suffix.lower() == ".npy":
+        return False
+    try:
+        if one.suffix.lower() in {".mp4", ".gif"}:
+            return bool(np.array_equal(read_video(one)[0], read_video(other)[0]))
+        return bool(np.array_equal(read_image(one), read_image(other)))
+    except UserError:
+        return False
