@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 
 from runtime import media as files
-from runtime.asking import Asking, gather
+from runtime.asking import Again, Asking, gather
 from runtime.errors import UserError
 from runtime.output import Destination, File
 from runtime.values import Audio, Image, Video, VideoStream
@@ -57,10 +57,14 @@ class SaveMedia:
             assert isinstance(out, self.Out)
             return out
         path = encoded_path(to, media.num_frames, media.fps)
-        with VideoWriter(path, audio=audio, **encoding(to, media.fps)) as writer:
-            for ask in media.parts():
-                writer.write((yield from ask))
-        return self.Out(written(path))
+        while True:
+            try:
+                with VideoWriter(path, audio=audio, **encoding(to, media.fps)) as writer:
+                    for ask in media.parts():
+                        writer.write((yield from ask))
+            except Again:
+                continue  # from the first frame, now in tiles
+            return self.Out(written(path))
 
 
 @dataclass(frozen=True, kw_only=True)

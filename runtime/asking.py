@@ -28,6 +28,13 @@ class Call(NamedTuple):
     shared: Mapping[str, Any] = {}
 
 
+class Again(Exception):
+    """Thrown into a node whose network now works in tiles: what went before does not fit on to it.
+
+    A node that carries a network's state from call to call (`cache`) starts once more from none.
+    """
+
+
 Asking: TypeAlias = Generator[Any, Any, T]
 
 

@@ -16,8 +16,9 @@ from typing import Any
 
 import torch
 
-from runtime.asking import Call
+from runtime.asking import Again, Call
 from runtime.denoising import StepDone
+from runtime.device import memory
 from runtime.errors import Cancelled, NodeFailed, UserError
 from runtime.events import (
     Event,
@@ -134,7 +135,8 @@ class Executor:
         inputs = self._inputs(node, known, work)
         try:
             asked = self._start(node, known, inputs, work, loaded)
-            out = yield from self._drive(asked, name, work, loaded)
+            tiled: list[Any] = []
+            out = yield from self._drive(asked, name, work, loaded, tiled)
             if not isinstance(out, known.cls.Out):
                 raise TypeError(f"{node.type} returned {type(out).__name__}, not its Out")
             out = map_tensors(out, self._here)
@@ -143,9 +145,16 @@ class Executor:
         except Exception as problem:
             raise self._failed(node, inputs, work, problem) from problem
         work.values[name] = out
-        if name in work.plan.lasting and self.memo.takes(out):
+        if name in work.plan.lasting and not tiled and self.memo.takes(out):
             self.memo.put(work.plan.keys[name], map_tensors(out, _to_host))
-        yield NodeDone(node=name, type=node.type, seconds=time.perf_counter() - start)
+        yield self._done(node, time.perf_counter() - start)
+
+    def _done(self, node: NodeSpec, seconds: float) -> NodeDone:
+        """The event of a node that ran, with the memory that it leaves in use."""
+        now = memory(self.device)
+        used = (now.allocated, now.peak_allocated) if now.allocated else (now.host, now.host_peak)
+        return NodeDone(node=node.name, type=node.type, seconds=seconds,
+                        nbytes=used[0], peak_nbytes=used[1])  # fmt: skip
 
     def _start(
         self,
@@ -168,9 +177,12 @@ class Executor:
             return known.cls(**made, **params).run(**inputs)
 
     def _drive(
-        self, asked: Any, name: str, work: Work, loaded: dict[str, Any]
+        self, asked: Any, name: str, work: Work, loaded: dict[str, Any], tiled: list[Any]
     ) -> Generator[Event, None, Any]:
-        """Answer a node's calls until it returns. No context stays open across a yield of ours."""
+        """Answer a node's calls until it returns. No context stays open across a yield of ours.
+
+        tiled  is filled with networks that memory forced into tiles, which they are out of again
+        """
         if not isinstance(asked, Generator):
             return asked
         reply: Any = None
@@ -179,12 +191,12 @@ class Executor:
             while True:
                 with self.turn, torch.inference_mode():
                     try:
-                        message = asked.send(reply)
+                        again = isinstance(reply, Again)
+                        message = asked.throw(reply) if again else asked.send(reply)
                     except StopIteration as stop:
                         return stop.value
                 yield from self._late(message, work, loaded)
-                with self.turn, torch.inference_mode():
-                    reply = self._reply(message, loaded)
+                reply = yield from self._fitting(message, loaded, tiled)
                 if isinstance(message, StepDone):
                     index, seconds = message.state.index, time.perf_counter() - since
                     yield Stepped(node=name, index=index, count=message.count, seconds=seconds)
@@ -195,6 +207,28 @@ class Executor:
                     raise Cancelled
         finally:
             asked.close()
+            for net in tiled:
+                net.disable_tiling()
+
+    def _fitting(
+        self, message: Any, loaded: dict[str, Any], tiled: list[Any]
+    ) -> Generator[Event, None, Any]:
+        """The reply to a message; where memory is out, once more with VAEs that work in tiles."""
+        while True:
+            try:
+                with self.turn, torch.inference_mode():
+                    return self._reply(message, loaded)
+            except torch.OutOfMemoryError as problem:
+                nets = {} if tiled else whole_vaes(message, loaded)
+                if not nets:
+                    raise
+                traceback.clear_frames(problem.__traceback__)  # or its tensors would stay
+            for net in nets.values():
+                net.enable_tiling()
+            tiled += nets.values()
+            yield Noted(text=f"memory is short: {', '.join(nets)} works in tiles (--vae-tiling)")
+            if any(call.batched.get("cache") is not None for call in message):
+                return Again()
 
     def _reply(self, message: Any, loaded: dict[str, Any]) -> list[tuple[Any, ...]] | None:
         if isinstance(message, list):
@@ -235,6 +269,13 @@ class Executor:
         traceback.clear_frames(problem.__traceback__)  # its tensors: the message says enough
         inputs.clear()
         return NodeFailed(node.name, node.type, str(position), shown, cause)
+
+
+def whole_vaes(message: Any, loaded: Mapping[str, Any]) -> dict[str, Any]:
+    """Networks that a message asks, by name, that could work in tiles and do not."""
+    calls = message if isinstance(message, list) else []
+    nets = {call.component.name: loaded.get(call.component.name) for call in calls}
+    return {n: net for n, net in nets.items() if getattr(net, "use_tiling", None) is False}
 
 
 def _value(ref: Ref, work: Work) -> Any:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from tiny import flux, wan
 
 from runtime import Runtime, UserError
+from runtime.components import store
+from runtime.events import Noted
+from runtime.output import Destination
+from runtime.video import read_video
 
 CLIP: dict[str, Any] = dict(
     prompt="a red circle", height=96, width=80, num_frames=5, num_inference_steps=1, seed=3
@@ -50,9 +56,6 @@ def test_tiles_are_those_of_diffusers(model: Path) -> None:
 
 
 def test_a_streamed_clip_is_tiled_as_well(model: Path, tmp_path: Path) -> None:
-    from runtime.output import Destination
-    from runtime.video import read_video
-
     runtime = Runtime.load(model, {**TILES, "vae.tiling": True})
     to = Destination(tmp_path, "x", ".mp4", quality="maximum")
     file = runtime.generate(**CLIP, outputs=("file",), destination=to).outputs["file"]
@@ -103,3 +106,46 @@ def test_pictures(tmp_path: Path) -> None:
     tiled = Runtime.load(folder, size).generate(**request).outputs["image"].pixels
     assert whole.shape == tiled.shape
     assert (whole != tiled).any()
+
+
+@pytest.fixture
+def short_of_memory(model: Path) -> Iterator[None]:
+    """The decoder takes no more than a tile, as on a device with little memory."""
+    Runtime.load(model).generate(**CLIP)
+    vae = next(held.value for held in store().resident() if held.name == "vae")
+
+    def full(module: Any, inputs: tuple[Any, ...]) -> None:
+        if inputs[0].shape[-2:].numel() > 8 * 6:
+            raise torch.OutOfMemoryError("out of memory: 2 MB of 1 MB")
+
+    before = (vae.tile_sample_min_height, vae.tile_sample_min_width)
+    strides = (vae.tile_sample_stride_height, vae.tile_sample_stride_width)
+    vae.tile_sample_min_height, vae.tile_sample_min_width = 64, 48
+    vae.tile_sample_stride_height, vae.tile_sample_stride_width = 48, 36
+    hook = vae.decoder.register_forward_pre_hook(full)
+    yield
+    hook.remove()
+    vae.tile_sample_min_height, vae.tile_sample_min_width = before
+    vae.tile_sample_stride_height, vae.tile_sample_stride_width = strides
+    assert not vae.use_tiling, "the next run is whole again where memory allows"
+
+
+@pytest.mark.usefixtures("short_of_memory")
+@pytest.mark.parametrize("output", ["video", "file"])
+def test_memory_that_is_short_forces_tiles_and_says_so(
+    output: str, model: Path, tmp_path: Path
+) -> None:
+    to = Destination(tmp_path, "x", ".mp4", quality="maximum")
+    run = Runtime.load(model).start(**CLIP, outputs=(output,), destination=to)
+    notes = [event.text for event in run if isinstance(event, Noted)]
+    assert notes == ["memory is short: vae works in tiles (--vae-tiling)"]
+    tiled = frames(model, {**TILES, "vae.tiling": True})
+    if output == "video":
+        np.testing.assert_array_equal(run.result.outputs["video"].frames.numpy(), tiled)
+    else:
+        again = Destination(tmp_path, "y", ".mp4", quality="maximum")
+        asked = Runtime.load(model, {**TILES, "vae.tiling": True})
+        same = asked.generate(**CLIP, outputs=("file",), destination=again).outputs["file"]
+        pixels = [read_video(f.path)[0] for f in (run.result.outputs["file"], same)]
+        np.testing.assert_array_equal(*pixels)
+        assert len(list(tmp_path.iterdir())) == 2
