@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from nodes.contracts import Transformer
 from nodes.latents import pack, unpack
-from runtime.asking import Asking, Call
-from runtime.denoising import Denoiser, Parts, Step
+from nodes.prediction import Prediction, to_unit
+from runtime.denoising import Denoiser
 from runtime.ports import Component
 from runtime.values import Latents, TextEmbeds
 
@@ -43,12 +42,12 @@ class WanDenoiser:
         picture: TextEmbeds | None = None,
     ) -> Out:
         """Bind; no weight is touched."""
-        shown = {}
-        if condition is not None:
-            shown["condition"] = condition.parts["video"]
-        if picture is not None:
-            shown["picture"] = picture.tokens
-        return self.Out(WanPrediction(self.transformer, text, shown))
+        bound = {
+            "text": text.tokens,
+            "condition": condition.parts["video"] if condition else None,
+            "picture": picture.tokens if picture else None,
+        }
+        return self.Out(Prediction(self.transformer, wan_velocity, bound, "video"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,66 +77,14 @@ class FluxDenoiser:
         reference: Latents | None = None,
     ) -> Out:
         """Bind; no weight is touched."""
-        embedded = guidance if self.transformer.config.guidance_embeds else None
-        shown = reference.parts.get("image") if reference else None
-        return self.Out(FluxPrediction(self.transformer, text, pooled, embedded, shown))
-
-
-@dataclass(frozen=True, eq=False)
-class WanPrediction:
-    """The velocity that a Wan transformer predicts for one prompt. shown: more of its inputs."""
-
-    transformer: Transformer
-    text: TextEmbeds
-    shown: Mapping[str, Tensor] = field(default_factory=dict)
-
-    def predict(self, x: Parts, step: Step) -> Asking[Parts]:
-        """Ask for one forward; the timestep stays the whole number that the scheduler made."""
-        video = x["video"]
-        batched = {
-            "latents": video,
-            "timestep": step.t.expand(len(video)),
-            "text": self.text.tokens,
-            **self.shown,
+        embedded = self.transformer.config.guidance_embeds
+        bound = {
+            "text": text.tokens,
+            "pooled": pooled.pooled,
+            "guidance": torch.full([1], guidance, dtype=torch.float32) if embedded else None,
+            "reference": reference.parts.get("image") if reference else None,
         }
-        ((velocity,),) = yield [Call(self.transformer, wan_velocity, batched)]
-        return {"video": velocity}
-
-    def touches(self, step: Step) -> frozenset[str]:
-        """The one transformer."""
-        return frozenset([self.transformer.name])
-
-
-@dataclass(frozen=True, eq=False)
-class FluxPrediction:
-    """The velocity that FLUX.1 predicts for one prompt. guidance: none where not embedded."""
-
-    transformer: Transformer
-    text: TextEmbeds
-    pooled: TextEmbeds
-    guidance: float | None
-    reference: Tensor | None
-
-    def predict(self, x: Parts, step: Step) -> Asking[Parts]:
-        """Ask for one forward."""
-        image = x["image"]
-        batched: dict[str, Any] = {
-            "latents": image,
-            # First to the latents' dtype, then from 0..1000 to 0..1: the order shows in bfloat16.
-            "timestep": step.t.expand(len(image)).to(image.dtype) / 1000,
-            "text": self.text.tokens,
-            "pooled": self.pooled.pooled,
-        }
-        if self.guidance is not None:
-            batched["guidance"] = torch.full([len(image)], self.guidance, dtype=torch.float32)
-        if self.reference is not None:
-            batched["reference"] = self.reference
-        ((velocity,),) = yield [Call(self.transformer, flux_velocity, batched)]
-        return {"image": velocity}
-
-    def touches(self, step: Step) -> frozenset[str]:
-        """The one transformer."""
-        return frozenset([self.transformer.name])
+        return self.Out(Prediction(self.transformer, flux_velocity, bound))
 
 
 def wan_velocity(
@@ -193,7 +140,7 @@ def flux_velocity(
         places = torch.cat([places, positions(height // 2, width // 2, tokens, image=1)])
     output = net(
         hidden_states=tokens,
-        timestep=timestep,
+        timestep=to_unit(timestep, latents),
         guidance=guidance,
         pooled_projections=pooled.to(net.dtype),
         encoder_hidden_states=text.to(net.dtype),

@@ -16,10 +16,11 @@ from torch import Tensor
 
 from nodes.contracts import VAE, Network, Transformer
 from nodes.image import resized
+from nodes.prediction import Prediction
 from nodes.transformer import wan_velocity
 from nodes.vae import encode_video, normalise
 from runtime.asking import Asking, Call
-from runtime.denoising import Denoiser, Parts, Step
+from runtime.denoising import Denoiser
 from runtime.errors import UserError
 from runtime.media import to_numpy
 from runtime.ports import Component
@@ -163,7 +164,8 @@ class TokenwiseDenoiser:
     def run(self, *, text: TextEmbeds, first: Latents | None = None) -> Out:
         """Bind; no weight is touched."""
         known = first.parts.get("video") if first else None
-        return self.Out(TokenwisePrediction(self.transformer, text, known))
+        bound = {"text": text.tokens, "first": known}
+        return self.Out(Prediction(self.transformer, tokenwise_velocity, bound, "video"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,30 +185,22 @@ class KeepFirst:
         return self.Out(Latents({**latents.parts, "video": video}))
 
 
-@dataclass(frozen=True, eq=False)
-class TokenwisePrediction:
-    """The velocity for one prompt, with a timestep per token. first: known and without noise."""
-
-    transformer: Transformer
-    text: TextEmbeds
-    first: Tensor | None
-
-    def predict(self, x: Parts, step: Step) -> Asking[Parts]:
-        """Ask for one forward."""
-        video = kept(x["video"], self.first)
-        b, _, t, rows, columns = video.shape
-        _, height, width = self.transformer.config.patch_size
-        noisy = torch.ones(b, t, (rows // height) * (columns // width))
-        if self.first is not None:
-            noisy[:, 0] = 0
-        timestep = (noisy * step.t).flatten(1)
-        batched = {"latents": video, "timestep": timestep, "text": self.text.tokens}
-        ((velocity,),) = yield [Call(self.transformer, wan_velocity, batched)]
-        return {"video": velocity}
-
-    def touches(self, step: Step) -> frozenset[str]:
-        """The one transformer."""
-        return frozenset([self.transformer.name])
+def tokenwise_velocity(
+    net: Transformer,
+    *,
+    latents: Tensor,
+    timestep: Tensor,
+    text: Tensor,
+    first: Tensor | None = None,
+) -> tuple[Tensor]:
+    """As `wan_velocity`, a timestep per token: 0 where first, b c 1 h w, is known."""
+    b, _, t, rows, columns = latents.shape
+    _, height, width = net.config.patch_size
+    noisy = torch.ones(b, t, (rows // height) * (columns // width), device=latents.device)
+    if first is not None:
+        noisy[:, 0] = 0
+    moments = (noisy * timestep.view(-1, 1, 1)).flatten(1)
+    return wan_velocity(net, latents=kept(latents, first), timestep=moments, text=text)
 
 
 def kept(video: Tensor, first: Tensor | None) -> Tensor:
