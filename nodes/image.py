@@ -10,6 +10,7 @@ import torch
 from PIL import Image as Pillow
 from torch import Tensor
 
+from runtime.errors import UserError
 from runtime.media import to_numpy
 from runtime.values import Image, Video
 
@@ -48,8 +49,40 @@ class Still:
         return self.Out(Video(image.pixels.expand(num_frames, -1, -1, -1), fps))
 
 
-def resized(pixels: Tensor, height: int, width: int) -> Tensor:
+@dataclass(frozen=True, kw_only=True)
+class FitClip:
+    """The first frames of a clip, each stretched to a size.
+
+    video          f h w 3, uint8
+    height, width  px of the result
+    num_frames     how many; a UserError where the clip has fewer
+    fps            frames per second of the result
+    """
+
+    class Out(NamedTuple):
+        video: Video
+
+    def run(
+        self, *, video: Video, height: int, width: int, num_frames: int, fps: float = 16
+    ) -> Out:
+        have = len(video.frames)
+        if have < num_frames:
+            raise UserError(
+                f"`num_frames` is {num_frames}, and the clip has {have}",
+                help=f"give a longer clip, or num_frames={max(1, (have - 1) // 4 * 4 + 1)}",
+                field="num_frames",
+            )
+        frames = [resized(frame, height, width) for frame in video.frames[:num_frames]]
+        return self.Out(Video(torch.stack(frames), fps))
+
+
+def resized(
+    pixels: Tensor,
+    height: int,
+    width: int,
+    *,
+    by: Pillow.Resampling = Pillow.Resampling.LANCZOS,
+) -> Tensor:
     """Pixels `h w 3`, uint8, at another size, on the host."""
     picture = Pillow.fromarray(to_numpy(pixels))
-    lanczos = Pillow.Resampling.LANCZOS
-    return torch.from_numpy(np.array(picture.resize((width, height), lanczos)))
+    return torch.from_numpy(np.array(picture.resize((width, height), by)))

@@ -122,6 +122,7 @@ class JointDenoiser:
     fps           frames per second: positions in time are seconds
     motion_speed  of what moves: below 1 is slow motion
     blocks        numbers of the blocks in which each token attends to itself only
+    first         `video`: the first frame, which has no noise; no part: none is known
     denoiser      predicts the velocities of `video`, b c t h w, and `audio`, b c l m, in float32
     """
 
@@ -139,6 +140,7 @@ class JointDenoiser:
         fps: float = 24,
         motion_speed: float = 1.0,
         blocks: tuple[int, ...] = (),
+        first: Latents | None = None,
     ) -> Out:
         """Bind; no weight is touched."""
         last = self.transformer.config.num_layers - 1
@@ -150,7 +152,9 @@ class JointDenoiser:
                 help=f"its transformer has {last + 1} blocks, counted from 0",
                 field="spatio_temporal_guidance_blocks",
             )
+        known = first is not None and "video" in first.parts
         shared = {"fps": fps / motion_speed, "blocks": blocks, "isolated": self.isolated}
+        shared["known"] = known
         return self.Out(JointPrediction(self.transformer, video, audio, shared))
 
 
@@ -246,15 +250,24 @@ def predict_velocities(
     fps: float,
     blocks: tuple[int, ...],
     isolated: bool,
+    known: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """video b c t h w, audio b c l m, timestep b, texts b l d, mask b l to both velocities."""
+    """video b c t h w, audio b c l m, timestep b, texts b l d, mask b l to both velocities.
+
+    known  the first frame has no noise: each token of the video has a timestep of its own
+    """
     frames, rows, columns = video.shape[2:]
+    moments = timestep
+    if known:
+        noisy = torch.arange(frames, device=video.device).gt(0).repeat_interleave(rows * columns)
+        moments = timestep[:, None] * noisy
     output = net(
         hidden_states=video.to(net.dtype).flatten(2).transpose(1, 2),
         audio_hidden_states=packed(audio.to(net.dtype)),
         encoder_hidden_states=text.to(net.dtype),
         audio_encoder_hidden_states=audio_text.to(net.dtype),
-        timestep=timestep,
+        timestep=moments,
+        audio_timestep=timestep,
         sigma=timestep,
         encoder_attention_mask=mask,
         audio_encoder_attention_mask=mask,

@@ -283,6 +283,34 @@ def _write_gif(pictures: Iterable[Picture], path: Path, rate: Fraction) -> None:
     path.write_bytes(encoded.getbuffer())
 
 
+def recompressed(picture: Any, crf: int) -> Picture:
+    """A picture h w 3, uint8, as a frame of H.264 shows it, its sides cut to even ones.
+
+    crf  1 to 51; 0: the picture as it is
+
+    Source: diffusers 0.42, `apply_image_conditioning_crf` of pipelines/ltx2/utils.py.
+    """
+    import av
+
+    pixels = to_numpy(picture)
+    height, width = (side // 2 * 2 for side in pixels.shape[:2])
+    if crf == 0 or not height * width:
+        return pixels
+    encoded = BytesIO()
+    with av.open(encoded, "w", format="mp4") as file:
+        options = {"crf": str(crf), "preset": "veryfast"}
+        stream = file.add_stream("libx264", rate=1, options=options)
+        stream.height, stream.width = height, width
+        stream.pix_fmt = "yuv420p"
+        frame = av.VideoFrame.from_ndarray(pixels[:height, :width], format="rgb24")
+        file.mux(stream.encode(frame.reformat(format="yuv420p")))
+        file.mux(stream.encode())
+    encoded.seek(0)
+    with av.open(encoded) as file:
+        shown: Picture = next(file.decode(video=0)).to_ndarray(format="rgb24")
+    return shown
+
+
 def read_video(path: Path) -> tuple[Picture, float]:
     """Read a clip: frames `f h w 3`, uint8, and frames per second."""
     import av

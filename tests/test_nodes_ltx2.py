@@ -1,4 +1,4 @@
-"""LTX-2's sound, its decoder that may denoise, what it refuses, and the file with both streams."""
+"""LTX-2's sound and first frame, its decoder that may denoise, what it refuses, its file."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ import av
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tiny import ltx2
-from tiny.rows import pipeline, pixels
+from tiny.rows import pixels, scene
 
+from nodes.first_frame import BeginWith, HoldFirst
 from nodes.joint import JointGuidance, Unconditional
 from runtime import Runtime
 from runtime.errors import UserError
 from runtime.output import Destination
-from runtime.video import read_video
+from runtime.values import Latents
+from runtime.video import read_video, recompressed
 
 Made = Callable[..., Path]
 STEPS: dict[str, Any] = {"num_inference_steps": 3, "seed": 7}
@@ -38,12 +41,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     return make
 
 
-def reference(model: Path, request: dict[str, Any]) -> Any:
+def reference(model: Path, request: dict[str, Any], *pictures: Image.Image) -> Any:
     """What the vanilla pipeline makes of a request."""
-    call = {k: v for k, v in request.items() if k not in {"seed", "fps"}}
-    generator = torch.Generator().manual_seed(request["seed"])
-    rate = float(request.get("fps", 24))
-    return pipeline(model)(**call, frame_rate=rate, generator=generator, output_type="np")
+    said = {{"fps": "frame_rate"}.get(k, k): v for k, v in request.items()}
+    return ltx2.made(model, said, list(pictures))
 
 
 @pytest.mark.parametrize("newer", [False, True])
@@ -51,15 +52,51 @@ def reference(model: Path, request: dict[str, Any]) -> Any:
 def test_sound_equals_the_reference(made: Made, newer: bool, case: dict[str, Any]) -> None:
     model = made(newer=True) if newer else made()
     request = {**case, **ltx2.COMMON, **STEPS}
-    audio = Runtime.load(model).generate(**request, outputs=("audio",)).outputs["audio"]
+    runtime = Runtime.load(model)
+    audio = runtime.generate(**request, outputs=("audio",)).outputs["audio"]
     expected = reference(model, request).audio[0]
     assert audio.rate == (48000 if newer else 24000)
     assert audio.samples.shape == expected.shape
     assert (audio.samples - expected).abs().max() < 1e-4
-    runtime = Runtime.load(model)
     for other in ({"seed": 8}, {"prompt": "a green square"}):
         change = runtime.generate(**{**request, **other}, outputs=("audio",)).outputs["audio"]
         assert (audio.samples - change.samples).abs().max() > 1e-3, other
+
+
+def test_sound_to_a_picture_equals_the_reference(made: Made) -> None:
+    runtime = Runtime.load(made())
+    shown = runtime.generate(**SMALL, image_path=scene(0), outputs=("audio",)).outputs["audio"]
+    expected = reference(made(), SMALL, scene(0)).audio[0]
+    assert (shown.samples - expected).abs().max() < 1e-4
+    unseen = runtime.generate(**SMALL, outputs=("audio",)).outputs["audio"]
+    assert (shown.samples - unseen.samples).abs().max() > 1e-3
+
+
+def test_a_first_frame_stands_still() -> None:
+    zeros, ones = torch.zeros(1, 2, 3, 4, 4), torch.ones(1, 2, 1, 4, 4)
+    parts = {"video": zeros, "audio": zeros[0]}
+    first, none = Latents({"video": ones}), Latents({})
+    begun = BeginWith().run(latents=Latents(parts), first=first).latents.parts
+    assert begun["video"].sum(dim=(0, 1, 3, 4)).tolist() == [32, 0, 0]
+    assert begun["audio"] is parts["audio"]
+    assert zeros.sum() == 0, "values are never written"
+    assert BeginWith().run(latents=Latents(parts), first=none).latents.parts == parts
+    anything: Any = object()
+    assert HoldFirst().run(denoiser=anything, first=none).denoiser is anything
+
+
+@pytest.mark.parametrize("size", [(90, 130), (33, 47), (1, 40)])
+def test_a_picture_as_lossy_as_a_clip(size: tuple[int, int]) -> None:
+    from diffusers.pipelines.ltx2.utils import apply_image_conditioning_crf
+
+    picture = np.asarray(scene(0).resize(size[::-1]))
+    assert recompressed(picture, 0) is picture
+    found = recompressed(picture, 33)
+    if min(size) > 1:
+        np.testing.assert_array_equal(found, apply_image_conditioning_crf(picture, 33))
+        assert found.shape == (size[0] // 2 * 2, size[1] // 2 * 2, 3)
+    else:
+        assert found is picture, "too thin for a clip"
 
 
 @pytest.mark.parametrize("said", [{}, {"decode_timestep": 0.4}, {"decode_noise_scale": 0.3}])

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 
 from tiny.parts import LETTERS, TEXT_WIDTH, WORDS, seeded
-from tiny.rows import LONG, SHORT, Row
+from tiny.rows import LONG, SHORT, Pixels, Request, Row, pipeline, pixels
 
 LAYERS = 2  # of the language model; its embedding counts as one more
 REGISTERS = 16  # a prompt's length is a multiple of these
@@ -150,6 +151,25 @@ def vocoder(*, newer: bool) -> Any:
     return made
 
 
+def made(model: Path, request: Request, pictures: list[Image.Image]) -> Any:
+    """What the vanilla pipeline makes: of text alone its own, with a picture the one for those."""
+    from diffusers import LTX2ImageToVideoPipeline
+
+    pipe: Any = pipeline(model)
+    call = {k: v for k, v in request.items() if k != "seed"}
+    if pictures:
+        pipe = LTX2ImageToVideoPipeline(**pipe.components)
+        pipe.set_progress_bar_config(disable=True)
+        call["image"] = pictures[0]
+    generator = torch.Generator().manual_seed(request["seed"])
+    return pipe(**call, generator=generator, output_type="np")
+
+
+def reference(model: Path, request: Request, pictures: list[Image.Image]) -> Pixels:
+    """Its frames."""
+    return pixels(made(model, request, pictures))
+
+
 CASES = (
     dict(prompt=SHORT, negative_prompt="blue", guidance_scale=4.0, stg_scale=1.0,
          modality_scale=3.0, guidance_rescale=0.7, audio_guidance_scale=7.0,
@@ -160,8 +180,12 @@ CASES = (
          audio_guidance_rescale=0.0, height=128, width=64, num_frames=17, fps=30),
 )  # fmt: skip
 COMMON = dict(spatio_temporal_guidance_blocks=[1], max_sequence_length=64)
+SHOWN = (CASES[0], dict(CASES[1], image_crf=0))
+NEWER = partial(checkpoint, newer=True)
+SAID: dict[str, Any] = dict(common=COMMON, renamed={"fps": "frame_rate"}, reference=reference)
 ROWS = (
-    Row("ltx2", checkpoint, CASES, common=COMMON, renamed={"fps": "frame_rate"}),
-    Row("ltx2_3", partial(checkpoint, newer=True), CASES, common=COMMON,
-        renamed={"fps": "frame_rate"}),
-)  # fmt: skip
+    Row("ltx2", checkpoint, CASES, **SAID),
+    Row("ltx2", checkpoint, SHOWN, pictures=1, label="picture", **SAID),
+    Row("ltx2_3", NEWER, CASES, **SAID),
+    Row("ltx2_3", NEWER, SHOWN, pictures=1, label="picture", **SAID),
+)
