@@ -17,7 +17,8 @@ from runtime.device import Memory
 from runtime.errors import UserError
 from runtime.events import Event
 from runtime.executor import Executor, Work
-from runtime.fields import Field
+from runtime.fields import PIXELS, Field
+from runtime.finite import FiniteWatch
 from runtime.graph import Ref
 from runtime.identity import of_file
 from runtime.inputs import pictures_key, port_value
@@ -46,8 +47,9 @@ class Engine:
         self.device = devices.choose(None if asked == "auto" else asked)
         self.memo = Memo(config.policies.memo.max_mb * 2**20)
         self.executor = Executor(
-            self.device, self.memo, self._load, self._release, self._short, store().turn
-        )
+            self.device, self.memo, self._load, self._release, self._short, store().turn,
+            FiniteWatch() if config.policies.checks.finite else None,
+        )  # fmt: skip
 
     @cached_property
     def checked(self) -> Checked:

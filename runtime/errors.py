@@ -62,19 +62,38 @@ class GraphError(UserError):
 class NodeFailed(Exception):
     """A node raised while it ran; the cause is chained.
 
-    Names node, type, place in the graph and its inputs as shape, dtype and device.
+    Names node, type, place in the graph, its inputs as shape, dtype and device, and what the cause
+    was itself caused by, nearest first.
     """
 
     def __init__(
-        self, node: str, type: str, position: str, inputs: Sequence[str], cause: str
+        self,
+        node: str,
+        type: str,
+        position: str,
+        inputs: Sequence[str],
+        cause: str,
+        *,
+        causes: Sequence[str] = (),
     ) -> None:
-        shown = "".join(f"\n    {line}" for line in inputs)
+        lines = [*inputs, *(f"caused by {said}" for said in causes)]
+        shown = "".join(f"\n    {line}" for line in lines)
         super().__init__(f"node `{node}` ({type}, {position}) failed: {cause}{shown}")
         self.node = node
 
 
 class Cancelled(Exception):
     """The run was cancelled between two steps."""
+
+
+def chain(problem: BaseException) -> list[BaseException]:
+    """An exception, what it was raised from, and so on down, as a traceback would show them."""
+    found: list[BaseException] = []
+    here: BaseException | None = problem
+    while here is not None and here not in found:
+        found.append(here)
+        here = here.__cause__ or (None if here.__suppress_context__ else here.__context__)
+    return found
 
 
 def nearest(name: str, names: Iterable[str], *, cutoff: float = 0.5, count: int = 1) -> list[str]:

@@ -17,9 +17,9 @@ from typing import Any
 import torch
 
 from runtime.asking import Again, Call
-from runtime.denoising import StepDone
+from runtime.denoising import DenoiseState, StepDone
 from runtime.device import memory
-from runtime.errors import Cancelled, NodeFailed, UserError
+from runtime.errors import Cancelled, NodeFailed, UserError, chain
 from runtime.events import (
     Event,
     Freed,
@@ -38,6 +38,7 @@ from runtime.ports import Declaration
 from runtime.positions import locate
 from runtime.storage import UploadFailed
 from runtime.values import Rng, map_tensors, tensors
+from runtime.watching import Watch
 
 
 @dataclass
@@ -45,6 +46,7 @@ class Work:
     """One run in progress: its plan, request ports, and values that are still needed.
 
     recalled  node to the result that the plan takes from the memo, which may have dropped it since
+    state     the node that is stepping and its state after the last step
     """
 
     plan: Plan
@@ -53,6 +55,7 @@ class Work:
     cancelled: Callable[[], bool]
     recalled: dict[str, Any] = field(default_factory=dict)
     values: dict[str, Any] = field(default_factory=dict)
+    state: tuple[str, DenoiseState] | None = None
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ class Executor:
     release  forgets a component; whether it was loaded
     short    whether a component is not loaded and would not fit beside those that are
     turn     held while components compute, for loaded ones are shared between threads
+    watch    looks on, if there is one
     """
 
     device: torch.device
@@ -71,6 +75,7 @@ class Executor:
     release: Callable[[str], bool]
     short: Callable[[str], bool]
     turn: AbstractContextManager[Any] = field(default_factory=threading.Lock)
+    watch: Watch | None = None
 
     def run(self, work: Work) -> Generator[Event, None, dict[str, Any]]:
         """Interpret a plan, yielding events; returns the wanted outputs by name."""
@@ -84,6 +89,7 @@ class Executor:
         finally:
             for held in (work.values, work.recalled, loaded):
                 held.clear()  # a kept exception keeps its frames, and must not keep these
+            work.state = None
 
     def _items(self, work: Work, loaded: dict[str, Any]) -> Iterator[Event]:
         for item in work.plan.items:
@@ -140,10 +146,13 @@ class Executor:
             if not isinstance(out, known.cls.Out):
                 raise TypeError(f"{node.type} returned {type(out).__name__}, not its Out")
             out = map_tensors(out, self._here)
+            if self.watch:
+                self.watch.made(name, out)
         except (UserError, Cancelled, NodeFailed, UploadFailed):
             raise
         except Exception as problem:
-            raise self._failed(node, inputs, work, problem) from problem
+            explained = self.watch.explain(name, problem) if self.watch else problem
+            raise self._failed(node, inputs, work, explained) from explained
         work.values[name] = out
         if name in work.plan.lasting and not tiled and self.memo.takes(out):
             self.memo.put(work.plan.keys[name], map_tensors(out, _to_host))
@@ -196,8 +205,11 @@ class Executor:
                     except StopIteration as stop:
                         return stop.value
                 yield from self._late(message, work, loaded)
-                reply = yield from self._fitting(message, loaded, tiled)
+                reply = yield from self._fitting(message, name, loaded, tiled)
                 if isinstance(message, StepDone):
+                    work.state = (name, message.state)
+                    if self.watch:
+                        self.watch.stepped(name, message)
                     index, seconds = message.state.index, time.perf_counter() - since
                     yield Stepped(node=name, index=index, count=message.count, seconds=seconds)
                     since = time.perf_counter()
@@ -211,13 +223,13 @@ class Executor:
                 net.disable_tiling()
 
     def _fitting(
-        self, message: Any, loaded: dict[str, Any], tiled: list[Any]
+        self, message: Any, node: str, loaded: dict[str, Any], tiled: list[Any]
     ) -> Generator[Event, None, Any]:
         """The reply to a message; where memory is out, once more with VAEs that work in tiles."""
         while True:
             try:
                 with self.turn, torch.inference_mode():
-                    return self._reply(message, loaded)
+                    return self._reply(message, node, loaded)
             except torch.OutOfMemoryError as problem:
                 nets = {} if tiled else whole_vaes(message, loaded)
                 if not nets:
@@ -230,16 +242,20 @@ class Executor:
             if any(call.batched.get("cache") is not None for call in message):
                 return Again()
 
-    def _reply(self, message: Any, loaded: dict[str, Any]) -> list[tuple[Any, ...]] | None:
+    def _reply(
+        self, message: Any, node: str, loaded: dict[str, Any]
+    ) -> list[tuple[Any, ...]] | None:
         if isinstance(message, list):
-            return [self._answer(call, loaded) for call in message]
+            return [self._answer(call, node, loaded) for call in message]
         if not isinstance(message, StepDone | Noted):
             raise TypeError(f"a node yields lists of calls, or StepDone; this is {message!r:.80}")
         return None
 
-    def _answer(self, call: Call, loaded: dict[str, Any]) -> tuple[Any, ...]:
+    def _answer(self, call: Call, node: str, loaded: dict[str, Any]) -> tuple[Any, ...]:
         net = self._module(call.component.name, loaded)
-        return call.forward(net, **map_tensors(dict(call.batched), self._here), **call.shared)
+        batched = map_tensors(dict(call.batched), self._here)
+        with self.watch.calling(node, call, net) if self.watch else nullcontext():
+            return call.forward(net, **batched, **call.shared)
 
     def _module(self, component: str, loaded: dict[str, Any]) -> Any:
         if component not in loaded:
@@ -262,13 +278,13 @@ class Executor:
     ) -> NodeFailed:
         graph = work.plan.checked.graph
         position = locate(f"nodes.{node.name}", graph.sources, graph.edits)
-        cause = traceback.format_exception_only(problem)[-1].strip()
+        cause, *causes = map(_said, chain(problem))
         if isinstance(problem, torch.OutOfMemoryError):
             cause += "; a smaller height, width or num_frames needs less, or placement=cpu"
         shown = [f"{port}: {describe(value)}" for port, value in inputs.items()]
         traceback.clear_frames(problem.__traceback__)  # its tensors: the message says enough
         inputs.clear()
-        return NodeFailed(node.name, node.type, str(position), shown, cause)
+        return NodeFailed(node.name, node.type, str(position), shown, cause, causes=causes)
 
 
 def whole_vaes(message: Any, loaded: Mapping[str, Any]) -> dict[str, Any]:
@@ -293,6 +309,10 @@ def describe(value: Any) -> str:
     found = [] if isinstance(value, Rng) else tensors(value)
     shapes = [f"{tuple(t.shape)} {str(t.dtype).removeprefix('torch.')} {t.device}" for t in found]
     return f"{type(value).__name__} {', '.join(shapes)}".strip()
+
+
+def _said(problem: BaseException) -> str:
+    return traceback.format_exception_only(problem)[-1].strip()
 
 
 def _to_host(tensor: torch.Tensor) -> torch.Tensor:

@@ -101,6 +101,13 @@ class Memo:
 
 
 @dataclass(frozen=True)
+class Checks:
+    """What is looked at while nodes run; it costs time."""
+
+    finite: bool = setting(False, "bool", help="stop at the node that makes NaN or infinity")
+
+
+@dataclass(frozen=True)
 class Output:
     """What is left behind, and how a run is shown."""
 
@@ -171,6 +178,7 @@ class Policies:
     precision: Precision = Precision()
     vae: Vae = Vae()
     memo: Memo = Memo()
+    checks: Checks = Checks()
     adjust: Adjust = Adjust()
     output: Output = Output()
     server: Server = Server()

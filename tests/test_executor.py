@@ -97,7 +97,11 @@ def test_a_failing_node_tells_where_and_with_what() -> None:
     lines = str(caught.value).split("\n")
     assert lines[0].startswith("node `fail` (toy:arith.Fail, ")
     assert lines[0].endswith("toy_failing.yaml:3:3) failed: ZeroDivisionError: a toy mistake")
-    assert lines[1:] == ["    a: 10.0", "    latents: Latents (1, 4) float32 cpu"]
+    assert lines[1:] == [
+        "    a: 10.0",
+        "    latents: Latents (1, 4) float32 cpu",
+        "    caused by KeyError: 'what began it'",
+    ]
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
 
 

@@ -106,7 +106,27 @@ class Fail:
 
     def run(self, *, a: float, latents: Latents) -> Out:
         """Never returns."""
-        raise ZeroDivisionError("a toy mistake")
+        try:
+            raise KeyError("what began it")
+        except KeyError as problem:
+            raise ZeroDivisionError("a toy mistake") from problem
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overflow:
+    """Take steps of which one leaves infinities, or make them at the end."""
+
+    class Out(NamedTuple):
+        latents: Latents
+
+    def run(self, *, count: int, at: int) -> Asking[Out]:
+        """Ones; infinities in the first two from step `at` on, and from the end where it is 0."""
+        x = torch.ones(1, 4)
+        for i in range(count):
+            if i + 1 == at:
+                x = torch.cat([x[:, :2] / 0, x[:, 2:]], dim=1)
+            yield StepDone(DenoiseState(i + 1, {"x": x}, {}, None, {}), count)
+        return self.Out(Latents({"x": x if at else x * float("nan")}))
 
 
 @dataclass(frozen=True, kw_only=True)
