@@ -10,26 +10,40 @@ from typing import Any
 from runtime import Runtime, UserError
 from runtime.families import markdown, served, shown
 
-HELP = """usage: sglang graphs [--json | --markdown | --check]
+HELP = """usage: sglang graphs [--json | --markdown | --check | --schema]
+       sglang graphs new NAME --from GRAPH [--output DIR]
 
 List the graphs on the search path: name, task, what they make by default, what they serve.
 
   --json      one JSON list, for programs: also titles, components, files
   --markdown  the page docs/families.md
-  --check     check every graph: types, edges, unused parts"""
-WORDS = ("--json", "--markdown", "--check", "--debug")
+  --check     check every graph: types, edges, unused parts
+  --schema    the graph language as JSON Schema, for editors (docs/graphs.md)
+
+`sglang graphs new --help` says how to start a graph of one's own."""
+WORDS = ("--json", "--markdown", "--check", "--schema", "--debug")
 
 
 def graphs(argv: Sequence[str]) -> int:
     """Run the command."""
+    if argv[:1] == ["new"]:
+        from cli.new_graph import new
+
+        return new(argv[1:])
     if {"-h", "--help"} & set(argv):
         print(HELP)
         return 0
     for word in argv:
         if word not in WORDS:
             raise UserError(
-                f"unexpected word `{word}`", help="sglang graphs [--json | --markdown | --check]"
+                f"unexpected word `{word}`",
+                help="sglang graphs [--json | --markdown | --check | --schema], or new",
             )
+    if "--schema" in argv:
+        from runtime.schema import graph_schema
+
+        print(json.dumps(graph_schema(), indent=1, ensure_ascii=False))
+        return 0
     rows = Runtime.graphs()
     if "--check" in argv:
         return check(row["name"] for row in rows)

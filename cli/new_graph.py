@@ -1,0 +1,181 @@
+"""`sglang graphs new`: a graph of one's own to start from, everything in it still a comment."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from runtime import UserError, did_you_mean
+from runtime.catalog import Entry, entries
+from runtime.check import Checked, check
+from runtime.composed import composed_graph
+from runtime.config import edit, resolve_graph
+from runtime.positions import shown
+from runtime.whole import whole
+
+HELP = """usage: sglang graphs new NAME --from GRAPH [--output DIR]
+
+Write NAME.yaml, a graph that extends GRAPH and changes nothing yet: every request field, component,
+node and output of GRAPH stands in it as a comment, to be taken out of it and changed.
+
+  --from GRAPH   a graph that `sglang graphs` lists, or that lies in DIR
+  --output DIR   the folder that it is written to; here where none is given"""
+USAGE = "sglang graphs new NAME --from GRAPH [--output DIR]"
+FLAGS = ("--from", "--output")
+START = """# {name}: what it is, in a sentence. Paper: ... Weights: ... (their licence).
+#
+# It extends `{base}` and says only what differs. To change a line below, take the `# ` off it and
+# off the name of its section. What a line leaves out stays as it is; `null` removes an entry.
+#
+#     python -m runtime.visualize {file}    checks it and draws it
+#     sglang generate --graph {file}        runs it{model}
+
+defaults: [{base}, _self_]
+
+{title}
+matches: null      # no checkpoint chooses it; {{class: A, config: {{key: 1}}, ids: ["*b*"]}} would
+checkpoints: null  # hub ids that it was made for: [owner/name]
+"""
+SECTIONS = {
+    "request": "what a request may say",
+    "components": "what is loaded, and what is known of it",
+    "nodes": "what is computed, along the edges `node.port`",
+    "outputs": "what may be asked for; the first is what Python gets",
+}
+
+
+def new(argv: Sequence[str]) -> int:
+    """Run the command."""
+    if {"-h", "--help"} & set(argv):
+        print(HELP)
+        return 0
+    name, said = _read(argv)
+    folder = Path(said.get("--output", ".")).expanduser()
+    base = _base(said, folder)
+    path = folder / f"{name}.yaml"
+    _refuse(name, base, path)
+    checked = check(resolve_graph([edit("graph", str(base.path))]))
+    with whole(path) as temporary:
+        temporary.write_text(starting_point(path, base, checked), "utf-8")
+    check(resolve_graph([edit("graph", str(path))]))
+    print(path)
+    print(f"It fits, and is `{base.name}` until you change it.", file=sys.stderr)
+    return 0
+
+
+def starting_point(path: Path, base: Entry, checked: Checked) -> str:
+    """The text of a graph that extends `base`; `checked` is that graph."""
+    data, _ = composed_graph(base.path, {})
+    title = yaml.safe_dump({"title": f"{path.stem}, after {base.title or base.name}"}, width=1000)
+    brings = data.get("checkpoint")
+    head = START.format(
+        name=path.stem, base=base.name, file=path.name, title=title.strip(),
+        model="" if brings else ", with --model-path FOLDER or a hub id",
+    )  # fmt: skip
+    return head + "".join(
+        f"\n# {section}:  # {about}\n" + "".join(_entries(section, data[section], checked))
+        for section, about in SECTIONS.items()
+        if data.get(section)
+    )
+
+
+def _entries(section: str, said: Mapping[str, Any], checked: Checked) -> Iterator[str]:
+    """Lines of a section, each entry on one; of a node also what it does and could be given."""
+    for name, value in said.items():
+        if value is None:
+            continue
+        if section == "nodes":
+            yield f"#   # {checked.declarations[name].summary}\n"
+        yield f"#   {_line({name: _kept(value)})}\n"
+        free = _unsaid(name, checked) if section == "nodes" else ""
+        yield f"#   #   also: {free}\n" if free else ""
+
+
+class _OneLine(yaml.SafeDumper):
+    """Writes texts of several lines in quotes, with `\\n`."""
+
+
+_OneLine.add_representer(
+    str,
+    lambda dumper, text: dumper.represent_scalar(
+        "tag:yaml.org,2002:str", text, style='"' if "\n" in text else None
+    ),
+)
+
+
+def _line(entry: Mapping[str, Any]) -> str:
+    """One entry of a map, as YAML on one line."""
+    flow: str = yaml.dump(
+        entry, Dumper=_OneLine, default_flow_style=True, sort_keys=False, allow_unicode=True,
+        width=1_000_000,
+    )  # fmt: skip
+    return flow.strip()[1:-1]
+
+
+def _kept(value: Any) -> Any:
+    """Plain data without what is null: it was removed, or is what stands there by itself."""
+    if isinstance(value, Mapping):
+        return {k: _kept(v) for k, v in value.items() if v is not None}
+    return value
+
+
+def _unsaid(node: str, checked: Checked) -> str:
+    """Inputs and parameters of a node that the graph leaves at their defaults."""
+    spec, known = checked.graph.nodes[node], checked.declarations[node]
+    inputs = [str(port) for name, port in known.inputs.items() if name not in spec.inputs]
+    params = [str(port) for name, port in known.params.items() if name not in spec.params]
+    listed = [f"inputs {{{', '.join(inputs)}}}"] if inputs else []
+    return ", ".join(listed + ([f"params {{{', '.join(params)}}}"] if params else []))
+
+
+def _read(argv: Sequence[str]) -> tuple[str, dict[str, str]]:
+    """The name, and the flags that are given."""
+    names, said, words = list[str](), dict[str, str](), iter(argv)
+    for word in words:
+        flag, is_set, value = word.partition("=")
+        if flag in FLAGS:
+            said[flag] = value if is_set else next(words, "")
+            if not said[flag]:
+                raise UserError(f"{flag} is given no value", help=USAGE, field=flag)
+        elif word.startswith("-") and word != "--debug":
+            raise UserError(f"there is no flag `{word}`", help=did_you_mean(flag, FLAGS) or USAGE)
+        elif word != "--debug":
+            names.append(word)
+    if len(names) != 1:
+        found = f"got {len(names)}: {', '.join(names)}" if names else "got none"
+        raise UserError(f"`sglang graphs new` takes one name, {found}", help=USAGE)
+    return names[0], said
+
+
+def _base(said: Mapping[str, str], folder: Path) -> Entry:
+    """The graph that is extended."""
+    known = entries([folder.resolve()])
+    name = said.get("--from")
+    if name in known:
+        return known[name]
+    if name is None:
+        raise UserError("the graph to start from is not said", help=USAGE, field="--from")
+    raise UserError(
+        f"--from: there is no graph `{name}`",
+        help=did_you_mean(name, known) or f"there are: {', '.join(sorted(known))}", field="--from",
+    )  # fmt: skip
+
+
+def _refuse(name: str, base: Entry, path: Path) -> None:
+    """Names that no graph can have, or that something has already."""
+    if not (name.isidentifier() and name.isascii()):
+        raise UserError(
+            f"`{name}` cannot be the name of a graph",
+            help="letters, digits and `_`, not a digit first; it becomes NAME.yaml", field="NAME",
+        )  # fmt: skip
+    if path.exists() or path.is_symlink():
+        raise UserError(f"{path} is there already", help="choose another name", field="NAME")
+    if name == base.name or name in entries():
+        raise UserError(
+            f"there is a graph `{name}` already: {shown(entries()[name].path)}",
+            help="choose another name", field="NAME",
+        )  # fmt: skip
