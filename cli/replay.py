@@ -124,7 +124,7 @@ class Replay:
         """
         for name, field in session.fields.items():
             given = f"request.{name}" in self.known or request.get(name) is None
-            if field.type in {"image", "file", "path"} and not given:
+            if field.type in {"image", "video", "file", "path"} and not given:
                 raise UserError(
                     f"{self.path} names `{name}` as {shown(str(request[name]))}, which is not read "
                     "without your word", help=f"give it: {_flag('request.' + name)} ...",

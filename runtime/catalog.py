@@ -191,7 +191,8 @@ def best(checkpoint: Configured, class_name: str, model_id: str | None) -> Entry
     """The graph that serves a checkpoint most specifically; None where none does."""
     names = [model_id] if model_id else [checkpoint.name, Path(checkpoint.name).name]
     ranked = sorted(
-        ((e.score(class_name, checkpoint, names), e.name, e) for e in entries().values()), reverse=True
+        ((e.score(class_name, checkpoint, names), e.name, e) for e in entries().values()),
+        reverse=True,
     )
     return ranked[0][2] if ranked and ranked[0][0] else None
 

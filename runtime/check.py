@@ -23,12 +23,12 @@ from runtime.ports import (
 )
 from runtime.positions import locate, origin
 from runtime.reading import BUILT_IN, WHOLE
-from runtime.values import Image, Rng, VideoStream
+from runtime.values import Image, Rng, Video, VideoStream
 
 SCALARS: Mapping[str, Any] = {
     "text": str, "choice": str, "dtype": str, "path": str, "file": str,
     "int": int, "seed": int, "float": float, "bool": bool, "map": Mapping[str, Any],
-    "image": Image,
+    "image": Image, "video": Video,
 }  # fmt: skip
 
 

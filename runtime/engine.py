@@ -216,7 +216,7 @@ def _keys(ports: Mapping[str, Any], fields: Mapping[str, Field]) -> dict[str, st
             keys[name] = digest(["rng", value.state.numpy().tobytes().hex()])
         elif isinstance(value, Destination | Store):
             keys[name] = digest([type(value).__name__, dataclasses.astuple(value)])
-        elif fields[name].type == "image":
+        elif fields[name].type in PIXELS:
             keys[name] = pictures_key(value)
         else:
             keys[name] = digest(["value", type(value).__name__, value])

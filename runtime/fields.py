@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
@@ -13,7 +13,11 @@ from typing import Any
 from runtime.errors import UserError, did_you_mean
 from runtime.settings import Raw
 
-TYPES = ("text", "int", "float", "bool", "choice", "file", "seed", "dtype", "path", "map", "image")
+TYPES = (
+    *("text", "int", "float", "bool", "choice", "file", "seed", "dtype", "path", "map"),
+    *("image", "video"),
+)
+PIXELS = frozenset({"image", "video"})  # types whose values are read into pixels
 DTYPES = {
     "fp32": "float32", "float32": "float32", "float": "float32",
     "fp16": "float16", "float16": "float16", "half": "float16",
@@ -31,7 +35,8 @@ class Field:
     """What a field accepts.
 
     type      one of TYPES; `file` is a path or URL of an input, `image` that of a picture (from
-              Python also a PIL image or an array), `seed` a non-negative integer
+              Python also a PIL image or an array), `video` that of a clip, `seed` a non-negative
+              integer
     many      a list of such values
     default   value where nothing is set; none with `required` false means the field may stay empty
     min, max  inclusive bounds of numbers
@@ -115,8 +120,16 @@ class Field:
     def _read_image(self, value: Any, shown: str) -> Any:
         from runtime.pictures import check_picture
 
+        return self._checked(check_picture, value, shown)
+
+    def _read_video(self, value: Any, shown: str) -> Any:
+        from runtime.pictures import check_clip
+
+        return self._checked(check_clip, value, shown)
+
+    def _checked(self, check: Callable[[Any], Any], value: Any, shown: str) -> Any:
         try:
-            return check_picture(value)
+            return check(value)
         except UserError as problem:
             raise UserError(
                 f"{shown}: {problem.message}", help=problem.help, field=self.name

@@ -7,20 +7,21 @@ from typing import Any
 
 import torch
 
-from runtime.fields import Field
+from runtime.fields import PIXELS, Field
 from runtime.passes import digest
-from runtime.pictures import read_picture
-from runtime.values import Image, tensors
+from runtime.pictures import read_clip, read_picture
+from runtime.values import Image, Video, tensors
 
 
 def port_value(field: Field, value: Any) -> Any:
     """The value of a request port: pictures are fetched and read, anything else is as it is."""
-    if field.type != "image" or value is None:
+    if field.type not in PIXELS or value is None:
         return value
-    return tuple(_image(field, v) for v in value) if field.many else _image(field, value)
+    read = _image if field.type == "image" else _video
+    return tuple(read(field, v) for v in value) if field.many else read(field, value)
 
 
-def pictures_key(value: Image | tuple[Image, ...] | None) -> str:
+def pictures_key(value: Image | Video | tuple[Image | Video, ...] | None) -> str:
     """A digest of the pixels: the same picture under another name is the same."""
     shown = [
         [list(t.shape), hashlib.sha256(t.numpy().tobytes()).hexdigest()] for t in tensors(value)
@@ -30,3 +31,8 @@ def pictures_key(value: Image | tuple[Image, ...] | None) -> str:
 
 def _image(field: Field, value: Any) -> Image:
     return Image(torch.from_numpy(read_picture(value, f"`{field.name}`", field.name)))
+
+
+def _video(field: Field, value: Any) -> Video:
+    frames, fps = read_clip(value, f"`{field.name}`", field.name)
+    return Video(torch.from_numpy(frames), fps)

@@ -1,4 +1,4 @@
-"""Pictures that a request gives: files, URLs, PIL images, arrays. Imports no torch."""
+"""Pictures and clips that a request gives: files, URLs, PIL images, arrays. Imports no torch."""
 
 from __future__ import annotations
 
@@ -101,3 +101,51 @@ def _check_array(value: Any) -> Any:
             help="scale it to 0..255 and convert it: .astype('uint8')",
         )
     return value
+
+
+def check_clip(value: Any) -> Any:
+    """The same for a clip: the path of a file, a URL, or from Python an array f h w 3, uint8."""
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        shape, dtype = tuple(value.shape), str(value.dtype)
+        if len(shape) != 4 or shape[3] != 3 or 0 in shape or dtype != "uint8":
+            raise UserError(
+                f"a clip has axes f h w 3 and is uint8, got {' x '.join(map(str, shape))} {dtype}",
+                help="scale it to 0..255 and convert it: .astype('uint8')",
+            )
+        return value
+    if not isinstance(value, str | os.PathLike) or not str(value):
+        raise UserError(
+            "expects a clip: the path of a file, an http(s) URL, or from Python an array",
+            help="give the path of a clip",
+        )
+    text = os.fspath(value)
+    if is_url(text):
+        from runtime.fetch import check_url
+
+        check_url(text)
+    elif not Path(text).expanduser().is_file():
+        raise UserError(f"there is no file {text}", help="give the path of an MP4, WebP or GIF")
+    elif Path(text).expanduser().stat().st_size > MAX_BYTES:
+        raise UserError(
+            f"{text} is larger than {MAX_BYTES // 2**20} MB", help="give a shorter clip"
+        )
+    return str(text)
+
+
+def read_clip(value: Any, shown: str, field: str) -> tuple[NDArray[np.uint8], float]:
+    """Frames of a checked clip, `f h w 3`, and frames per second (0 where an array has none)."""
+    import numpy as np
+
+    from runtime.video import read_video
+
+    try:
+        if not isinstance(value, str):
+            return np.asarray(value), 0.0
+        if not is_url(value):
+            return read_video(Path(value).expanduser())
+        from runtime.fetch import fetch
+
+        with TemporaryDirectory(prefix="sglang-clip-") as folder:
+            return read_video(fetch(value, Path(folder), max_bytes=MAX_BYTES, allow_private=True))
+    except UserError as problem:
+        raise UserError(f"{shown}: {problem.message}", help=problem.help, field=field) from problem

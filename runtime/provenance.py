@@ -19,6 +19,7 @@ from runtime import device as devices
 from runtime import identity
 from runtime.carried import OURS
 from runtime.config import RunConfig
+from runtime.fields import PIXELS
 from runtime.graph import Graph
 from runtime.inputs import pictures_key
 from runtime.inspecting import ENCODING, KNOWN, SILENT, TOLD, base_name, has_folder, without_folders
@@ -114,7 +115,7 @@ def _request(graph: Graph, request: Mapping[str, Any], ports: Mapping[str, Any])
         many = value if isinstance(value, tuple) else (value,)
         if value is None:
             continue
-        if kind == "image":
+        if kind in PIXELS:
             seen = ports[name] if isinstance(value, tuple) else (ports[name],)
             each = [
                 {"name": base_name(v), "digest": pictures_key(image)}

@@ -9,6 +9,7 @@ from typing import Any
 from runtime import rounding
 from runtime.config import RunConfig, unknown_field
 from runtime.errors import UserError
+from runtime.fields import PIXELS
 
 DENOISING_STEPS = "num_inference_steps"
 
@@ -37,7 +38,7 @@ def complete(config: RunConfig, given: Mapping[str, Any]) -> dict[str, Any]:
         # A seed has no empty value: which numbers are drawn must not be left to chance.
         if values[name] is None and (field.required or field.type == "seed"):
             flag, known = "--" + name.replace("_", "-"), ", ".join(graph.request)
-            takes = f". Graph `{graph.name}` takes: {known}." if field.type == "image" else ""
+            takes = f". Graph `{graph.name}` takes: {known}." if field.type in PIXELS else ""
             raise UserError(
                 f"`{name}` is required and not given{takes}", help=f"add {flag} ...", field=name
             )

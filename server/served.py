@@ -12,7 +12,7 @@ from runtime.fields import Field
 from runtime.policies import Policies
 
 FRAMES, STEPS, PICTURE, MASK = "num_frames", "num_inference_steps", "image_path", "mask_path"
-FILES = frozenset({"image", "file", "path"})  # types of fields whose values name files
+FILES = frozenset({"image", "video", "file", "path"})  # types of fields whose values name files
 # Beyond these a float overflows in half precision; no graph has a use for such numbers.
 LARGEST_FLOAT = 1e4
 

@@ -292,3 +292,29 @@ def test_a_field_may_take_several(tmp_path: Path, edit: Runtime) -> None:
     assert (first.pixels.shape, second.pixels.shape) == ((8, 9, 3), (9, 9, 3))
     assert pictures_key((first, second)) != pictures_key((second, first))
     assert port_value(field, None) is None
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("nowhere.mp4", "there is no file nowhere.mp4"),
+        (
+            np.zeros((5, 8, 8), np.uint8),
+            "axes f h w 3 and is uint8, got 5 x 8 x 8 uint8",
+        ),
+        (7, "expects a clip"),
+        ("ftp://there/x.mp4", "ftp:// is not fetched"),
+    ],
+)
+def test_values_that_are_no_clips(given: Any, says: str) -> None:
+    runtime = Runtime.load(graph="wan2_1_v2v", model=DEMO)
+    with pytest.raises(UserError, match=says):
+        runtime.validate(prompt="x", video_path=given)
+
+
+def test_a_clip_that_is_too_short() -> None:
+    runtime = Runtime.load(graph="wan2_1_v2v", model=DEMO)
+    clip = np.zeros((6, 32, 32, 3), np.uint8)
+    with pytest.raises(UserError, match="`num_frames` is 81, and the clip has 6") as caught:
+        runtime.generate(prompt="x", video_path=clip, height=64, width=64, num_inference_steps=2)
+    assert caught.value.help == "give a longer clip, or num_frames=5"
