@@ -225,6 +225,7 @@ def _graph(entry: catalog.Entry, parts: Parts, edits: tuple[Setting, ...]) -> Gr
     return Graph(
         entry.name, parts.title, parts.nodes, parts.request, parts.components, parts.outputs,
         parts.matches, parts.checkpoint, sources, edits, tuple(parts.findings),
+        parts.absent,
     )  # fmt: skip
 
 

@@ -66,6 +66,13 @@ class Engine:
                 if key in found:
                     continue
                 spec = component(self.config.graph, key)
+                if key in self.config.graph.absent and not known.components[field]:
+                    continue
+                if key in self.config.graph.absent:
+                    raise UserError(
+                        f"components.{key} is null, and `{name}` ({node.type}) needs it",
+                        help="leave it out, or remove the node too", field=f"components.{key}",
+                    )  # fmt: skip
                 if key == WHOLE:
                     found[key] = pipelines.find(self.config, self._own_dtype)
                 elif known.components[field] or spec.path or self.config.checkpoint.lookup(key):

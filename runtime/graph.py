@@ -70,6 +70,7 @@ class Graph:
     sources    the files that contributed, base first
     edits      settings that changed the graph after its files
     findings   what reading it found wrong; those entries are left out
+    absent     components that are null: nodes that can do without one run without it
     """
 
     name: str
@@ -83,3 +84,4 @@ class Graph:
     sources: tuple[Path, ...] = ()
     edits: tuple[Setting, ...] = ()
     findings: tuple[Finding, ...] = ()
+    absent: frozenset[str] = frozenset()

@@ -49,6 +49,7 @@ class Parts(NamedTuple):
     nodes: dict[str, NodeSpec]
     outputs: dict[str, Ref]
     findings: list[Finding]
+    absent: frozenset[str]
 
 
 def read(data: Mapping[str, Any]) -> Parts:
@@ -73,7 +74,12 @@ def read(data: Mapping[str, Any]) -> Parts:
     _drop_misfits(head, HEAD_SHAPES, "", found)
     title, matches = str(head.get("title") or ""), dict(_section(data, "matches", found))
     _drop_misfits(matches, MATCHES, "matches", found)
-    return Parts(title, matches, data.get("checkpoint"), request, components, nodes, outputs, found)
+    said = data.get("components")
+    absent = frozenset(n for n, v in said.items() if v is None) if isinstance(said, Mapping) else ()
+    return Parts(
+        title, matches, data.get("checkpoint"), request, components, nodes, outputs, found,
+        frozenset(absent),
+    )  # fmt: skip
 
 
 def _section(

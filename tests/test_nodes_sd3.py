@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 from tiny.sd3 import checkpoint
 
 from runtime import Runtime, UserError
@@ -45,3 +46,16 @@ def test_layers_that_are_not_there_are_not_skipped(model: Path) -> None:
     said = {"prompt": "a cat", "height": 32, "width": 32, "num_inference_steps": 1}
     with pytest.raises(UserError, match=r"`skip_guidance_layers` expects 0 to 3 .* got 9"):
         Runtime.load(model).generate(**said, skip_guidance_layers=[1, 9])
+
+
+def test_t5_can_be_left_out_of_a_checkpoint_that_has_it(tmp_path: Path) -> None:
+    """Null removes a component: as a checkpoint without it, and nothing of it is loaded."""
+    whole, without = checkpoint(tmp_path / "a"), checkpoint(tmp_path / "b", t5_encoder=False)
+    request = dict(prompt="a cat", height=48, width=64, num_inference_steps=1, seed=1)
+    removed = Runtime.load(whole, {"components.text_encoder_3": None})
+    assert "text_encoder_3" not in removed.plan(**request).facts.components
+    found = removed.generate(**request).outputs["image"].pixels
+    expected = Runtime.load(without).generate(**request).outputs["image"].pixels
+    assert torch.equal(found, expected)
+    with pytest.raises(UserError, match=r"components.vae is null, and `\w+` .* needs it"):
+        Runtime.load(whole, {"components.vae": None}).plan(**request)
