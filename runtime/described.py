@@ -24,7 +24,10 @@ class FieldRow:
 
 @dataclass(frozen=True)
 class ComponentRow:
-    """A component. nbytes: of its weights in `dtype`; none where no model is known."""
+    """A component. nbytes: of its weights in `dtype`; none where no model is known.
+
+    identity  digest of its class, config and weights
+    """
 
     name: str
     class_name: str
@@ -32,6 +35,7 @@ class ComponentRow:
     nbytes: int | None
     path: str
     users: tuple[str, ...]
+    identity: str = ""
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,7 @@ class Described:
     plan     the items in order; empty before that pass
     resident components that are loaded before it
     took     milliseconds of a measured run
+    policies config path to value, where it is not the default
     """
 
     name: str
@@ -128,6 +133,7 @@ class Described:
     resident: tuple[str, ...] = ()
     peak_nbytes: int | None = None
     took: float | None = None
+    policies: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def present(self) -> tuple[NodeRow, ...]:

@@ -22,11 +22,13 @@ from runtime.described import (
 from runtime.fields import Field, plain, show
 from runtime.graph import Ref
 from runtime.plan import Free, Load, Plan, Recall, Run, bound
+from runtime.policies import Policies, policy_fields
 from runtime.ports import MISSING, Declaration, Port, options, type_name
 from runtime.positions import locate, shown
 from runtime.reading import WHOLE
 from runtime.stages import Look
 
+PRIVATE = {"model", "output", "server", "storage"}
 PORT_LINE = re.compile(r"(\w+(?:, \w+)*)\s{2,}(\S.*)")
 
 
@@ -56,6 +58,7 @@ def describe(look: Look, costs: Mapping[str, Cost] | None = None) -> Described:
         plan=tuple(_items(plan)) if plan else (),
         resident=tuple(sorted(plan.facts.resident)) if plan else (),
         peak_nbytes=plan.peak_bytes if plan else None,
+        policies=_policies(look.policies),
         took=sum(c.milliseconds for c in costs.values()) if costs else None,
     )
 
@@ -168,6 +171,17 @@ def _shown(value: Any) -> str:
     return show(value) if isinstance(value, Mapping | list | tuple) else type(value).__name__
 
 
+def _policies(chosen: Policies) -> dict[str, str]:
+    """What policies say beside their defaults; of places, keys and servers nothing is shown."""
+    return {
+        f"{group}.{path}": show(value)
+        for group, fields in policy_fields().items()
+        for path, known in fields.items()
+        if group not in PRIVATE
+        and (value := getattr(getattr(chosen, group), known.name.split(".")[1])) != known.default
+    }
+
+
 def _components(look: Look) -> Iterator[ComponentRow]:
     graph, users = look.graph, dict[str, list[str]]()
     for name in look.before.order:
@@ -184,6 +198,7 @@ def _components(look: Look) -> Iterator[ComponentRow]:
             nbytes=fact.nbytes if fact else None,
             path=portable(spec.path if spec and spec.path else inside),
             users=tuple(users.get(name, ())),
+            identity=fact.identity[:12] if fact else "",
         )
 
 

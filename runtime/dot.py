@@ -39,7 +39,8 @@ def _request(shown: Described) -> str:
         for port in node.inputs
         if port.source.startswith("request.")
     )
-    values = {field.name: f" = {field.value}" if field.value else "" for field in shown.request}
+    values = {f.name: f" = {f.value}" if f.value else "" for f in shown.request}
+    values |= {f.name: " (required)" for f in shown.request if f.value == "required"}
     rows = "".join(_row(f"{n}{values.get(n, '')}", _at(n, "o"), "RIGHT") for n in used)
     return _framed("<B>request</B>", rows)
 

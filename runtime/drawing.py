@@ -143,7 +143,9 @@ def _node(node: NodeRow) -> Figure:
     lines += [Line(cut(f"{name} = {value}"), "param") for name, value in node.params.items()]
     lines += [Line(cut(f"{p.name}: {p.type}"), right=True, port=p.name) for p in node.outputs]
     lines += [Line(f"predicted {size(node.nbytes)}", "cost")] if node.nbytes else []
-    lines += [Line(cut(f"took {cost_text(node.cost)}"), "cost")] if node.cost else []
+    if node.cost:
+        took, *memory = cost_text(node.cost).split(", ", 1)
+        lines += [Line(cut(text), "cost") for text in (f"took {took}", *memory)]
     lines += [Line(cut(node.dropped), "why")] if node.dropped else []
     kind = "node dropped" if node.dropped else "node"
     return Figure(f"node {node.name}", kind, tuple(lines), node.summary)

@@ -65,12 +65,17 @@ class Noted(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class NodeDone(Event):
-    """A node is done; memoised: its result was known from an earlier run."""
+    """A node is done; memoised: its result was known from an earlier run.
+
+    nbytes, peak_nbytes  in use after it, and the most so far: of the device, or of this process
+    """
 
     node: str
     type: str
     seconds: float
     memoised: bool = False
+    nbytes: int | None = None
+    peak_nbytes: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

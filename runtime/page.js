@@ -33,8 +33,9 @@ function bytes(number) {
 
 function ports(rows) {
   return (rows || []).map((p) => [
-    p.name, p.type + (p.axes ? ` [${p.axes}]` : ""),
-    (p.source ? `← ${p.source}` : "") + (p.value ? ` = ${p.value}` : ""), p.about,
+    p.name,
+    p.type + (p.axes ? ` [${p.axes}]` : "") + (p.source ? `\n← ${p.source}` : "") + (p.value ? ` = ${p.value}` : ""),
+    p.about,
   ]);
 }
 
@@ -61,7 +62,7 @@ function showNode(name) {
   list("Parameters", Object.entries(node.params || {}));
   list("Components", Object.entries(node.components || {}).map(([field, name]) => {
     const known = (data.components || []).find((c) => c.name === name) || {};
-    return [field, name, [known.class_name, known.dtype, bytes(known.nbytes)].filter(Boolean).join(" "), known.path];
+    return [field, field === name ? "" : name, [known.class_name, known.dtype, bytes(known.nbytes)].filter(Boolean).join(" "), known.path];
   }));
   const facts = [["written", node.written]];
   if (node.key) facts.push(["content key", node.key]);

@@ -74,6 +74,12 @@ def graph_text(shown: Described) -> str:
     return "\n".join(lines)
 
 
+def measured(shown: Described) -> list[str]:
+    """What the nodes of a measured run took, a line each."""
+    costs = [f"  {n.name:16} {cost_text(n.cost)}" for n in shown.nodes if n.cost]
+    return [f"measured: {duration(shown.took or 0)} in nodes", *costs] if costs else []
+
+
 def field_text(field: FieldRow) -> str:
     """A request field in one line: name, type, value, limits."""
     facts = [field.type]
@@ -82,7 +88,7 @@ def field_text(field: FieldRow) -> str:
     elif field.value:
         facts.append(f"= {field.value}{' ' + field.unit if field.unit else ''}")
     said = [field.limits] if field.limits else []
-    if field.said and field.default:
+    if field.default and field.default != field.value:
         said.append(f"default {field.default}")
     more = f" ({'; '.join(said)})" if said else ""
     return f"{field.name:22} {' '.join(facts)}{more}".rstrip()

@@ -1,12 +1,15 @@
-"""See a pipeline: `python -m runtime.visualize NAME|FILE|MODEL_PATH [key=value ...]`.
+"""See a pipeline: `python -m runtime.visualize NAME|FILE|MODEL_PATH|RESULT [key=value ...]`.
 
-Shows nodes, ports with types, components, and what each compiler pass makes of a request. Reads
-configs and headers, never weights.
+Shows nodes, ports with types, components, and what each compiler pass makes of a request; who
+consumes an option (`--explain --height`); what differs (`--diff A B`). Reads configs and headers,
+never weights.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,62 +17,144 @@ from pathlib import Path
 from runtime import catalog
 from runtime.errors import Position, UserError, did_you_mean
 from runtime.policies import policy_fields
+from runtime.results import is_result, settings_of
 from runtime.settings import Raw, Setting
 
 FORMATS = ("text", "mermaid", "dot", "svg", "html", "json")
 STAGES = ("check", "prune", "fold", "plan")
+GRAPH_FILES = (".yaml", ".yml")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print a graph or a plan; 2 after a mistake in the arguments or the graph."""
-    parser = argparse.ArgumentParser(
-        prog="python -m runtime.visualize", description="Show a pipeline graph.", allow_abbrev=False
-    )
-    parser.add_argument(
-        "what", help="name of a graph, a graph file, or a checkpoint's path or hub id"
-    )
-    parser.add_argument(
-        "settings", nargs="*", metavar="key=value", help="such as request.height=64"
-    )
-    parser.add_argument("--model-path", help="checkpoint for a graph that is named")
-    parser.add_argument(
-        "--stage", choices=STAGES, default="check", help="the pass after which to look"
-    )
-    parser.add_argument("--format", choices=FORMATS, default="text")
-    parser.add_argument(
-        "--output", action="append", help="output that is asked for (default: the first)"
-    )
-    said = parser.parse_intermixed_args(argv)
+    """Print a graph, a plan, an explanation or differences; 2 after a mistake of the user's."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    said = arguments().parse_intermixed_args(_joined(words))
     try:
-        print(draw(said))
+        print(answer(said), flush=True)
+    except BrokenPipeError:  # whoever read it, `head` say, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except UserError as problem:
         print(problem, file=sys.stderr)
         return 2
     return 0
 
 
-def draw(said: argparse.Namespace) -> str:
+def arguments() -> argparse.ArgumentParser:
+    """The parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m runtime.visualize", description="Show a pipeline graph.", allow_abbrev=False
+    )
+    add = parser.add_argument
+    add(
+        "what",
+        nargs="?",
+        help="a graph's name or file, a checkpoint's path or hub id, or a result file",
+    )
+    add("settings", nargs="*", metavar="key=value", help="such as request.height=64")
+    add("--model-path", help="checkpoint for a graph that is named")
+    add("--stage", choices=STAGES, help="the pass after which to look (default: check)")
+    add("--format", choices=FORMATS, default="text")
+    add("--output", action="append", help="output that is asked for (default: the first)")
+    add("--perf", metavar="FILE", help="time and memory per node, as --perf-dump-path wrote them")
+    add("--explain", metavar="OPTION", help="who consumes a flag or path, and what it changes")
+    add(
+        "--diff", nargs=2, metavar=("A", "B"),
+        help="what differs: each a graph, a model, a result file, settings, or these together: "
+        "'demo height=64'",
+    )  # fmt: skip
+    return parser
+
+
+def answer(said: argparse.Namespace) -> str:
     """The text of what the arguments ask for."""
-    settings = [*_what(said.what, said.model_path), *map(_setting, said.settings)]
+    if said.diff:
+        return _difference(said)
+    if said.what is None:
+        raise UserError("nothing is named to look at", help="name a graph, a file or a model: demo")
+    settings = [*named(said.what, said.model_path), *map(setting, said.settings)]
     from runtime.describing import describe
     from runtime.formats import formatted
+    from runtime.measured import read_costs
+    from runtime.printing import measured
     from runtime.stages import look
 
-    seen = look(settings, said.stage, said.output or ())
+    if said.explain:
+        _only(said, "--explain", ("text",))
+        return _explained(said.explain, settings, said)
+    seen = look(settings, said.stage or "check", said.output or ())
+    costs = read_costs(said.perf, seen.before.order) if said.perf else None
+    shown = describe(seen, costs)
     if said.format == "text" and seen.plan:
-        return str(seen.plan)
-    return formatted(describe(seen), said.format)
+        return "\n".join([str(seen.plan), *measured(shown)])
+    return formatted(shown, said.format)
 
 
-def _what(what: str, model: str | None) -> list[Setting]:
+def _explained(option: str, settings: Sequence[Setting], said: argparse.Namespace) -> str:
+    from runtime.differing import effect
+    from runtime.explaining import explain
+
+    return explain(option, settings) + effect(option, settings, said.output or ())
+
+
+def _difference(said: argparse.Namespace) -> str:
+    """What differs between the two sides; settings and a model beside them are for both."""
+    _only(said, "--diff", ("text", "json"))
+    from runtime.differing import between_files, difference
+
+    if all(map(is_result, said.diff)) and not (said.stage or said.settings):
+        one, two = map(Path, said.diff)
+        return between_files(one, two, said.format)
+    sides = [_side(text, said) for text in said.diff]
+    names = (said.diff[0] or "as it is", said.diff[1] or "as it is")
+    return difference(sides, names, (said.stage, said.output or (), said.format))
+
+
+def _side(text: str, said: argparse.Namespace) -> list[Setting]:
+    """The settings of one side: `demo`, `demo height=64`, or `height=64` of what stands before."""
+    try:
+        words = shlex.split(text)
+    except ValueError as problem:
+        raise UserError(f"--diff: `{text}`: {problem}", help="close the quotes") from None
+    what = words.pop(0) if words and "=" not in words[0] else said.what
+    if what is None:
+        raise UserError(f"--diff: `{text}` names no graph", help="name it in front: demo height=64")
+    return [*named(what, said.model_path), *map(setting, [*said.settings, *words])]
+
+
+def _only(said: argparse.Namespace, flag: str, formats: Sequence[str]) -> None:
+    if said.format not in formats:
+        raise UserError(
+            f"{flag} answers as {' or '.join(formats)}, not {said.format}",
+            help="leave --format out",
+        )
+    if said.perf:
+        raise UserError(f"--perf belongs to a drawing, not to {flag}", help="leave it out")
+
+
+def _joined(words: Sequence[str]) -> list[str]:
+    """`--explain --height` as one word, for an option's name may begin with dashes."""
+    found: list[str] = []
+    for word in words:
+        if found and found[-1] == "--explain":
+            found[-1] = f"--explain={word}"
+        else:
+            found.append(word)
+    return found
+
+
+def named(what: str, model: str | None) -> list[Setting]:
+    """The settings that a graph's name, a graph file, a checkpoint or a result stand for."""
     known = catalog.entries()
-    is_graph = what in known or what.endswith((".yaml", ".yml"))
-    if not is_graph and "/" not in what and not Path(what).is_dir():
+    is_graph = what in known or what.endswith(GRAPH_FILES)
+    if not is_graph and not is_result(what) and "/" not in what and not Path(what).is_dir():
         raise UserError(
             f"`{what}` is no graph, and no folder either",
             help=did_you_mean(what, known) or f"there are graphs: {', '.join(sorted(known))}",
         )
-    settings = [_named("graph" if is_graph else "model.path", what)]
+    if is_result(what):
+        settings = settings_of(what)
+    else:
+        settings = [_named("graph" if is_graph else "model.path", what)]
     return settings + ([_named("model.path", model)] if model else [])
 
 
@@ -77,7 +162,8 @@ def _named(path: str, value: str) -> Setting:
     return Setting(tuple(path.split(".")), value, path, Position("command line"))
 
 
-def _setting(text: str) -> Setting:
+def setting(text: str) -> Setting:
+    """One `key=value`; a word without dots is a policy group or a request field."""
     key, equals, value = text.partition("=")
     if not equals:
         raise UserError(f"`{text}` is no setting", help="write key=value: request.height=64")
