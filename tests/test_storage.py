@@ -300,7 +300,7 @@ def test_command_line(shared: ObjectStore, tmp_path: Path) -> None:
     url, frames = out.splitlines()
     assert (code, url) == (0, f"{shared.url}/{BUCKET}/a%20b.png")
     assert fetch(url)[0] == pixels
-    assert [str(path) for path in (tmp_path / "out").iterdir()] == [frames]
+    assert {str(path) for path in (tmp_path / "out").iterdir()} == {frames, f"{frames}.json"}
     assert "note: raw frames are not uploaded" in err
 
 
