@@ -77,7 +77,12 @@ def test_no_torch(code: str, tmp_path: Path) -> None:
     ("argv", "who", "message", "help"),
     [
         (["generat"], "sglang", "there is no command `generat`", "did you mean `generate`?"),
-        (["x"], "sglang", "there is no command `x`", "there are: generate, inspect, graphs, version, serve"),
+        (
+            ["x"],
+            "sglang",
+            "there is no command `x`",
+            "there are: generate, inspect, graphs, version, serve",
+        ),
         (
             ["--prompt"],
             "sglang",
