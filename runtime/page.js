@@ -106,4 +106,8 @@ document.getElementById("theme").addEventListener("click", () => {
   const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
   root.dataset.theme = dark ? "light" : "dark";
 });
-if (location.hash) showNode(decodeURIComponent(location.hash.slice(1)));
+if (location.hash) {
+  showNode(decodeURIComponent(location.hash.slice(1)));
+  const chosen = document.querySelector(".chosen");
+  if (chosen) chosen.scrollIntoView({ block: "nearest", inline: "center" });
+}

@@ -49,6 +49,37 @@ def test_a_page_is_whole(name: str, capsys: pytest.CaptureFixture[str]) -> None:
         assert f'data-box="node {node["name"]}"' in page
 
 
+CLICK = """<script>
+document.querySelector('{}').dispatchEvent(new MouseEvent("click", {{bubbles: true}}));
+document.title = document.getElementById("panel").innerText.replaceAll("\\n", "|");</script>"""
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(
+    ("clicked", "told"),
+    [
+        ('[data-box="node decode"] .name', ("decode|", "nodes/vae.py:", "class DecodeVideo:",
+         "Decode normalised latents to RGB frames.", "graphs/wan2_1_t2v.yaml:")),
+        ('[data-field="request.height"]', ("request.height|", "height of a frame", "noise.height")),
+    ],
+)  # fmt: skip
+def test_a_click_shows_what_it_is(
+    clicked: str, told: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or "google-chrome"
+    page = shown(capsys, "wan2_1_t2v", "--format", "html").replace(
+        "</body>", f"{CLICK.format(clicked)}</body>"
+    )
+    file = tmp_path / "page.html"
+    file.write_text(page, "utf-8")
+    words = [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", file.as_uri()]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=50)
+    found = re.search("<title>(.*?)</title>", done.stdout, re.DOTALL)
+    assert found
+    for text in told:
+        assert text in found[1]
+
+
 def test_no_machine_path_of_a_graph_or_a_component(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
