@@ -1,6 +1,7 @@
 """Stable Diffusion 3: defaults by the model's name, and what a checkpoint cannot do is refused."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -51,7 +52,9 @@ def test_layers_that_are_not_there_are_not_skipped(model: Path) -> None:
 def test_t5_can_be_left_out_of_a_checkpoint_that_has_it(tmp_path: Path) -> None:
     """Null removes a component: as a checkpoint without it, and nothing of it is loaded."""
     whole, without = checkpoint(tmp_path / "a"), checkpoint(tmp_path / "b", t5_encoder=False)
-    request = dict(prompt="a cat", height=48, width=64, num_inference_steps=1, seed=1)
+    request: dict[str, Any] = dict(
+        prompt="a cat", height=48, width=64, num_inference_steps=1, seed=1
+    )
     removed = Runtime.load(whole, {"components.text_encoder_3": None})
     assert "text_encoder_3" not in removed.plan(**request).facts.components
     found = removed.generate(**request).outputs["image"].pixels
