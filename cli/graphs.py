@@ -12,6 +12,7 @@ from runtime.families import markdown, served, shown
 
 HELP = """usage: sglang graphs [--json | --markdown | --check | --schema]
        sglang graphs new NAME --from GRAPH [--output DIR]
+       sglang graphs verify GRAPH --model-path M [flags]
 
 List the graphs on the search path: name, task, what they make by default, what they serve.
 
@@ -20,7 +21,8 @@ List the graphs on the search path: name, task, what they make by default, what 
   --check     check every graph: types, edges, unused parts
   --schema    the graph language as JSON Schema, for editors (docs/graphs.md)
 
-`sglang graphs new --help` says how to start a graph of one's own."""
+`sglang graphs new --help` says how to start a graph of one's own, and `sglang graphs verify --help`
+how to compare one with diffusers."""
 WORDS = ("--json", "--markdown", "--check", "--schema", "--debug")
 
 
@@ -30,6 +32,10 @@ def graphs(argv: Sequence[str]) -> int:
         from cli.new_graph import new
 
         return new(argv[1:])
+    if argv[:1] == ["verify"]:
+        from cli.verify import verify
+
+        return verify(argv[1:])
     if {"-h", "--help"} & set(argv):
         print(HELP)
         return 0
@@ -37,7 +43,7 @@ def graphs(argv: Sequence[str]) -> int:
         if word not in WORDS:
             raise UserError(
                 f"unexpected word `{word}`",
-                help="sglang graphs [--json | --markdown | --check | --schema], or new",
+                help="sglang graphs [--json | --markdown | --check | --schema], or new, verify",
             )
     if "--schema" in argv:
         from runtime.schema import graph_schema
