@@ -17,8 +17,9 @@ EDITS = ("nodes", "components", "outputs", "request", "precision", "vae")
 
 
 def is_result(name: str) -> bool:
-    """Whether a name is that of a file that a run may have made."""
-    return Path(name).suffix.lower() in KINDS and Path(name).expanduser().is_file()
+    """Whether a name is that of a file as runs make them; a folder may be called so too."""
+    path = Path(name).expanduser()
+    return path.suffix.lower() in KINDS and not path.is_dir()
 
 
 def settings_of(file: str) -> list[Setting]:

@@ -78,7 +78,7 @@ def answer(said: argparse.Namespace) -> str:
     from runtime.printing import measured
     from runtime.stages import look
 
-    if said.explain:
+    if said.explain is not None:
         _only(said, "--explain", ("text",))
         return _explained(said.explain, settings, said)
     seen = look(settings, said.stage or "check", said.output or ())

@@ -104,6 +104,8 @@ def test_result_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
         (["--diff", "demo", "demo height=100"], "the nearest that fit are 96 or 128"),
         (["--diff", "demo", "demo", "--format", "html"], "--diff answers as text or json"),
         (["--diff", "demo", "demo 'x"], "No closing quotation"),
+        (["--diff", "a.png", "b.png"], "a.png does not exist"),
+        (["nosuch.webp"], "nosuch.webp does not exist"),
         ([], "nothing is named to look at"),
     ],
 )

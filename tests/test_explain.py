@@ -91,6 +91,7 @@ def test_one_flag_may_stand_for_several_paths(capsys: pytest.CaptureFixture[str]
     ("argv", "message"),
     [
         (["--explain", "--heigt"], "there is no option `--heigt`\n    help: did you mean `--heig"),
+        (["--explain", ""], "there is no option ``"),
         (["--explain", "requst.height"], "help: did you mean `request.height`?"),
         (["--explain", "--strength"], "graph `demo` takes no `strength`"),
         (["--explain", "components.va.path"], "help: did you mean `vae`?"),
