@@ -28,6 +28,7 @@ from runtime.passes import digest
 from runtime.pipelines import PipelineSource, handle
 from runtime.plan import ComponentFacts, Facts, Load, Plan, Recall, bound, plan
 from runtime.policies import left_out, role_dtype
+from runtime.previews import rest_of, shown_output
 from runtime.provenance import as_text, describe
 from runtime.reading import WHOLE
 from runtime.requests import DENOISING_STEPS
@@ -35,7 +36,7 @@ from runtime.sources import ComponentSource
 from runtime.storage import Store
 from runtime.storage import check as check_store
 from runtime.tuning import is_tuned
-from runtime.values import Rng
+from runtime.values import Image, Rng, Video
 
 
 class Engine:
@@ -130,8 +131,12 @@ class Engine:
         outputs: Sequence[str],
         destination: Destination,
         cancelled: Callable[[], bool],
+        opened: Callable[[Work], None] | None = None,
     ) -> Generator[Event, None, tuple[dict[str, Any], dict[str, dict[str, float]]]]:
-        """Plan and run a request; returns outputs and memory at the end of the run."""
+        """Plan and run a request; returns outputs and memory at the end of the run.
+
+        opened  is told the work that begins
+        """
         kept = self.memo.snapshot()
         ports = self.ports(request, destination)
         made = self._plan(ports, outputs, frozenset(kept))
@@ -144,9 +149,23 @@ class Engine:
             ports["destination"] = dataclasses.replace(destination, metadata=as_text(record))
         del kept  # or nothing that the memo drops would be freed before this run ends
         work = Work(made, ports, int(request.get(DENOISING_STEPS) or 0), cancelled, recalled)
+        if opened:
+            opened(work)
         before = _megabytes(devices.memory(self.device))
         values = yield from self.executor.run(work)
         return values, {"before": before, "after": _megabytes(devices.memory(self.device))}
+
+    def preview(self, work: Work) -> Image | Video:
+        """What a run in progress shows after its last step, decoded as the graph decodes."""
+        made = self._plan(work.request, (shown_output(self.checked),), frozenset())
+        running = self.executor.run(rest_of(made, work))
+        while True:
+            try:
+                next(running)
+            except StopIteration as done:
+                (value,) = done.value.values()
+                shown: Image | Video = value
+                return shown
 
     def ports(self, request: Mapping[str, Any], destination: Destination) -> dict[str, Any]:
         """The values of `request.*`: the fields, and the built-in rng, destination and store."""

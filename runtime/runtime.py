@@ -31,7 +31,10 @@ from runtime.requests import DENOISING_STEPS, complete
 from runtime.settings import Setting
 
 if TYPE_CHECKING:
+    import PIL.Image
+
     from runtime.engine import Engine
+    from runtime.executor import Work
     from runtime.plan import Plan
 
 
@@ -61,11 +64,28 @@ class Run:
         self._engine, self._request, self._outputs, self._to = engine, request, outputs, to
         self._stop = threading.Event()
         self._result: Result | None = None
+        self._work: Work | None = None
         self._events = self._go()
 
     def cancel(self) -> None:
         """Stop at the end of the step that is running; the iteration then raises Cancelled."""
         self._stop.set()
+
+    def preview(self, frame: int = 0) -> PIL.Image.Image:
+        """What the run shows after its last step, as RGB: its latents, decoded by the graph.
+
+        A plain decoding, so early steps look as noisy as they are; it costs what decoding the
+        result costs. frame: of a clip, counted as lists count. Between two events only: raises
+        RuntimeError where no step is done or the run is over, UserError where a model shows none.
+        """
+        if self._work is None:
+            raise RuntimeError("there is nothing to preview: the run has not begun, or is over")
+        from PIL import Image
+
+        shown = self._engine.preview(self._work)
+        pixels = shown.frames[frame] if hasattr(shown, "frames") else shown.pixels
+        grey = pixels.shape[-1] == 1
+        return Image.fromarray((pixels[..., 0] if grey else pixels).cpu().numpy()).convert("RGB")
 
     @property
     def result(self) -> Result:
@@ -86,13 +106,18 @@ class Run:
     def _go(self) -> Iterator[Event]:
         rows: list[dict[str, Any]] = []
         steps: list[float] = []
-        events = self._engine.run(self._request, self._outputs, self._to, self._stop.is_set)
+        events = self._engine.run(
+            self._request, self._outputs, self._to, self._stop.is_set, self._opened
+        )
         while True:
             try:
                 event = next(events)
             except StopIteration as done:
                 outputs, memory = done.value
                 break
+            except BaseException:
+                self._work = None
+                raise
             if isinstance(event, NodeDone):
                 rows.append(
                     {
@@ -107,7 +132,11 @@ class Run:
             elif isinstance(event, Stepped):
                 steps.append(event.seconds * 1000)
             yield event
+        self._work = None
         self._result = Result(outputs, rows, steps, memory)
+
+    def _opened(self, work: Work) -> None:
+        self._work = work
 
 
 class Runtime:

@@ -40,3 +40,6 @@ def test_a_wheel_runs_the_demo(tmp_path: Path) -> None:
     )  # fmt: skip
     assert (elsewhere / out.strip()).read_bytes().startswith(b"\x89PNG")
     assert not list(site.glob("tests*"))
+    assert all(
+        (site / name / "py.typed").is_file() for name in ("runtime", "nodes", "cli", "server")
+    )
