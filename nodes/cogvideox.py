@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from math import cos, pi, prod
 from typing import Any, NamedTuple
 
@@ -12,13 +13,14 @@ from torch import Tensor
 
 from nodes import solvers
 from nodes.contracts import VAE, Scheduler, Transformer
-from nodes.guidance import ClassifierFreeDenoiser
+from nodes.guidance import Guided, pushed
 from nodes.latents import check_most, image_size
+from nodes.prediction import Prediction
 from nodes.schedule import fresh, schedule_of
 from nodes.stream import Tiles, chunks, tiled, to_frames
 from nodes.vae import to_bytes
 from runtime.asking import Asking, Call
-from runtime.denoising import Denoiser, Parts, Schedule, Step
+from runtime.denoising import Denoiser, Schedule, Step
 from runtime.errors import UserError
 from runtime.ports import Component
 from runtime.values import Latents, Rng, TextEmbeds, Video, VideoStream
@@ -89,7 +91,8 @@ class CogVideoXDenoiser:
                 help=f"leave it out, or give {config.max_text_seq_length}",
                 field="max_sequence_length",
             )
-        return self.Out(CogVideoXPrediction(self.transformer, text))
+        bound = {"text": text.tokens}
+        return self.Out(Prediction(self.transformer, cogvideox_velocity, bound, "video"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,8 +116,8 @@ class CosineGuidance:
 
     def run(self, *, cond: Denoiser, uncond: Denoiser, scale: float, dynamic: bool = False) -> Out:
         """Bind the two predictions."""
-        guided = ClassifierFreeDenoiser(cond, uncond, scale)
-        return self.Out(CosineDenoiser(guided) if dynamic else guided)
+        combine = partial(swung if dynamic else pushed, scale=scale)
+        return self.Out(Guided(cond, uncond, combine))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,45 +190,10 @@ class StreamFrames:
         return self.Out(VideoStream(parts, num_frames, fps))
 
 
-@dataclass(frozen=True, eq=False)
-class CogVideoXPrediction:
-    """The velocity that a CogVideoX transformer predicts for one prompt."""
-
-    transformer: Transformer
-    text: TextEmbeds
-
-    def predict(self, x: Parts, step: Step) -> Asking[Parts]:
-        """Ask for one forward; the timestep stays the whole number that the scheduler made."""
-        video = x["video"]
-        batched = {
-            "latents": video,
-            "timestep": step.t.expand(len(video)),
-            "text": self.text.tokens,
-        }
-        ((velocity,),) = yield [Call(self.transformer, cogvideox_velocity, batched)]
-        return {"video": velocity}
-
-    def touches(self, step: Step) -> frozenset[str]:
-        """The one transformer."""
-        return frozenset([self.transformer.name])
-
-
-@dataclass(frozen=True, eq=False)
-class CosineDenoiser:
+def swung(cond: Tensor, uncond: Tensor, step: Step, *, scale: float) -> Tensor:
     """Guidance with a scale of its own for every step."""
-
-    guided: ClassifierFreeDenoiser
-
-    def predict(self, x: Parts, step: Step) -> Asking[Parts]:
-        """Ask as the guidance of this step does."""
-        swing = (1 - cos(pi * ((step.count - step.t.item()) / step.count) ** 5.0)) / 2
-        now = replace(self.guided, scale=1 + self.guided.scale * swing)
-        prediction: Parts = yield from now.predict(x, step)
-        return prediction
-
-    def touches(self, step: Step) -> frozenset[str]:
-        """Those of both predictions."""
-        return self.guided.touches(step)
+    swing = (1 - cos(pi * ((step.count - step.t.item()) / step.count) ** 5.0)) / 2
+    return pushed(cond, uncond, step, scale=1 + scale * swing)
 
 
 def cogvideox_velocity(

@@ -53,6 +53,8 @@ class Tokenizer(Protocol):
 
     def __call__(self, text: list[str], **options: Any) -> Any: ...
 
+    def apply_chat_template(self, conversation: list[Any], **options: Any) -> Any: ...
+
 
 class ImageProcessor(Protocol):
     """What cuts pictures into the patches of a vision model. merge_size: patches per token side."""

@@ -19,7 +19,7 @@ from runtime.errors import UserError
 from runtime.events import Noted
 from runtime.pausing import Pause, Pausing
 from runtime.ports import Component
-from runtime.values import Image, Rng, Video
+from runtime.values import Audio, Image, Rng, Video
 
 FPS = 24  # of the file, where neither the request nor the pipeline tells
 
@@ -32,12 +32,14 @@ class RunPipeline:
     fps     of the clip; also an argument, where the pipeline takes a rate
     more    other arguments by the pipeline's own names
     media   h w c or f h w c  uint8, as the pipeline itself rounds
+    audio   c n, float32, of a pipeline whose vocoder tells the rate; else none
     """
 
     pipeline: Component[Any]
 
     class Out(NamedTuple):
         media: Image | Video
+        audio: Audio | None
 
     def verify(self, **said: Any) -> None:
         """Refuse what the pipeline's `__call__` does not take, and what it lacks."""
@@ -74,7 +76,7 @@ class RunPipeline:
             sitting.close()
         if sitting.sound:
             yield Noted(text=f"the sound that {sitting.sound} makes is not kept")
-        return self.Out(media(sitting.result, sitting.rate))
+        return self.Out(media(sitting.result, sitting.rate), sitting.audio)
 
 
 @dataclass(eq=False)  # hashable: shared values of calls are
@@ -82,7 +84,7 @@ class Sitting:
     """One call of a pipeline, step by step. What it makes is in `result` in the end.
 
     rate   frames per second of the clip
-    sound  the class of a pipeline that made sound too
+    sound  the class of a pipeline that made sound too, which cannot be kept
     kept   states of the global generators between two steps
     """
 
@@ -91,6 +93,7 @@ class Sitting:
     result: Any = None
     rate: float = FPS
     sound: str = ""
+    audio: Audio | None = None
     call: Pausing | None = None
     kept: dict[str, torch.Tensor] = field(default_factory=dict)
 
@@ -112,7 +115,9 @@ def advance(pipe: Any, *, sitting: Sitting) -> tuple[tuple[int, int] | None]:
     if not sitting.call.done:
         return (made,)
     sitting.result = made
-    if any(getattr(made, n, None) is not None for n in ("audio", "audios")):
+    sitting.audio = heard(pipe, made)
+    sounds = any(getattr(made, n, None) is not None for n in ("audio", "audios"))
+    if sounds and sitting.audio is None:
         sitting.sound = type(pipe).__name__
     return (None,)
 
@@ -236,6 +241,16 @@ def media(made: Any, rate: float) -> Image | Video:
         f"the pipeline made no picture and no clip, but: {has}",
         help="use a pipeline that makes pictures or clips", field="model.path",
     )  # fmt: skip
+
+
+def heard(pipe: Any, made: Any) -> Audio | None:
+    """The sound that goes with a pipeline's clip, where its vocoder tells the rate."""
+    samples = getattr(made, "audio", None)
+    config = getattr(getattr(pipe, "vocoder", None), "config", None)
+    rate = getattr(config, "output_sampling_rate", None)
+    if samples is None or rate is None:
+        return None
+    return Audio(torch.as_tensor(samples[0]).float(), int(rate))
 
 
 def _pixels(value: Any) -> Any:

@@ -15,10 +15,11 @@ from torch import Tensor
 from nodes.contracts import VAE, Scheduler, TextEncoder, Tokenizer, Transformer
 from nodes.image import resized
 from nodes.latents import image_size, pack, spatial_scale, unpack
+from nodes.prediction import Prediction, to_unit
 from nodes.schedule import evenly_spaced
 from nodes.vae import to_bytes
 from runtime.asking import Asking, Call
-from runtime.denoising import Denoiser, Parts, Schedule, Step
+from runtime.denoising import Denoiser, Schedule
 from runtime.errors import UserError
 from runtime.ports import Component
 from runtime.values import Image, Latents, TextEmbeds
@@ -31,12 +32,6 @@ class PatchVAE(VAE, Protocol):
     """A VAE whose patches of 2×2 latent pixels are normalised by the statistics in `bn`."""
 
     bn: Any
-
-
-class ChatTokenizer(Tokenizer, Protocol):
-    """A tokenizer with a chat template, or a processor around one."""
-
-    def apply_chat_template(self, conversation: list[Any], **options: Any) -> Any: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +47,7 @@ class EncodeLayers:
     """
 
     text_encoder: Component[TextEncoder]
-    tokenizer: Component[ChatTokenizer]
+    tokenizer: Component[Tokenizer]
     layers: tuple[int, ...]
     system: str | None = None
 
@@ -97,8 +92,10 @@ class Flux2Denoiser:
         references: Latents | None = None,
     ) -> Out:
         """Bind; no weight is touched."""
-        shown = references.parts if references else {}
-        return self.Out(Flux2Prediction(self.transformer, text, guidance, shown))
+        bound: dict[str, Any] = {"text": text.tokens, **(references.parts if references else {})}
+        if guidance is not None:
+            bound["guidance"] = torch.full([1], guidance, dtype=torch.float32)
+        return self.Out(Prediction(self.transformer, flux2_velocity, bound))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,36 +192,7 @@ class ShiftByTokensAndSteps:
         return self.Out(evenly_spaced(self.scheduler, steps, mu))
 
 
-@dataclass(frozen=True, eq=False)
-class Flux2Prediction:
-    """The velocity that FLUX.2 predicts for one prompt. guidance: none where not embedded."""
-
-    transformer: Transformer
-    text: TextEmbeds
-    guidance: float | None
-    references: Parts
-
-    def predict(self, x: Parts, step: Step) -> Asking[Parts]:
-        """Ask for one forward."""
-        image = x["image"]
-        batched: dict[str, Any] = {
-            "latents": image,
-            # First to the latents' dtype, then from 0..1000 to 0..1: the order shows in bfloat16.
-            "timestep": step.t.expand(len(image)).to(image.dtype) / 1000,
-            "text": self.text.tokens,
-            **self.references,
-        }
-        if self.guidance is not None:
-            batched["guidance"] = torch.full([len(image)], self.guidance, dtype=torch.float32)
-        ((velocity,),) = yield [Call(self.transformer, flux2_velocity, batched)]
-        return {"image": velocity}
-
-    def touches(self, step: Step) -> frozenset[str]:
-        """The one transformer."""
-        return frozenset([self.transformer.name])
-
-
-def chat_tokens(tokenizer: ChatTokenizer, text: str, system: str | None, length: int) -> Any:
+def chat_tokens(tokenizer: Tokenizer, text: str, system: str | None, length: int) -> Any:
     """One chat to `input_ids` and `attention_mask`, 1 l, padded and cut to `length` tokens."""
     if system is None:
         turns: list[Any] = [{"role": "user", "content": text}]
@@ -269,7 +237,7 @@ def flux2_velocity(
     pictures = [latents, *references.values()]
     output = net(
         hidden_states=torch.cat([as_tokens(x.to(net.dtype)) for x in pictures], dim=1),
-        timestep=timestep,
+        timestep=to_unit(timestep, latents),
         guidance=guidance,
         encoder_hidden_states=text.to(net.dtype),
         txt_ids=positions(text, tokens=text.shape[1]),

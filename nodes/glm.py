@@ -6,7 +6,7 @@ Source: diffusers 0.42, pipelines/glm_image/pipeline_glm_image.py.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ from torch import Tensor
 from nodes.contracts import VAE, Scheduler, TextEncoder, Tokenizer, Transformer
 from nodes.glm_prior import TOKEN, Prior
 from nodes.latents import image_size
+from nodes.prediction import Prediction
 from nodes.schedule import fresh, schedule_of
 from runtime.asking import Asking, Call
 from runtime.denoising import Denoiser, Parts, Schedule, Step
@@ -111,41 +112,38 @@ class GlmDenoiser:
     ) -> Out:
         """Bind; no weight is touched."""
         bound = {"text": text.tokens, "prior": prior.ids, "size": torch.tensor([[height, width]])}
-        latents = shown.parts.values() if shown else ()
-        pairs = tuple(zip(latents, prior.shown, strict=True)) if latents else ()
-        return self.Out(GlmPrediction(self.transformer, bound, self.without_prior, pairs))
+        shared = {"without_prior": self.without_prior}
+        prediction = Prediction(self.transformer, glm_velocity, bound, shared=shared)
+        if not (shown and shown.parts):
+            return self.Out(prediction)
+        pairs = tuple(zip(shown.parts.values(), prior.shown, strict=True))
+        return self.Out(Remembering(prediction, pairs))
 
 
 @dataclass(frozen=True, eq=False)
-class GlmPrediction:
-    """The velocity that GLM-Image predicts.
+class Remembering:
+    """A prediction that attends to pictures, which are read once.
 
-    bound  `text` 1 l d, `prior` 1 l, `size` 1 2
     shown  latents 1 c h w and prior 1 l of each picture
     """
 
-    transformer: Transformer
-    bound: Parts
-    without_prior: bool
+    prediction: Prediction
     shown: tuple[tuple[Tensor, Tensor], ...]
 
     def predict(self, x: Parts, step: Step) -> Asking[Parts]:
-        """Ask for one forward; the network counts its timesteps from 0."""
-        image = x["image"]
-        batched = {**self.bound, "latents": image, "timestep": step.t.expand(len(image)) - 1}
-        if self.shown:
-            if self not in step.once:
-                asks = [{"latents": latents, "prior": prior} for latents, prior in self.shown]
-                kept = yield [Call(self.transformer, remembered, ask) for ask in asks]
-                step.once[self] = [torch.cat(parts, dim=2) for parts in zip(*kept, strict=True)]
-            batched["keys"], batched["values"] = step.once[self]
-        shared = {"without_prior": self.without_prior}
-        ((velocity,),) = yield [Call(self.transformer, glm_velocity, batched, shared)]
-        return {"image": velocity}
+        """Ask for one forward of each picture at first, and for one of the prediction."""
+        if self not in step.once:
+            asks = [{"latents": latents, "prior": prior} for latents, prior in self.shown]
+            kept = yield [Call(self.prediction.network, remembered, ask) for ask in asks]
+            keys, values = (torch.cat(parts, dim=2) for parts in zip(*kept, strict=True))
+            more = {**self.prediction.bound, "keys": keys, "values": values}
+            step.once[self] = replace(self.prediction, bound=more)
+        bound: Prediction = step.once[self]
+        return (yield from bound.predict(x, step))
 
     def touches(self, step: Step) -> frozenset[str]:
         """The one transformer."""
-        return frozenset([self.transformer.name])
+        return self.prediction.touches(step)
 
 
 def glyph_states(net: TextEncoder, ids: Tensor, mask: Tensor) -> tuple[Tensor]:
@@ -203,7 +201,7 @@ def glm_velocity(
         encoder_hidden_states=bound["text"].to(net.dtype),
         prior_token_id=bound["prior"],
         prior_token_drop=torch.full_like(bound["prior"], without_prior, dtype=torch.bool),
-        timestep=timestep,
+        timestep=timestep - 1,  # the network counts from 0
         target_size=size,
         crop_coords=torch.zeros_like(size),
         kv_caches=cache,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 from torch import Tensor
@@ -44,7 +46,7 @@ class ClassifierFree:
     ) -> Out:
         """Bind the two predictions."""
         used = scale if instead is None else instead
-        return self.Out(ClassifierFreeDenoiser(cond, uncond, used, rescale))
+        return self.Out(Guided(cond, uncond, partial(pushed, scale=used, rescale=rescale)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +71,7 @@ class TrueClassifierFree:
         self, *, cond: Denoiser, uncond: Denoiser, scale: float, negative: str | None = None
     ) -> Out:
         """Bind the two predictions."""
-        return self.Out(ClassifierFreeDenoiser(cond, uncond, scale))
+        return self.Out(Guided(cond, uncond, partial(pushed, scale=scale)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,28 +125,45 @@ class RoutedDenoiser:
         return (self.high, "high") if step.t >= self.boundary else (self.low, "low")
 
 
+def always(step: Step) -> bool:
+    """Every step is guided."""
+    return True
+
+
 @dataclass(frozen=True, eq=False)
-class ClassifierFreeDenoiser:
-    """uncond + scale (cond - uncond), as two passes in the order of the reference."""
+class Guided:
+    """Two predictions made one: two passes, in the order of the reference.
+
+    combine  cond and uncond of a modality, b ..., and the step, to what is predicted
+    on       whether a step is guided; where not, it is `cond` alone
+    """
 
     cond: Denoiser
     uncond: Denoiser
-    scale: float
-    rescale: float = 0.0
+    combine: Callable[[Tensor, Tensor, Step], Tensor]
+    on: Callable[[Step], bool] = always
 
     def predict(self, x: Parts, step: Step) -> Asking[Parts]:
         """Ask for both predictions at once; the executor may batch or split them."""
+        if not self.on(step):
+            return (yield from self.cond.predict(x, step.at("cond")))
         cond, uncond = yield from gather(
             self.cond.predict(x, step.at("cond")), self.uncond.predict(x, step.at("uncond"))
         )
-        guided = {k: uncond[k] + self.scale * (cond[k] - uncond[k]) for k in cond}
-        if self.rescale > 0:
-            return {k: rescaled(x, cond[k], self.rescale) for k, x in guided.items()}
-        return guided
+        return {k: self.combine(cond[k], uncond[k], step) for k in cond}
 
     def touches(self, step: Step) -> frozenset[str]:
-        """Those of both."""
-        return self.cond.touches(step) | self.uncond.touches(step)
+        """Those of all that is predicted."""
+        alone = self.cond.touches(step)
+        return alone | self.uncond.touches(step) if self.on(step) else alone
+
+
+def pushed(
+    cond: Tensor, uncond: Tensor, step: Step, *, scale: float, rescale: float = 0.0
+) -> Tensor:
+    """uncond + scale (cond - uncond), which gets back some deviation of `cond` where `rescale`."""
+    guided = uncond + scale * (cond - uncond)
+    return rescaled(guided, cond, rescale) if rescale > 0 else guided
 
 
 def rescaled(guided: Tensor, cond: Tensor, part: float) -> Tensor:

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from nodes.contracts import Scheduler, TextEncoder, Tokenizer, Transformer
+from nodes.prediction import Prediction
 from nodes.schedule import fresh, schedule_of, shift_name
 from nodes.text import tokenize
 from runtime.asking import Asking, Call
-from runtime.denoising import Denoiser, Parts, Schedule, Step
+from runtime.denoising import Denoiser, Schedule
 from runtime.ports import Component
 from runtime.values import TextEmbeds
 
@@ -87,7 +88,13 @@ class HunyuanDenoiser:
     ) -> Out:
         """Bind; no weight is touched."""
         embedded = guidance if instead is None else instead
-        return self.Out(Prediction(self.transformer, text, pooled, embedded))
+        bound = {
+            "text": text.tokens,
+            "mask": text.mask,
+            "pooled": pooled.pooled,
+            "guidance": torch.full([1], embedded, dtype=torch.float32),
+        }
+        return self.Out(Prediction(self.transformer, predict_velocity, bound, "video"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,34 +118,6 @@ class EvenSchedule:
         return self.Out(schedule_of(scheduler))
 
 
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """The velocity that HunyuanVideo predicts for one prompt."""
-
-    transformer: Transformer
-    text: TextEmbeds
-    pooled: TextEmbeds
-    guidance: float
-
-    def predict(self, x: Parts, step: Step) -> Asking[Parts]:
-        """Ask for one forward."""
-        video = x["video"]
-        batched = {
-            "latents": video,
-            "timestep": step.t.expand(len(video)).to(video.dtype),
-            "text": self.text.tokens,
-            "mask": self.text.mask,
-            "pooled": self.pooled.pooled,
-            "guidance": torch.full([len(video)], self.guidance, dtype=torch.float32),
-        }
-        ((velocity,),) = yield [Call(self.transformer, predict_velocity, batched)]
-        return {"video": velocity}
-
-    def touches(self, step: Step) -> frozenset[str]:
-        """The one transformer."""
-        return frozenset([self.transformer.name])
-
-
 def third_last_states(net: TextEncoder, ids: Tensor, mask: Tensor) -> tuple[Tensor]:
     """Token ids and mask `b l` to hidden states `b l d` two layers before the last."""
     output = net(ids, mask, output_hidden_states=True, use_cache=False)
@@ -158,7 +137,7 @@ def predict_velocity(
     """latents b c t h w, timestep b, text b l d, mask b l, pooled b d, guidance b to b c t h w."""
     output = net(
         hidden_states=latents.to(net.dtype),
-        timestep=timestep,
+        timestep=timestep.to(latents.dtype),
         encoder_hidden_states=text.to(net.dtype),
         encoder_attention_mask=mask.to(net.dtype),
         pooled_projections=pooled.to(net.dtype),

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from nodes.contracts import VAE, Transformer
 from nodes.latents import spatial_scale, temporal_scale
+from nodes.prediction import Prediction
 from nodes.vae import to_bytes
 from runtime.asking import Asking, Call
-from runtime.denoising import Denoiser, Parts, Step
+from runtime.denoising import Denoiser
 from runtime.ports import Component
 from runtime.values import Latents, Rng, TextEmbeds, Video
 
@@ -39,7 +40,9 @@ class LTXDenoiser:
         """Bind; no weight is touched."""
         side = spatial_scale(self.vae.config)
         steps = temporal_scale(self.vae.config) / fps, side, side
-        return self.Out(Prediction(self.transformer, text, steps))
+        bound = {"text": text.tokens, "mask": text.mask}
+        shared = {"steps": steps}
+        return self.Out(Prediction(self.transformer, predict_velocity, bound, "video", shared))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,35 +88,6 @@ class DecodeNoisy:
         return self.Out(Video(frames[0], fps))
 
 
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """The velocity that LTX-Video predicts for one prompt.
-
-    steps  from one latent to the next, along time, rows and columns: seconds and pixels
-    """
-
-    transformer: Transformer
-    text: TextEmbeds
-    steps: tuple[float, int, int]
-
-    def predict(self, x: Parts, step: Step) -> Asking[Parts]:
-        """Ask for one forward."""
-        video = x["video"]
-        batched = {
-            "latents": video,
-            "timestep": step.t.expand(len(video)),
-            "text": self.text.tokens,
-            "mask": self.text.mask,
-        }
-        shared = {"steps": self.steps}
-        ((velocity,),) = yield [Call(self.transformer, predict_velocity, batched, shared)]
-        return {"video": velocity}
-
-    def touches(self, step: Step) -> frozenset[str]:
-        """The one transformer."""
-        return frozenset([self.transformer.name])
-
-
 def predict_velocity(
     net: Transformer,
     *,
@@ -123,7 +97,10 @@ def predict_velocity(
     mask: Tensor,
     steps: tuple[float, int, int],
 ) -> tuple[Tensor]:
-    """latents b c t h w, timestep b, text b l d, mask b l to velocity b c t h w, float32."""
+    """latents b c t h w, timestep b, text b l d, mask b l to velocity b c t h w, float32.
+
+    steps  from one latent to the next, along time, rows and columns: seconds and pixels
+    """
     frames, rows, columns = latents.shape[2:]
     output = net(
         hidden_states=latents.to(net.dtype).flatten(2).transpose(1, 2),

@@ -6,16 +6,18 @@ Source of all here: github.com/AIDC-AI/Ovis-Image; diffusers 0.42, pipelines/ovi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from nodes.contracts import TextEncoder, Tokenizer, Transformer
 from nodes.latents import pack, unpack
+from nodes.prediction import Prediction, to_unit
+from nodes.text import tokenize
 from nodes.transformer import positions
 from runtime.asking import Asking, Call
-from runtime.denoising import Denoiser, Parts, Step
+from runtime.denoising import Denoiser
 from runtime.ports import Component
 from runtime.values import TextEmbeds
 
@@ -24,12 +26,6 @@ DESCRIBE = (
     " relationships of the objects and background: "
 )
 DESCRIBE_TOKENS = 28  # of the chat before the prompt: their hidden states are dropped
-
-
-class ChatTokenizer(Tokenizer, Protocol):
-    """A tokenizer with a chat template."""
-
-    def apply_chat_template(self, conversation: list[dict[str, str]], **options: Any) -> Any: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +38,7 @@ class EncodePrompt:
     """
 
     text_encoder: Component[TextEncoder]
-    tokenizer: Component[ChatTokenizer]
+    tokenizer: Component[Tokenizer]
 
     class Out(NamedTuple):
         embeds: TextEmbeds
@@ -55,14 +51,8 @@ class EncodePrompt:
             add_generation_prompt=True,
             enable_thinking=False,
         )
-        tokens = self.tokenizer(
-            [chat],
-            padding="max_length",
-            max_length=max_sequence_length + DESCRIBE_TOKENS,
-            truncation=True,
-            add_special_tokens=False,
-            return_tensors="pt",
-        )
+        length = max_sequence_length + DESCRIBE_TOKENS
+        tokens = tokenize(self.tokenizer, chat, length, add_special_tokens=False)
         batched = {"ids": tokens.input_ids, "mask": tokens.attention_mask}
         ((states,),) = yield [Call(self.text_encoder, masked_states, batched)]
         return self.Out(TextEmbeds(states[:, DESCRIBE_TOKENS:]))
@@ -87,28 +77,8 @@ class OvisDenoiser:
 
     def run(self, *, text: TextEmbeds) -> Out:
         """Bind; no weight is touched."""
-        return self.Out(OvisPrediction(self.transformer, text))
-
-
-@dataclass(frozen=True, eq=False)
-class OvisPrediction:
-    """The velocity that Ovis-Image predicts for one prompt."""
-
-    transformer: Transformer
-    text: TextEmbeds
-
-    def predict(self, x: Parts, step: Step) -> Asking[Parts]:
-        """Ask for one forward."""
-        image = x["image"]
-        # First to the latents' dtype, then from 0..1000 to 0..1: the order shows in bfloat16.
-        timestep = step.t.expand(len(image)).to(image.dtype) / 1000
-        batched = {"latents": image, "timestep": timestep, "text": self.text.tokens}
-        ((velocity,),) = yield [Call(self.transformer, ovis_velocity, batched)]
-        return {"image": velocity}
-
-    def touches(self, step: Step) -> frozenset[str]:
-        """The one transformer."""
-        return frozenset([self.transformer.name])
+        bound = {"text": text.tokens}
+        return self.Out(Prediction(self.transformer, ovis_velocity, bound))
 
 
 def masked_states(net: TextEncoder, ids: Tensor, mask: Tensor) -> tuple[Tensor]:
@@ -125,7 +95,7 @@ def ovis_velocity(
     along = torch.arange(text.shape[1], device=tokens.device, dtype=tokens.dtype)
     output = net(
         hidden_states=tokens,
-        timestep=timestep,
+        timestep=to_unit(timestep, latents),
         encoder_hidden_states=text.to(net.dtype),
         # Text runs along the diagonal: word i is at row i, column i.
         txt_ids=torch.stack([torch.zeros_like(along), along, along], dim=1),

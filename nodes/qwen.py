@@ -6,16 +6,19 @@ Source: Qwen-Image report, arXiv:2508.02324; diffusers 0.42, pipelines/qwenimage
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from nodes.contracts import VAE, TextEncoder, Tokenizer, Transformer
+from nodes.guidance import Guided, pushed
 from nodes.latents import pack, unpack
+from nodes.prediction import Prediction, to_unit
 from nodes.vae import decode_video
-from runtime.asking import Asking, Call, gather
-from runtime.denoising import Denoiser, Parts, Step
+from runtime.asking import Asking, Call
+from runtime.denoising import Denoiser, Step
 from runtime.ports import Component
 from runtime.values import Image, Latents, TextEmbeds
 
@@ -77,8 +80,9 @@ class QwenDenoiser:
 
     def run(self, *, text: TextEmbeds, references: Latents | None = None) -> Out:
         """Bind; no weight is touched."""
-        shown = () if references is None else tuple(references.parts.values())
-        return self.Out(Prediction(self.transformer, text, shown))
+        shown = references.parts.values() if references else ()
+        bound = {"text": text.tokens, **{f"reference_{i}": x for i, x in enumerate(shown)}}
+        return self.Out(Prediction(self.transformer, predict_velocity, bound))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +115,8 @@ class NormPreserving:
         keep: bool = True,
     ) -> Out:
         """Bind the two predictions."""
-        return self.Out(Guided(cond, uncond, scale if true_scale is None else true_scale, keep))
+        used = scale if true_scale is None else true_scale
+        return self.Out(Guided(cond, uncond, partial(as_long if keep else pushed, scale=used)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,63 +139,15 @@ class DecodePicture:
         return self.Out(Image(frames[0, 0]))
 
 
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """The velocity that Qwen-Image predicts for one prompt and the pictures beside it."""
-
-    transformer: Transformer
-    text: TextEmbeds
-    references: tuple[Tensor, ...]
-
-    def predict(self, x: Parts, step: Step) -> Asking[Parts]:
-        """Ask for one forward."""
-        image = x["image"]
-        batched: dict[str, Any] = {
-            "latents": image,
-            # First to the latents' dtype, then from 0..1000 to 0..1: the order shows in bfloat16.
-            "timestep": step.t.expand(len(image)).to(image.dtype) / 1000,
-            "text": self.text.tokens,
-        }
-        for i, reference in enumerate(self.references):
-            batched[f"reference_{i}"] = reference.expand(len(image), -1, -1, -1)
-        ((velocity,),) = yield [Call(self.transformer, predict_velocity, batched)]
-        return {"image": velocity}
-
-    def touches(self, step: Step) -> frozenset[str]:
-        """The one transformer."""
-        return frozenset([self.transformer.name])
-
-
-@dataclass(frozen=True, eq=False)
-class Guided:
-    """uncond + scale (cond - uncond). keep: each token as long as that of cond."""
-
-    cond: Denoiser
-    uncond: Denoiser
-    scale: float
-    keep: bool
-
-    def predict(self, x: Parts, step: Step) -> Asking[Parts]:
-        """Ask for both predictions at once; the executor may batch or split them."""
-        cond, uncond = yield from gather(
-            self.cond.predict(x, step.at("cond")), self.uncond.predict(x, step.at("uncond"))
-        )
-        pushed = {k: uncond[k] + self.scale * (cond[k] - uncond[k]) for k in cond}
-        return {k: as_long(x, cond[k]) for k, x in pushed.items()} if self.keep else pushed
-
-    def touches(self, step: Step) -> frozenset[str]:
-        """Those of both."""
-        return self.cond.touches(step) | self.uncond.touches(step)
-
-
 def text_width(config: Any) -> int:
     """Width of the hidden states: in older configs at the top, in newer ones in one of the text."""
     return int((config if "hidden_size" in config else config["text_config"])["hidden_size"])
 
 
-def as_long(velocity: Tensor, like: Tensor) -> Tensor:
-    """A velocity (b n) c h w whose tokens are as long, over their channels, as those of `like`."""
-    tokens, lengths = (pack(x.flatten(0, -4)) for x in (velocity, like))
+def as_long(cond: Tensor, uncond: Tensor, step: Step, *, scale: float) -> Tensor:
+    """Guide b (n) c h w; each token stays as long, over its channels, as that of `cond`."""
+    velocity = pushed(cond, uncond, step, scale=scale)
+    tokens, lengths = (pack(x.flatten(0, -4)) for x in (velocity, cond))
     kept = tokens * (lengths.norm(dim=-1, keepdim=True) / tokens.norm(dim=-1, keepdim=True))
     return unpack(kept, *velocity.shape[-2:]).reshape(velocity.shape)
 
@@ -210,7 +167,7 @@ def predict_velocity(
     layered = net.config.use_additional_t_cond  # it asks whether the picture is no layer: never
     output = net(
         hidden_states=torch.cat([pack(p.to(net.dtype)) for p in pictures], dim=1),
-        timestep=timestep,
+        timestep=to_unit(timestep, latents),
         encoder_hidden_states=text.to(net.dtype),
         img_shapes=[shapes] * len(latents),
         additional_t_cond=torch.zeros_like(timestep, dtype=torch.long) if layered else None,

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from nodes.contracts import TextEncoder, Tokenizer, Transformer
+from nodes.prediction import Prediction
+from nodes.text import tokenize
 from runtime.asking import Asking, Call
-from runtime.denoising import Denoiser, Parts, Step
+from runtime.denoising import Denoiser
 from runtime.errors import UserError
 from runtime.ports import Component
 from runtime.values import TextEmbeds
@@ -40,14 +42,8 @@ class EncodeGemma:
         prefix, length = "\n".join(self.instruction), max_sequence_length
         if prefix:
             length += len(self.tokenizer([prefix]).input_ids[0]) - 2
-        tokens = self.tokenizer(
-            [prefix + text.lower().strip()],
-            padding="max_length",
-            padding_side="right",
-            max_length=length,
-            truncation=True,
-            return_tensors="pt",
-        )
+        asked = prefix + text.lower().strip()
+        tokens = tokenize(self.tokenizer, asked, length, padding_side="right")
         batched = {"ids": tokens.input_ids, "mask": tokens.attention_mask}
         shared = {"keep": max_sequence_length}
         ((states,),) = yield [Call(self.text_encoder, last_states, batched, shared)]
@@ -97,31 +93,8 @@ class BindTransformer:
 
     def run(self, *, text: TextEmbeds) -> Out:
         """Bind; no weight is touched."""
-        return self.Out(Prediction(self.transformer, text))
-
-
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """The velocity that a Sana transformer predicts for one prompt."""
-
-    transformer: Transformer
-    text: TextEmbeds
-
-    def predict(self, x: Parts, step: Step) -> Asking[Parts]:
-        """Ask for one forward."""
-        image = x["image"]
-        batched = {
-            "latents": image,
-            "timestep": step.t.expand(len(image)) * self.transformer.config.timestep_scale,
-            "text": self.text.tokens,
-            "mask": self.text.mask,
-        }
-        ((velocity,),) = yield [Call(self.transformer, sana_velocity, batched)]
-        return {"image": velocity}
-
-    def touches(self, step: Step) -> frozenset[str]:
-        """The one transformer."""
-        return frozenset([self.transformer.name])
+        bound = {"text": text.tokens, "mask": text.mask}
+        return self.Out(Prediction(self.transformer, sana_velocity, bound))
 
 
 def known_sizes(sample_size: int) -> dict[str, Any]:
@@ -156,7 +129,7 @@ def sana_velocity(
         hidden_states=latents.to(net.dtype),
         encoder_hidden_states=text.to(net.dtype),
         encoder_attention_mask=mask,
-        timestep=timestep,
+        timestep=timestep * net.config.timestep_scale,
         return_dict=False,
     )[0].float()
     channels = latents.shape[1]

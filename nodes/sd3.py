@@ -7,14 +7,15 @@ pipelines/stable_diffusion_3/pipeline_stable_diffusion_3.py.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 from nodes.contracts import TextEncoder, Tokenizer, Transformer
-from nodes.text import states_of, tokenize
+from nodes.prediction import Prediction
+from nodes.text import states_and_projection, states_of, tokenize
 from runtime.asking import Asking, Call, gather
 from runtime.denoising import Denoiser, Parts, Step
 from runtime.errors import UserError
@@ -94,7 +95,9 @@ class SD3Denoiser:
                 help=f"its transformer has {last + 1} layers, counted from 0",
                 field="skip_guidance_layers",
             )
-        return self.Out(SD3Prediction(self.transformer, text, skip_layers))
+        bound = {"text": text.tokens, "pooled": text.pooled}
+        shared = {"skip_layers": skip_layers}
+        return self.Out(Prediction(self.transformer, sd3_velocity, bound, shared=shared))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,37 +165,6 @@ class SkipLayerDenoiser:
     def touches(self, step: Step) -> frozenset[str]:
         """Those of all that is predicted."""
         return frozenset().union(*(each.touches(step) for each in self.asked(step).values()))
-
-
-@dataclass(frozen=True, eq=False)
-class SD3Prediction:
-    """The velocity that a Stable Diffusion 3 transformer predicts for one prompt."""
-
-    transformer: Transformer
-    text: TextEmbeds
-    skip_layers: tuple[int, ...]
-
-    def predict(self, x: Parts, step: Step) -> Asking[Parts]:
-        """Ask for one forward; the timestep stays as the scheduler made it, 0 to 1000."""
-        batched: dict[str, Any] = {
-            "latents": x["image"],
-            "timestep": step.t.expand(len(x["image"])),
-            "text": self.text.tokens,
-            "pooled": self.text.pooled,
-        }
-        shared = {"skip_layers": self.skip_layers}
-        ((velocity,),) = yield [Call(self.transformer, sd3_velocity, batched, shared)]
-        return {"image": velocity}
-
-    def touches(self, step: Step) -> frozenset[str]:
-        """The one transformer."""
-        return frozenset([self.transformer.name])
-
-
-def states_and_projection(net: TextEncoder, ids: Tensor) -> tuple[Tensor, Tensor]:
-    """Token ids `b l` to hidden states `b l d` before the last layer, and a projection `b d`."""
-    output = net(ids, output_hidden_states=True)
-    return output.hidden_states[-2].to(net.dtype), output.text_embeds
 
 
 def sd3_velocity(

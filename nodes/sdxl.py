@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from nodes.contracts import TextEncoder, Tokenizer, Transformer
-from nodes.text import tokenize
+from nodes.prediction import Prediction
+from nodes.text import states_and_projection, tokenize
 from runtime.asking import Asking, Call
-from runtime.denoising import Denoiser, Parts, Step
+from runtime.denoising import Denoiser
 from runtime.errors import UserError
 from runtime.ports import Component
 from runtime.values import TextEmbeds
@@ -118,34 +119,13 @@ class BindUNet:
             *pair("crops_coords_top_left", crops_coords_top_left, (0, 0)),
             *pair("target_size", target_size, (height, width)),
         )
-        return self.Out(Prediction(self.unet, text, sizes))
-
-
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """What an SDXL UNet predicts for one prompt. sizes: the six numbers it is told."""
-
-    unet: Transformer
-    text: TextEmbeds
-    sizes: tuple[int, ...]
-
-    def predict(self, x: Parts, step: Step) -> Asking[Parts]:
-        """Ask for one forward."""
-        image, text = x["image"], self.text.tokens
-        batched = {
-            "latents": image,
-            "timestep": step.t.expand(len(image)),
-            "text": text,
-            "pooled": self.text.pooled,
+        bound = {
+            "text": text.tokens,
+            "pooled": text.pooled,
             # In the dtype of the text, as in the reference: in bfloat16 odd sizes are rounded.
-            "sizes": torch.tensor([self.sizes] * len(image), dtype=text.dtype),
+            "sizes": torch.tensor([sizes], dtype=text.tokens.dtype),
         }
-        ((prediction,),) = yield [Call(self.unet, predicted, batched)]
-        return {"image": prediction}
-
-    def touches(self, step: Step) -> frozenset[str]:
-        """The UNet."""
-        return frozenset([self.unet.name])
+        return self.Out(Prediction(self.unet, predicted, bound))
 
 
 def pair(name: str, value: tuple[int, ...] | None, own: tuple[int, int]) -> tuple[int, ...]:
@@ -161,12 +141,6 @@ def pair(name: str, value: tuple[int, ...] | None, own: tuple[int, int]) -> tupl
 def states(net: TextEncoder, ids: Tensor) -> tuple[Tensor]:
     """Token ids `b l` to the hidden states before the last layer, `b l d`."""
     return (net(ids, output_hidden_states=True).hidden_states[-2],)
-
-
-def states_and_projection(net: TextEncoder, ids: Tensor) -> tuple[Tensor, Tensor]:
-    """Token ids `b l` to hidden states before the last layer `b l d`, projected vector `b d`."""
-    output = net(ids, output_hidden_states=True)
-    return output.hidden_states[-2], output.text_embeds
 
 
 def predicted(

@@ -125,7 +125,13 @@ def states_and_pooled(net: TextEncoder, ids: Tensor) -> tuple[Tensor, Tensor]:
     return output.last_hidden_state.to(net.dtype), output.pooler_output.to(net.dtype)
 
 
-def tokenize(tokenizer: Tokenizer, text: str, length: int) -> Any:
+def states_and_projection(net: TextEncoder, ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Token ids `b l` to hidden states `b l d` before the last layer, and a projection `b d`."""
+    output = net(ids, output_hidden_states=True)
+    return output.hidden_states[-2].to(net.dtype), output.text_embeds
+
+
+def tokenize(tokenizer: Tokenizer, text: str, length: int, **options: Any) -> Any:
     """One prompt to `input_ids` and `attention_mask`, 1 l, padded and cut to `length` tokens."""
     return tokenizer(
         [text],
@@ -134,6 +140,7 @@ def tokenize(tokenizer: Tokenizer, text: str, length: int) -> Any:
         truncation=True,
         return_attention_mask=True,
         return_tensors="pt",
+        **options,
     )
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from nodes.contracts import TextEncoder, Tokenizer, Transformer
+from nodes.guidance import Guided
+from nodes.prediction import Prediction
 from nodes.text import tokenize
-from runtime.asking import Asking, Call, gather
-from runtime.denoising import Denoiser, Parts, Step
+from runtime.asking import Asking, Call
+from runtime.denoising import Denoiser, Step
 from runtime.ports import Component
 from runtime.values import TextEmbeds
 
@@ -62,7 +65,8 @@ class ZImageDenoiser:
 
     def run(self, *, text: TextEmbeds) -> Out:
         """Bind; no weight is touched."""
-        return self.Out(ZImagePrediction(self.transformer, text))
+        bound = {"text": [*text.tokens]}  # ragged: prompts have lengths of their own
+        return self.Out(Prediction(self.transformer, z_image_velocity, bound))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,61 +98,11 @@ class CappedGuidance:
         truncation: float = 1.0,
     ) -> Out:
         """Bind the two predictions."""
-        return self.Out(CappedDenoiser(cond, uncond, scale, normalization, truncation))
+        combine = partial(capped, scale=scale, limit=normalization)
+        return self.Out(Guided(cond, uncond, combine, lambda step: done(step) <= truncation))
 
 
-@dataclass(frozen=True, eq=False)
-class ZImagePrediction:
-    """The velocity that Z-Image predicts for one prompt."""
-
-    transformer: Transformer
-    text: TextEmbeds
-
-    def predict(self, x: Parts, step: Step) -> Asking[Parts]:
-        """Ask for one forward; time runs from 0, all noise, to 1."""
-        image = x["image"]
-        batched: dict[str, Any] = {
-            "latents": image,
-            "timestep": (1000 - step.t.expand(len(image))) / 1000,
-            "text": [*self.text.tokens],  # ragged: prompts have lengths of their own
-        }
-        ((velocity,),) = yield [Call(self.transformer, z_image_velocity, batched)]
-        return {"image": velocity}
-
-    def touches(self, step: Step) -> frozenset[str]:
-        """The one transformer."""
-        return frozenset([self.transformer.name])
-
-
-@dataclass(frozen=True, eq=False)
-class CappedDenoiser:
-    """cond + scale (cond - uncond), its norm capped; `cond` alone on the way's last part."""
-
-    cond: Denoiser
-    uncond: Denoiser
-    scale: float
-    normalization: float
-    truncation: float
-
-    def predict(self, x: Parts, step: Step) -> Asking[Parts]:
-        """Ask for both predictions at once; the executor may batch or split them."""
-        if float((1000 - step.t.float()) / 1000) > self.truncation:
-            alone: Parts = yield from self.cond.predict(x, step.at("cond"))
-            return alone
-        cond, uncond = yield from gather(
-            self.cond.predict(x, step.at("cond")), self.uncond.predict(x, step.at("uncond"))
-        )
-        guided = {k: cond[k] + self.scale * (cond[k] - uncond[k]) for k in cond}
-        if self.normalization <= 0:
-            return guided
-        return {k: capped(guided[k], cond[k], self.normalization) for k in guided}
-
-    def touches(self, step: Step) -> frozenset[str]:
-        """Those of both."""
-        return self.cond.touches(step) | self.uncond.touches(step)
-
-
-def as_chat(tokenizer: Any, text: str) -> str:
+def as_chat(tokenizer: Tokenizer, text: str) -> str:
     """A prompt as the user's turn of a chat, up to where the assistant would begin to think."""
     turn = [{"role": "user", "content": text}]
     chat: str = tokenizer.apply_chat_template(
@@ -166,15 +120,26 @@ def unpadded_states(net: TextEncoder, ids: Tensor, mask: Tensor) -> tuple[list[T
 def z_image_velocity(
     net: Transformer, latents: Tensor, timestep: Tensor, text: list[Tensor]
 ) -> tuple[Tensor]:
-    """latents b c h w, timestep b, text of b prompts l d to velocity b c h w, float32."""
+    """latents b c h w, timestep b, text of b prompts l d to velocity b c h w, float32.
+
+    The network's time runs from 0, all noise, to 1.
+    """
     pictures = [*latents.to(net.dtype).unsqueeze(2)]  # c f h w each, a single frame
     prompts = [states.to(net.dtype) for states in text]
-    output = net(x=pictures, t=timestep, cap_feats=prompts, return_dict=False)
+    output = net(x=pictures, t=(1000 - timestep) / 1000, cap_feats=prompts, return_dict=False)
     return (-torch.stack([picture.float() for picture in output[0]]).squeeze(2),)
 
 
-def capped(guided: Tensor, cond: Tensor, limit: float) -> Tensor:
-    """Shrink each sample to at most `limit` times the norm of its conditional prediction."""
+def done(step: Step) -> float:
+    """Which part of the way from noise is passed."""
+    return float((1000 - step.t.float()) / 1000)
+
+
+def capped(cond: Tensor, uncond: Tensor, step: Step, *, scale: float, limit: float) -> Tensor:
+    """cond + scale (cond - uncond), of at most `limit` times the norm of `cond`; 0: no limit."""
+    guided = cond + scale * (cond - uncond)
+    if limit <= 0:
+        return guided
     axes = tuple(range(1, cond.ndim))
     norm = torch.linalg.vector_norm(guided, dim=axes, keepdim=True)
     most = torch.linalg.vector_norm(cond, dim=axes, keepdim=True) * limit

@@ -72,6 +72,18 @@ def test_sound_to_a_picture_equals_the_reference(made: Made) -> None:
     assert (shown.samples - unseen.samples).abs().max() > 1e-3
 
 
+def test_the_vanilla_pipeline_has_its_sound(made: Made, tmp_path: Path) -> None:
+    runtime = Runtime.load(made(), {"model.backend": "diffusers"})
+    more = {k: v for k, v in SMALL.items() if k not in runtime.fields}
+    said = {k: v for k, v in SMALL.items() if k in runtime.fields} | {"diffusers_kwargs": more}
+    to = Destination(tmp_path, "clip", ".mp4")
+    found = runtime.generate(**said, destination=to, outputs=("audio", "file")).outputs
+    expected = reference(made(), SMALL).audio[0]
+    assert torch.equal(found["audio"].samples, expected)
+    with av.open(str(found["file"].path)) as file:
+        assert [s.type for s in file.streams] == ["video", "audio"]
+
+
 def test_a_first_frame_stands_still() -> None:
     zeros, ones = torch.zeros(1, 2, 3, 4, 4), torch.ones(1, 2, 1, 4, 4)
     parts = {"video": zeros, "audio": zeros[0]}
