@@ -27,3 +27,12 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def data() -> Path:
     """The folder of test data."""
     return TESTS / "data"
+
+
+@pytest.fixture
+def nothing_loaded() -> None:
+    """As in a process of its own: no component is resident from an earlier test."""
+    from runtime.components import store
+
+    for held in store().resident():
+        store().release(held.key)

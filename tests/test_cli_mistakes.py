@@ -99,7 +99,7 @@ def test_no_torch(code: str, tmp_path: Path) -> None:
             ["graphs", "x"],
             "sglang graphs",
             "unexpected word `x`",
-            "sglang graphs [--json | --markdown | --check]",
+            "sglang graphs [--json | --markdown | --check | --schema], or new, verify",
         ),
         (["version", "x"], "sglang version", "unexpected word `x`", "sglang version"),
     ],

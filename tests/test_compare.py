@@ -12,6 +12,7 @@ from runtime.output import Destination
 from runtime.visualize import main
 
 ROOT = Path(__file__).parent.parent
+pytestmark = pytest.mark.usefixtures("nothing_loaded")
 
 
 @pytest.fixture(autouse=True)

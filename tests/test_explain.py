@@ -11,6 +11,7 @@ from runtime.options import table
 from runtime.visualize import main
 
 ROOT = Path(__file__).parent.parent
+pytestmark = pytest.mark.usefixtures("nothing_loaded")
 
 
 @pytest.fixture(autouse=True)

@@ -14,6 +14,7 @@ from runtime import catalog
 from runtime.visualize import main
 
 ROOT = Path(__file__).parent.parent
+pytestmark = pytest.mark.usefixtures("nothing_loaded")
 GRAPHS = ("demo", "flux1", "glm_image", "qwen_image_edit_plus", "diffusers", "sd3", "wan2_2_i2v")
 
 

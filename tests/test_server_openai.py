@@ -130,7 +130,8 @@ def test_quality_takes_fewer_steps_or_encodes_better(client: openai.OpenAI) -> N
     )
     assert usual.data
     assert told.data
-    assert picture(decoded(usual.data[0])) == picture(decoded(told.data[0]))
+    pixels = [picture(decoded(made.data[0])).tobytes() for made in (usual, told)]
+    assert pixels[0] == pixels[1]
     sizes = [
         len(decoded(made.data[0]))
         for quality in ("low", "auto", "max")
@@ -310,7 +311,9 @@ def test_a_clip_from_a_picture(editing: Server) -> None:
         extra_body={"num_frames": 5, "input_reference": {"image_url": url}},
     )  # fmt: skip
     data = [client.videos.download_content(clip.id).read() for clip in (upload, as_url)]
-    assert data[0] == data[1]
+    # The files differ in what they say of their input.
+    first, second = ([frame.tobytes() for frame in frames(clip)] for clip in data)
+    assert first == second
     names = {path.stem for path in (editing.outputs / "inputs").iterdir()}
     assert f"{upload.id}_0" in names
     client.videos.delete(upload.id)

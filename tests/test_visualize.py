@@ -10,6 +10,7 @@ from runtime.components import store
 from runtime.visualize import main
 
 ROOT = Path(__file__).parent.parent
+pytestmark = pytest.mark.usefixtures("nothing_loaded")
 
 
 @pytest.fixture(autouse=True)
