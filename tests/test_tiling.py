@@ -109,7 +109,7 @@ def test_pictures(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def short_of_memory(model: Path) -> Iterator[None]:
+def short_of_memory(model: Path, nothing_loaded: None) -> Iterator[None]:
     """The decoder takes no more than a tile, as on a device with little memory."""
     Runtime.load(model).generate(**CLIP)
     vae = next(held.value for held in store().resident() if held.name == "vae")
