@@ -130,7 +130,7 @@ def test_quality_takes_fewer_steps_or_encodes_better(client: openai.OpenAI) -> N
     )
     assert usual.data
     assert told.data
-    pixels = [picture(decoded(made.data[0])).tobytes() for made in (usual, told)]
+    pixels = [picture(decoded(made[0])).tobytes() for made in (usual.data, told.data)]
     assert pixels[0] == pixels[1]
     sizes = [
         len(decoded(made.data[0]))
