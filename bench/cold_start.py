@@ -64,7 +64,7 @@ def main() -> None:
 
 def difference(a: Path, b: Path) -> int:
     """The largest difference between two pictures in steps of 1/255."""
-    from runtime.media import read_image
+    from runtime.files.image_files import read_image
 
     return int(np.abs(read_image(a).astype(int) - read_image(b).astype(int)).max())
 

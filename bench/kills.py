@@ -128,7 +128,7 @@ class Server:
             environment = (folder / "environ").read_bytes().split(b"\0")
         except OSError:
             return False
-        return b"server.engine" in words and f"{MARK}={self._token}".encode() in environment
+        return b"server.engine_process" in words and f"{MARK}={self._token}".encode() in environment
 
 
 class Load(threading.Thread):

@@ -20,15 +20,15 @@ from cli.config_file import read_config
 from cli.console import Console
 from cli.environment import read_environment
 from cli.help import command_help
-from cli.jobs import Job, make_jobs
 from cli.parser import CommandLine, parse
 from cli.progress import Progress, counted
+from cli.samples import Job, make_jobs
 from cli.signals import raise_arrived
 from runtime import File, Result, Runtime, Setting, UserError
+from runtime.contract.outputs import Url
 from runtime.events import Stepped
-from runtime.media import check_suffix
-from runtime.output import Url
-from runtime.storage import Store, UploadFailed, check
+from runtime.files.image_files import check_suffix
+from runtime.files.object_store import UploadFailed, check
 
 if TYPE_CHECKING:
     from cli.replay import Replay
@@ -116,7 +116,7 @@ def wanted_outputs(session: Runtime) -> tuple[str, ...]:
             "nothing would come out: saving is off and no frames are asked for",
             help="leave out --no-save-output, or add --return-frames", field="output.save",
         )  # fmt: skip
-    store = Store.of(session.config.policies.storage)
+    store = session.config.policies.storage.store()
     if not save or store.type == "none":
         return ("file",) * save + ("frames",) * output.return_frames
     check(store)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from runtime import Runtime, UserError
-from runtime.families import markdown, served, shown
+from runtime.configure.family_table import markdown, served, shown
 
 HELP = """usage: sglang graphs [--json | --markdown | --check | --schema]
        sglang graphs new NAME --from GRAPH [--output DIR]
@@ -46,7 +46,7 @@ def graphs(argv: Sequence[str]) -> int:
                 help="sglang graphs [--json | --markdown | --check | --schema], or new, verify",
             )
     if "--schema" in argv:
-        from runtime.schema import graph_schema
+        from runtime.inspect.json_schema import graph_schema
 
         print(json.dumps(graph_schema(), indent=1, ensure_ascii=False))
         return 0

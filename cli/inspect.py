@@ -9,7 +9,7 @@ from typing import Any
 
 from cli.flags import nearest
 from runtime import UserError
-from runtime.inspecting import provenance
+from runtime.provenance.read_back import provenance
 
 HELP = """usage: sglang inspect FILE [--json]
 

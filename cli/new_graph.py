@@ -10,12 +10,12 @@ from typing import Any
 import yaml
 
 from runtime import UserError, did_you_mean
-from runtime.catalog import Entry, entries
-from runtime.check import Checked, check
-from runtime.composed import composed_graph
-from runtime.config import edit, resolve_graph
-from runtime.positions import shown
-from runtime.whole import whole
+from runtime.configure.resolve import edit, resolve_graph
+from runtime.files.atomic_write import whole
+from runtime.graph.catalog import Entry, entries
+from runtime.graph.check import Checked, check
+from runtime.graph.compose_cache import composed_graph
+from runtime.graph.source_positions import shown
 
 HELP = """usage: sglang graphs new NAME --from GRAPH [--output DIR]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime import Result
-from runtime.whole import whole
+from runtime.files.atomic_write import whole
 
 
 def describe(result: Result, seconds: float, prompt: str | None, model: str) -> dict[str, Any]:

@@ -17,12 +17,12 @@ from cli.console import Console
 from cli.inspect import printable, shown
 from cli.naming import split_name
 from runtime import Position, Runtime, Setting, UserError
-from runtime.catalog import entries
-from runtime.hub import is_hub_id
-from runtime.inspecting import ENCODING, SILENT, TOLD, differences, has_folder, provenance
-from runtime.media import MEDIA_TYPES, read_image
-from runtime.policies import policy_fields
-from runtime.video import read_video
+from runtime.checkpoint.hub import is_hub_id
+from runtime.files.image_files import MEDIA_TYPES, read_image
+from runtime.files.video_files import read_video
+from runtime.graph.catalog import entries
+from runtime.provenance.read_back import ENCODING, SILENT, TOLD, differences, has_folder, provenance
+from runtime.settings.policies import policy_fields
 
 FLAGS = {"model.path": "--model-path"}
 EDITS = ("nodes", "components", "outputs", "request")

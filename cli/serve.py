@@ -29,7 +29,7 @@ def serve(argv: Sequence[str]) -> int:
     for note in runtime.notes:
         console.note(note)
     try:
-        from server.run import run
+        from server.listen import run
     except ModuleNotFoundError as problem:
         raise UserError(
             f"the server needs the package `{problem.name}`", help=f"pip install {problem.name}"

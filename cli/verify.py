@@ -13,8 +13,8 @@ from cli.parser import parse
 from runtime import Runtime, Setting, UserError
 
 if TYPE_CHECKING:
-    from runtime.beside import Verified
-    from runtime.parity import Row
+    from runtime.verify.against_reference import Verified
+    from runtime.verify.compare import Row
 
 HELP = """usage: sglang graphs verify GRAPH [--model-path M] [flags] [KEY=VALUE ...]
 
@@ -52,7 +52,7 @@ def verify(argv: Sequence[str]) -> int:
     theirs, ours = _apart(settings)
     session = Runtime.load(ours, allow_unused=line.allow_unused)
 
-    from runtime.beside import TOLERANCE, verify
+    from runtime.verify.against_reference import TOLERANCE, verify
 
     tolerance = _number(own["--tolerance"]) if "--tolerance" in own else TOLERANCE
     done = verify(session, theirs, class_name=own.get("--reference"), tolerance=tolerance)

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from nodes.contracts import VAE, Network
-from runtime.asking import Asking, Call
-from runtime.ports import Component
-from runtime.values import Audio, Latents
+from runtime.contract.calls import Asking, Call
+from runtime.contract.declare import Component
+from runtime.contract.values import Audio, Latents
 
 
 @dataclass(frozen=True, kw_only=True)

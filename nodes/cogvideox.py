@@ -13,17 +13,17 @@ from torch import Tensor
 
 from nodes import solvers
 from nodes.contracts import VAE, Scheduler, Transformer
-from nodes.guidance import Guided, pushed
+from nodes.guidance import Guided, classifier_free
 from nodes.latents import check_most, image_size
 from nodes.prediction import Prediction
 from nodes.schedule import fresh, schedule_of
-from nodes.stream import Tiles, chunks, tiled, to_frames
 from nodes.vae import to_bytes
-from runtime.asking import Asking, Call
-from runtime.denoising import Denoiser, Schedule, Step
+from nodes.vae_stream import Tiles, chunks, tiled, to_frames
+from runtime.contract.calls import Asking, Call
+from runtime.contract.declare import Component
+from runtime.contract.denoising import Denoiser, Schedule, Step
+from runtime.contract.values import Latents, Rng, TextEmbeds, Video, VideoStream
 from runtime.errors import UserError
-from runtime.ports import Component
-from runtime.values import Latents, Rng, TextEmbeds, Video, VideoStream
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +116,7 @@ class CosineGuidance:
 
     def run(self, *, cond: Denoiser, uncond: Denoiser, scale: float, dynamic: bool = False) -> Out:
         """Bind the two predictions."""
-        combine = partial(swung if dynamic else pushed, scale=scale)
+        combine = partial(dynamic_classifier_free if dynamic else classifier_free, scale=scale)
         return self.Out(Guided(cond, uncond, combine))
 
 
@@ -136,7 +136,9 @@ class CogVideoXSchedule:
         """Set the timesteps on a scheduler of our own; the component stays as it is."""
         scheduler = fresh(self.scheduler)
         scheduler.set_timesteps(steps)
-        return self.Out(replace(schedule_of(scheduler), solver=solvers.LookingBack(scheduler)))
+        return self.Out(
+            replace(schedule_of(scheduler), solver=solvers.WithPreviousSample(scheduler))
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,10 +192,10 @@ class StreamFrames:
         return self.Out(VideoStream(parts, num_frames, fps))
 
 
-def swung(cond: Tensor, uncond: Tensor, step: Step, *, scale: float) -> Tensor:
+def dynamic_classifier_free(cond: Tensor, uncond: Tensor, step: Step, *, scale: float) -> Tensor:
     """Guidance with a scale of its own for every step."""
     swing = (1 - cos(pi * ((step.count - step.t.item()) / step.count) ** 5.0)) / 2
-    return pushed(cond, uncond, step, scale=1 + scale * swing)
+    return classifier_free(cond, uncond, step, scale=1 + scale * swing)
 
 
 def cogvideox_velocity(

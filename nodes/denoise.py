@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from runtime.asking import Asking
-from runtime.denoising import Denoiser, DenoiseState, Schedule, Step, StepDone
-from runtime.values import Latents, Rng
+from runtime.contract.calls import Asking
+from runtime.contract.denoising import Denoiser, DenoiseState, Schedule, Step, StepDone
+from runtime.contract.values import Latents, Rng
 
 
 @dataclass(frozen=True, kw_only=True)

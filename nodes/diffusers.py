@@ -12,14 +12,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from nodes.arguments import RATES, arguments
-from runtime.asking import Asking, Call
-from runtime.denoising import DenoiseState, StepDone
+from nodes.diffusers_arguments import RATES, arguments
+from runtime.checkpoint.stepped_call import Pause, Pausing
+from runtime.contract.calls import Asking, Call
+from runtime.contract.declare import Component
+from runtime.contract.denoising import DenoiseState, StepDone
+from runtime.contract.values import Audio, Image, Rng, Video
 from runtime.errors import UserError
 from runtime.events import Noted
-from runtime.pausing import Pause, Pausing
-from runtime.ports import Component
-from runtime.values import Audio, Image, Rng, Video
 
 FPS = 24  # of the file, where neither the request nor the pipeline tells
 
@@ -64,23 +64,23 @@ class RunPipeline:
         more: Mapping[str, Any] | None = None,
     ) -> Asking[Out]:
         said = {n: v for n, v in locals().items() if n not in {"self", "rng"}}
-        sitting = Sitting(said, rng)
+        call = VanillaCall(said, rng)
         try:
             while True:
-                ((step,),) = yield [Call(self.pipeline, advance, {}, {"sitting": sitting})]
+                ((step,),) = yield [Call(self.pipeline, advance, {}, {"call": call})]
                 if step is None:
                     break
                 index, count = step
                 yield StepDone(DenoiseState(index, {}, {}, None, {}), count)
         finally:
-            sitting.close()
-        if sitting.sound:
-            yield Noted(text=f"the sound that {sitting.sound} makes is not kept")
-        return self.Out(media(sitting.result, sitting.rate), sitting.audio)
+            call.close()
+        if call.sound:
+            yield Noted(text=f"the sound that {call.sound} makes is not kept")
+        return self.Out(media(call.result, call.rate), call.audio)
 
 
 @dataclass(eq=False)  # hashable: shared values of calls are
-class Sitting:
+class VanillaCall:
     """One call of a pipeline, step by step. What it makes is in `result` in the end.
 
     rate   frames per second of the clip
@@ -94,44 +94,44 @@ class Sitting:
     rate: float = FPS
     sound: str = ""
     audio: Audio | None = None
-    call: Pausing | None = None
+    steps: Pausing | None = None
     kept: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def close(self) -> None:
         """Stop the pipeline at the end of its step; its thread has ended then."""
-        if self.call is not None:
-            self.call.close()
+        if self.steps is not None:
+            self.steps.close()
 
 
-def advance(pipe: Any, *, sitting: Sitting) -> tuple[tuple[int, int] | None]:
+def advance(pipe: Any, *, call: VanillaCall) -> tuple[tuple[int, int] | None]:
     """One step of a pipeline: index from 1 and count; None once it is done."""
-    if sitting.call is None:
-        sitting.call = Pausing(_prepared(pipe, sitting))
-    with own_randomness(pipe, sitting):
+    if call.steps is None:
+        call.steps = Pausing(_prepared(pipe, call))
+    with own_randomness(pipe, call):
         try:
-            made = sitting.call.advance()
+            made = call.steps.advance()
         except (ValueError, TypeError) as problem:
             raise _refused(pipe, problem) from problem
-    if not sitting.call.done:
+    if not call.steps.done:
         return (made,)
-    sitting.result = made
-    sitting.audio = heard(pipe, made)
+    call.result = made
+    call.audio = audio_of(pipe, made)
     sounds = any(getattr(made, n, None) is not None for n in ("audio", "audios"))
-    if sounds and sitting.audio is None:
-        sitting.sound = type(pipe).__name__
+    if sounds and call.audio is None:
+        call.sound = type(pipe).__name__
     return (None,)
 
 
-def _prepared(pipe: Any, sitting: Sitting) -> Callable[[Pause], Any]:
+def _prepared(pipe: Any, call: VanillaCall) -> Callable[[Pause], Any]:
     """The call of a pipeline as a function that pauses after each step."""
     name, signature = type(pipe).__name__, inspect.signature(type(pipe).__call__)
     known = signature.parameters
-    given = arguments(name, signature, sitting.said)
+    given = arguments(name, signature, call.said)
     rates = [given.get(n, known[n].default) for n in RATES if n in known]
-    said = sitting.said.get("fps")
-    sitting.rate = float(next((r for r in (said, *rates) if isinstance(r, int | float)), FPS))
+    said = call.said.get("fps")
+    call.rate = float(next((r for r in (said, *rates) if isinstance(r, int | float)), FPS))
     generator = torch.Generator()
-    generator.set_state(sitting.rng.state)
+    generator.set_state(call.rng.state)
     fixed = {"generator": generator, "output_type": "np"}
     given |= {n: v for n, v in fixed.items() if n in known}
     planned = known.get("num_inference_steps")
@@ -141,7 +141,7 @@ def _prepared(pipe: Any, sitting: Sitting) -> Callable[[Pause], Any]:
         total = getattr(pipe, "num_timesteps", None) or steps
         return index, max(index, total if isinstance(total, int) else 0)
 
-    def call(pause: Pause) -> Any:
+    def run(pause: Pause) -> Any:
         def ended(_: Any, index: int, __: Any, values: dict[str, Any]) -> dict[str, Any]:
             pause(counted(index + 1))
             return values
@@ -159,7 +159,7 @@ def _prepared(pipe: Any, sitting: Sitting) -> Callable[[Pause], Any]:
         finally:
             vars(pipe).pop("progress_bar", None)
 
-    return call
+    return run
 
 
 class Bar:
@@ -192,26 +192,26 @@ class Bar:
 
 
 @contextmanager
-def own_randomness(pipe: Any, sitting: Sitting) -> Iterator[None]:
+def own_randomness(pipe: Any, call: VanillaCall) -> Iterator[None]:
     """Let what draws from the global generators have its own, seeded by the request, each step."""
     index, kind = pipe.device.index, pipe.device.type
     found = torch.get_device_module(pipe.device)
     of_device = found if index is not None and hasattr(found, "set_rng_state_all") else None
     with torch.random.fork_rng([] if of_device is None else [index], device_type=kind):
-        if not sitting.kept:
+        if not call.kept:
             generator = torch.Generator()
-            generator.set_state(sitting.rng.state)
+            generator.set_state(call.rng.state)
             torch.manual_seed(generator.initial_seed())
         else:
-            torch.set_rng_state(sitting.kept["host"])
+            torch.set_rng_state(call.kept["host"])
             if of_device is not None:
-                of_device.set_rng_state(sitting.kept["device"], index)
+                of_device.set_rng_state(call.kept["device"], index)
         try:
             yield
         finally:
-            sitting.kept["host"] = torch.get_rng_state()
+            call.kept["host"] = torch.get_rng_state()
             if of_device is not None:
-                sitting.kept["device"] = of_device.get_rng_state(index)
+                call.kept["device"] = of_device.get_rng_state(index)
 
 
 def _refused(pipe: Any, problem: Exception) -> Exception:
@@ -243,7 +243,7 @@ def media(made: Any, rate: float) -> Image | Video:
     )  # fmt: skip
 
 
-def heard(pipe: Any, made: Any) -> Audio | None:
+def audio_of(pipe: Any, made: Any) -> Audio | None:
     """The sound that goes with a pipeline's clip, where its vocoder tells the rate."""
     samples = getattr(made, "audio", None)
     config = getattr(getattr(pipe, "vocoder", None), "config", None)

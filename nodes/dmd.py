@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from nodes.contracts import Scheduler
-from runtime.denoising import Schedule
+from runtime.contract.declare import Component
+from runtime.contract.denoising import Schedule
+from runtime.contract.values import Rng
 from runtime.errors import UserError
-from runtime.ports import Component
-from runtime.values import Rng
 
 
 @dataclass(frozen=True, kw_only=True)

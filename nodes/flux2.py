@@ -18,11 +18,11 @@ from nodes.latents import image_size, pack, spatial_scale, unpack
 from nodes.prediction import Prediction, to_unit
 from nodes.schedule import evenly_spaced
 from nodes.vae import to_bytes
-from runtime.asking import Asking, Call
-from runtime.denoising import Denoiser, Schedule
+from runtime.contract.calls import Asking, Call
+from runtime.contract.declare import Component
+from runtime.contract.denoising import Denoiser, Schedule
+from runtime.contract.values import Image, Latents, TextEmbeds
 from runtime.errors import UserError
-from runtime.ports import Component
-from runtime.values import Image, Latents, TextEmbeds
 
 MAX_AREA, MIN_SIDE, MAX_RATIO = 1024 * 1024, 64, 8  # of a reference, px; longer to shorter side
 BETWEEN_PICTURES = 10  # steps of the first position between the picture and each reference

@@ -18,10 +18,10 @@ from nodes.glm_prior import TOKEN, Prior
 from nodes.latents import image_size
 from nodes.prediction import Prediction
 from nodes.schedule import fresh, schedule_of
-from runtime.asking import Asking, Call
-from runtime.denoising import Denoiser, Parts, Schedule, Step
-from runtime.ports import Component
-from runtime.values import Latents, TextEmbeds
+from runtime.contract.calls import Asking, Call
+from runtime.contract.declare import Component
+from runtime.contract.denoising import Denoiser, Parts, Schedule, Step
+from runtime.contract.values import Latents, TextEmbeds
 
 QUOTED = (r"'([^']*)'", r"“([^“”]*)”", r'"([^"]*)"', r"「([^「」]*)」")
 
@@ -117,11 +117,11 @@ class GlmDenoiser:
         if not (shown and shown.parts):
             return self.Out(prediction)
         pairs = tuple(zip(shown.parts.values(), prior.shown, strict=True))
-        return self.Out(Remembering(prediction, pairs))
+        return self.Out(CachedConditions(prediction, pairs))
 
 
 @dataclass(frozen=True, eq=False)
-class Remembering:
+class CachedConditions:
     """A prediction that attends to pictures, which are read once.
 
     shown  latents 1 c h w and prior 1 l of each picture

@@ -12,11 +12,11 @@ from torch import Tensor
 from nodes.contracts import VAE, ImageProcessor, Network
 from nodes.image import resized
 from nodes.vae import encode_image
-from runtime.asking import Asking, Call
+from runtime.contract.calls import Asking, Call
+from runtime.contract.declare import Component
+from runtime.contract.values import Image, Latents
 from runtime.errors import UserError
-from runtime.media import to_numpy
-from runtime.ports import Component
-from runtime.values import Image, Latents
+from runtime.files.image_files import to_numpy
 
 TOKEN = 16  # px per side of a token of the transformer
 
@@ -42,7 +42,7 @@ class Prior:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Show:
+class PreparePictures:
     """Make pictures ready to be shown to both models.
 
     images   in: h w 3, uint8; out: a size for which both models count the same tokens, as it was

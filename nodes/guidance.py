@@ -10,9 +10,9 @@ from typing import NamedTuple
 from torch import Tensor
 
 from nodes.contracts import Scheduler
-from runtime.asking import Asking, gather
-from runtime.denoising import Denoiser, Parts, Step
-from runtime.ports import Component
+from runtime.contract.calls import Asking, gather
+from runtime.contract.declare import Component
+from runtime.contract.denoising import Denoiser, Parts, Step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class ClassifierFree:
     ) -> Out:
         """Bind the two predictions."""
         used = scale if instead is None else instead
-        return self.Out(Guided(cond, uncond, partial(pushed, scale=used, rescale=rescale)))
+        return self.Out(Guided(cond, uncond, partial(classifier_free, scale=used, rescale=rescale)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,7 @@ class TrueClassifierFree:
         self, *, cond: Denoiser, uncond: Denoiser, scale: float, negative: str | None = None
     ) -> Out:
         """Bind the two predictions."""
-        return self.Out(Guided(cond, uncond, partial(pushed, scale=scale)))
+        return self.Out(Guided(cond, uncond, partial(classifier_free, scale=scale)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +158,7 @@ class Guided:
         return alone | self.uncond.touches(step) if self.on(step) else alone
 
 
-def pushed(
+def classifier_free(
     cond: Tensor, uncond: Tensor, step: Step, *, scale: float, rescale: float = 0.0
 ) -> Tensor:
     """uncond + scale (cond - uncond), which gets back some deviation of `cond` where `rescale`."""

@@ -17,10 +17,10 @@ from nodes.contracts import Scheduler, TextEncoder, Tokenizer, Transformer
 from nodes.prediction import Prediction
 from nodes.schedule import fresh, schedule_of, shift_name
 from nodes.text import tokenize
-from runtime.asking import Asking, Call
-from runtime.denoising import Denoiser, Schedule
-from runtime.ports import Component
-from runtime.values import TextEmbeds
+from runtime.contract.calls import Asking, Call
+from runtime.contract.declare import Component
+from runtime.contract.denoising import Denoiser, Schedule
+from runtime.contract.values import TextEmbeds
 
 DESCRIBE = (
     "<|start_header_id|>system<|end_header_id|>\n\nDescribe the video by detailing the following"

@@ -10,9 +10,9 @@ import torch
 from PIL import Image as Pillow
 from torch import Tensor
 
+from runtime.contract.values import Image, Video
 from runtime.errors import UserError
-from runtime.media import to_numpy
-from runtime.values import Image, Video
+from runtime.files.image_files import to_numpy
 
 
 @dataclass(frozen=True, kw_only=True)

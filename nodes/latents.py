@@ -1,4 +1,4 @@
-"""Initial noise, and the layouts of latents. Letters: b c t h w as in runtime.values."""
+"""Initial noise, and the layouts of latents. Letters: b c t h w as in runtime.contract.values."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from nodes.contracts import VAE, Transformer
-from runtime.denoising import Schedule
+from runtime.contract.declare import Component
+from runtime.contract.denoising import Schedule
+from runtime.contract.values import Latents, Rng, TextEmbeds
 from runtime.errors import UserError
-from runtime.ports import Component
-from runtime.values import Latents, Rng, TextEmbeds
 
 
 @dataclass(frozen=True, kw_only=True)

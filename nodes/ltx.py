@@ -15,10 +15,10 @@ from nodes.contracts import VAE, Transformer
 from nodes.latents import spatial_scale, temporal_scale
 from nodes.prediction import Prediction
 from nodes.vae import to_bytes
-from runtime.asking import Asking, Call
-from runtime.denoising import Denoiser
-from runtime.ports import Component
-from runtime.values import Latents, Rng, TextEmbeds, Video
+from runtime.contract.calls import Asking, Call
+from runtime.contract.declare import Component
+from runtime.contract.denoising import Denoiser
+from runtime.contract.values import Latents, Rng, TextEmbeds, Video
 
 
 @dataclass(frozen=True, kw_only=True)

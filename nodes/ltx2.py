@@ -14,11 +14,11 @@ from torch import Tensor
 
 from nodes.contracts import VAE, Network, TextEncoder, Tokenizer, Transformer
 from nodes.vae import to_bytes
-from runtime.asking import Asking, Call
-from runtime.denoising import Denoiser, Parts, Step
+from runtime.contract.calls import Asking, Call
+from runtime.contract.declare import Component
+from runtime.contract.denoising import Denoiser, Parts, Step
+from runtime.contract.values import Latents, Rng, TextEmbeds, Video
 from runtime.errors import UserError
-from runtime.ports import Component
-from runtime.values import Latents, Rng, TextEmbeds, Video
 
 AUDIO_SCALE = 4  # of the audio VAE, in time and along the spectrum; its config does not say
 

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from nodes.contracts import TextEncoder, Tokenizer, Transformer
+from nodes.flux import positions
 from nodes.latents import pack, unpack
 from nodes.prediction import Prediction, to_unit
 from nodes.text import tokenize
-from nodes.transformer import positions
-from runtime.asking import Asking, Call
-from runtime.denoising import Denoiser
-from runtime.ports import Component
-from runtime.values import TextEmbeds
+from runtime.contract.calls import Asking, Call
+from runtime.contract.declare import Component
+from runtime.contract.denoising import Denoiser
+from runtime.contract.values import TextEmbeds
 
 DESCRIBE = (
     "Describe the image by detailing the color, quantity, text, shape, size, texture, spatial"

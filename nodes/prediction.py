@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from nodes.contracts import Transformer
-from runtime.asking import Asking, Call
-from runtime.denoising import Parts, Step
+from runtime.contract.calls import Asking, Call
+from runtime.contract.denoising import Parts, Step
 
 
 @dataclass(frozen=True, eq=False)

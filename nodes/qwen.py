@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from nodes.contracts import VAE, TextEncoder, Tokenizer, Transformer
-from nodes.guidance import Guided, pushed
+from nodes.guidance import Guided, classifier_free
 from nodes.latents import pack, unpack
 from nodes.prediction import Prediction, to_unit
 from nodes.vae import decode_video
-from runtime.asking import Asking, Call
-from runtime.denoising import Denoiser, Step
-from runtime.ports import Component
-from runtime.values import Image, Latents, TextEmbeds
+from runtime.contract.calls import Asking, Call
+from runtime.contract.declare import Component
+from runtime.contract.denoising import Denoiser, Step
+from runtime.contract.values import Image, Latents, TextEmbeds
 
 DESCRIBE = (
     "<|im_start|>system\nDescribe the image by detailing the color, shape, size, texture, quantity,"
@@ -116,7 +116,9 @@ class NormPreserving:
     ) -> Out:
         """Bind the two predictions."""
         used = scale if true_scale is None else true_scale
-        return self.Out(Guided(cond, uncond, partial(as_long if keep else pushed, scale=used)))
+        return self.Out(
+            Guided(cond, uncond, partial(as_long if keep else classifier_free, scale=used))
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +148,7 @@ def text_width(config: Any) -> int:
 
 def as_long(cond: Tensor, uncond: Tensor, step: Step, *, scale: float) -> Tensor:
     """Guide b (n) c h w; each token stays as long, over its channels, as that of `cond`."""
-    velocity = pushed(cond, uncond, step, scale=scale)
+    velocity = classifier_free(cond, uncond, step, scale=scale)
     tokens, lengths = (pack(x.flatten(0, -4)) for x in (velocity, cond))
     kept = tokens * (lengths.norm(dim=-1, keepdim=True) / tokens.norm(dim=-1, keepdim=True))
     return unpack(kept, *velocity.shape[-2:]).reshape(velocity.shape)

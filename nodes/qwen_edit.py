@@ -15,11 +15,11 @@ from torch import Tensor
 
 from nodes.contracts import VAE, ImageProcessor, TextEncoder, Tokenizer
 from nodes.image import resized
-from runtime.asking import Asking, Call
+from runtime.contract.calls import Asking, Call
+from runtime.contract.declare import Component
+from runtime.contract.values import Image, Latents, TextEmbeds
 from runtime.errors import UserError
-from runtime.media import to_numpy
-from runtime.ports import Component
-from runtime.values import Image, Latents, TextEmbeds
+from runtime.files.image_files import to_numpy
 
 EDIT = (
     "<|im_start|>system\nDescribe the key features of the input image (color, shape, size, texture,"

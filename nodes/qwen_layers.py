@@ -20,11 +20,11 @@ from nodes.latents import image_size, latent_channels
 from nodes.qwen_edit import fitted, seen
 from nodes.schedule import fresh, schedule_of
 from nodes.vae import decode_video
-from runtime.asking import Asking, Call
-from runtime.denoising import Schedule
+from runtime.contract.calls import Asking, Call
+from runtime.contract.declare import Component
+from runtime.contract.denoising import Schedule
+from runtime.contract.values import Image, Latents, Rng, TextEmbeds
 from runtime.errors import UserError
-from runtime.ports import Component
-from runtime.values import Image, Latents, Rng, TextEmbeds
 
 RESOLUTIONS = (640, 1024)  # px, roots of the areas that the model was trained on
 PATCH = 2  # latent pixels per token side

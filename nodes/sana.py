@@ -11,11 +11,11 @@ from torch import Tensor
 from nodes.contracts import TextEncoder, Tokenizer, Transformer
 from nodes.prediction import Prediction
 from nodes.text import tokenize
-from runtime.asking import Asking, Call
-from runtime.denoising import Denoiser
+from runtime.contract.calls import Asking, Call
+from runtime.contract.declare import Component
+from runtime.contract.denoising import Denoiser
+from runtime.contract.values import TextEmbeds
 from runtime.errors import UserError
-from runtime.ports import Component
-from runtime.values import TextEmbeds
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 
 import torch
 
-from runtime import media as files
-from runtime.asking import Again, Asking, gather
+from runtime.contract.calls import Again, Asking, gather
+from runtime.contract.outputs import Destination, File
+from runtime.contract.values import Audio, Image, Video, VideoStream
 from runtime.errors import UserError
-from runtime.output import Destination, File
-from runtime.values import Audio, Image, Video, VideoStream
-from runtime.video import VideoWriter, write_video
+from runtime.files import image_files as files
+from runtime.files.video_files import VideoWriter, write_video
 
 
 @dataclass(frozen=True, kw_only=True)

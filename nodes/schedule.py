@@ -12,9 +12,9 @@ from torch import Tensor
 from nodes import solvers
 from nodes.contracts import VAE, Scheduler
 from nodes.latents import image_size, temporal_scale
-from runtime.denoising import Schedule
+from runtime.contract.declare import Component
+from runtime.contract.denoising import Schedule
 from runtime.errors import UserError
-from runtime.ports import Component
 
 SHIFT_NAMES = ("flow_shift", "shift")  # UniPC and DPM-Solver, flow-matching Euler
 

@@ -16,11 +16,11 @@ from torch.nn.functional import pad
 from nodes.contracts import TextEncoder, Tokenizer, Transformer
 from nodes.prediction import Prediction
 from nodes.text import states_and_projection, states_of, tokenize
-from runtime.asking import Asking, Call, gather
-from runtime.denoising import Denoiser, Parts, Step
+from runtime.contract.calls import Asking, Call, gather
+from runtime.contract.declare import Component
+from runtime.contract.denoising import Denoiser, Parts, Step
+from runtime.contract.values import TextEmbeds
 from runtime.errors import UserError
-from runtime.ports import Component
-from runtime.values import TextEmbeds
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from nodes.contracts import Scheduler
-from runtime.values import Rng
+from runtime.contract.values import Rng
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +59,7 @@ class FromScheduler:
 
 
 @dataclass(frozen=True, eq=False)
-class LookingBack:
+class WithPreviousSample:
     """A scheduler whose caller keeps what it looks back at: the last step's denoised sample.
 
     template  timesteps are set; its step changes nothing of it, so runs may share it

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from nodes.contracts import TextEncoder, Tokenizer
-from runtime.asking import Asking, Call
-from runtime.ports import Component
-from runtime.values import TextEmbeds
+from runtime.contract.calls import Asking, Call
+from runtime.contract.declare import Component
+from runtime.contract.values import TextEmbeds
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,9 +6,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from runtime.carried import beside, is_ours
-from runtime.output import File, Url
-from runtime.storage import Store, UploadFailed, upload_file
+from runtime.contract.outputs import File, Url
+from runtime.files.embedded_text import beside, is_ours
+from runtime.files.object_store import ObjectStore, UploadFailed, upload_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,7 @@ class Upload:
     class Out(NamedTuple):
         url: Url
 
-    def run(self, *, file: File, to: Store) -> Out:
+    def run(self, *, file: File, to: ObjectStore) -> Out:
         (url,) = uploaded((file,), to)
         return self.Out(url)
 
@@ -40,11 +40,11 @@ class UploadAll:
     class Out(NamedTuple):
         urls: tuple[Url, ...]
 
-    def run(self, *, files: tuple[File, ...], to: Store) -> Out:
+    def run(self, *, files: tuple[File, ...], to: ObjectStore) -> Out:
         return self.Out(uploaded(files, to))
 
 
-def uploaded(files: tuple[File, ...], to: Store) -> tuple[Url, ...]:
+def uploaded(files: tuple[File, ...], to: ObjectStore) -> tuple[Url, ...]:
     """Upload files, then delete the local ones."""
     keys = [file.path.name for file in files]
     urls = [upload_file(to, f.path, f.path.name, f.media_type) for f in files]

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from nodes.contracts import VAE
-from runtime.asking import Asking, Call
-from runtime.ports import Component
-from runtime.values import Image, Latents, Video
+from runtime.contract.calls import Asking, Call
+from runtime.contract.declare import Component
+from runtime.contract.values import Image, Latents, Video
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,14 +17,13 @@ from torch import Tensor
 from nodes.contracts import VAE, Network, Transformer
 from nodes.image import resized
 from nodes.prediction import Prediction
-from nodes.transformer import wan_velocity
 from nodes.vae import encode_video, normalise
-from runtime.asking import Asking, Call
-from runtime.denoising import Denoiser
+from runtime.contract.calls import Asking, Call
+from runtime.contract.declare import Component
+from runtime.contract.denoising import Denoiser
+from runtime.contract.values import Image, Latents, TextEmbeds
 from runtime.errors import UserError
-from runtime.media import to_numpy
-from runtime.ports import Component
-from runtime.values import Image, Latents, TextEmbeds
+from runtime.files.image_files import to_numpy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,3 +233,67 @@ def ends(vae: VAE, first: Tensor, last: Tensor | None = None, *, num_frames: int
 def signed(pixels: Tensor) -> Tensor:
     """Pixels b h w 3, uint8, to b 3 h w in [-1, 1]."""
     return (2 * (pixels.float() / 255) - 1).permute(0, 3, 1, 2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WanDenoiser:
+    """Bind a prompt, and what else is shown, to a Wan transformer.
+
+    text       tokens 1 l d
+    condition  `video`: 1 c t h w, beside the latents on the channels
+    picture    tokens 1 l d, of a vision encoder: attended to beside the text
+    denoiser   predicts the velocity of `video`, b c t h w, in the transformer's dtype
+
+    Source: Wan report, arXiv:2503.20314; diffusers 0.42, pipelines/wan/pipeline_wan.py and
+    pipeline_wan_i2v.py.
+    """
+
+    transformer: Component[Transformer]
+
+    class Out(NamedTuple):
+        denoiser: Denoiser
+
+    def run(
+        self,
+        *,
+        text: TextEmbeds,
+        condition: Latents | None = None,
+        picture: TextEmbeds | None = None,
+    ) -> Out:
+        """Bind; no weight is touched."""
+        bound = {
+            "text": text.tokens,
+            "condition": condition.parts["video"] if condition else None,
+            "picture": picture.tokens if picture else None,
+        }
+        return self.Out(Prediction(self.transformer, wan_velocity, bound, "video"))
+
+
+def wan_velocity(
+    net: Transformer,
+    *,
+    latents: Tensor,
+    timestep: Tensor,
+    text: Tensor,
+    condition: Tensor | None = None,
+    picture: Tensor | None = None,
+) -> tuple[Tensor]:
+    """latents b c t h w, timestep b or b tokens, text b l d to velocity b c t h w.
+
+    condition  b c t h w, more channels of the input
+    picture    b l d; a network with places for two pictures takes the tokens of both
+    """
+    if condition is not None:
+        latents = torch.cat([latents, condition], dim=1)
+    if picture is not None:
+        picture = picture.to(net.dtype)
+        if net.config.pos_embed_seq_len is not None:  # it wants two pictures as two samples
+            picture = picture.reshape(-1, picture.shape[1] // 2, picture.shape[2])
+    output = net(
+        hidden_states=latents.to(net.dtype),
+        timestep=timestep,
+        encoder_hidden_states=text.to(net.dtype),
+        encoder_hidden_states_image=picture,
+        return_dict=False,
+    )
+    return (output[0],)

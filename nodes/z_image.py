@@ -13,10 +13,10 @@ from nodes.contracts import TextEncoder, Tokenizer, Transformer
 from nodes.guidance import Guided
 from nodes.prediction import Prediction
 from nodes.text import tokenize
-from runtime.asking import Asking, Call
-from runtime.denoising import Denoiser, Step
-from runtime.ports import Component
-from runtime.values import TextEmbeds
+from runtime.contract.calls import Asking, Call
+from runtime.contract.declare import Component
+from runtime.contract.denoising import Denoiser, Step
+from runtime.contract.values import TextEmbeds
 
 
 @dataclass(frozen=True, kw_only=True)

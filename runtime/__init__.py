@@ -1,5 +1,9 @@
 """The runtime of pipeline graphs. `Runtime` is its interface; importing it loads no torch."""
 
+import sys
+
+from runtime.api import Result, Run, Runtime
+from runtime.contract.outputs import Destination, File
 from runtime.errors import (
     Cancelled,
     GraphError,
@@ -9,9 +13,10 @@ from runtime.errors import (
     UserError,
     did_you_mean,
 )
-from runtime.output import Destination, File
-from runtime.runtime import Result, Run, Runtime
-from runtime.settings import Raw, Setting
+from runtime.moved import OldPaths
+from runtime.settings.setting import Raw, Setting
+
+sys.meta_path.append(OldPaths())
 
 __all__ = [
     "Cancelled",

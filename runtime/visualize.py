@@ -14,11 +14,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from runtime import catalog
 from runtime.errors import Position, UserError, did_you_mean
-from runtime.policies import policy_fields
-from runtime.results import is_result, settings_of
-from runtime.settings import Raw, Setting
+from runtime.graph import catalog
+from runtime.inspect.result_file import is_result, settings_of
+from runtime.settings.policies import policy_fields
+from runtime.settings.setting import Raw, Setting
 
 FORMATS = ("text", "mermaid", "dot", "svg", "html", "json")
 STAGES = ("check", "prune", "fold", "plan")
@@ -72,11 +72,11 @@ def answer(said: argparse.Namespace) -> str:
     if said.what is None:
         raise UserError("nothing is named to look at", help="name a graph, a file or a model: demo")
     settings = [*named(said.what, said.model_path), *map(setting, said.settings)]
-    from runtime.describing import describe
-    from runtime.formats import formatted
-    from runtime.measured import read_costs
-    from runtime.printing import measured
-    from runtime.stages import look
+    from runtime.inspect.describe import describe
+    from runtime.inspect.formats import formatted
+    from runtime.inspect.look import look
+    from runtime.inspect.perf_file import read_costs
+    from runtime.inspect.text import measured
 
     if said.explain is not None:
         _only(said, "--explain", ("text",))
@@ -90,8 +90,8 @@ def answer(said: argparse.Namespace) -> str:
 
 
 def _explained(option: str, settings: Sequence[Setting], said: argparse.Namespace) -> str:
-    from runtime.differing import effect
-    from runtime.explaining import explain
+    from runtime.inspect.diff_command import effect
+    from runtime.inspect.explain import explain
 
     return explain(option, settings) + effect(option, settings, said.output or ())
 
@@ -99,7 +99,7 @@ def _explained(option: str, settings: Sequence[Setting], said: argparse.Namespac
 def _difference(said: argparse.Namespace) -> str:
     """What differs between the two sides; settings and a model beside them are for both."""
     _only(said, "--diff", ("text", "json"))
-    from runtime.differing import between_files, difference
+    from runtime.inspect.diff_command import between_files, difference
 
     if all(map(is_result, said.diff)) and not (said.stage or said.settings):
         one, two = map(Path, said.diff)

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from starlette.applications import Starlette
 
 from runtime import Runtime
-from runtime.policies import Policies
+from runtime.settings.policies import Policies
 from server.errors import HANDLERS
 from server.images import Images
 from server.middleware import middleware

@@ -16,12 +16,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from server.accepting import accept, encoding, new_id
-from server.content import index_of, local, send, stored_file, url_of
+from server.accept import accept, encoding, new_id
 from server.errors import ApiError, Json, bad, not_found
+from server.file_answers import index_of, local, send, stored_file, url_of
 from server.job import Job
-from server.reading import Given, read
-from server.runs import Pictures, build_runs, check_model, sources
+from server.request_body import Given, read
+from server.request_to_runs import Pictures, build_runs, check_model, sources
 from server.schemas import (
     ENCODING_BY_QUALITY,
     FORMATS,

@@ -34,7 +34,7 @@ class Link:
         from_read, from_write = os.pipe()
         try:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-P", "-m", "server.engine", str(to_read), str(from_write),
+                sys.executable, "-P", "-m", "server.engine_process", str(to_read), str(from_write),
                 pass_fds=(to_read, from_write), env=_environment(),
                 stdin=DEVNULL, stdout=PIPE, stderr=STDOUT,
             )  # fmt: skip

@@ -13,7 +13,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from runtime.policies import Server
+from runtime.settings.policies import Server
 from server.errors import ApiError, answer
 
 OPEN = frozenset({"/liveness", "/health", "/health_generate"})

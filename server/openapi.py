@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from server.answers import SCHEMAS
+from server.answer_schemas import SCHEMAS
 from server.schemas import edit_fields, image_fields, request_schema, video_fields
 from server.served import Served
 

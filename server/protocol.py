@@ -23,7 +23,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from runtime.errors import Position
-from runtime.settings import Raw, Setting
+from runtime.settings.setting import Raw, Setting
 
 ENDS = ("done", "failed", "cancelled")  # the last word on a job
 # Folders of an absolute path, which no answer may show; neither URLs nor relative paths.

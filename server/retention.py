@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from runtime.policies import Server
+from runtime.settings.policies import Server
 from server.files import Folders, remove_files, sweep
 from server.job import Job, Kind
 from server.jobs import Jobs
-from server.uploading import Uploads
+from server.upload_retries import Uploads
 
 PAUSE_SECONDS = 60.0  # between two looks for what has expired
 

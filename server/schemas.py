@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from runtime.fields import Field
-from runtime.policies import PRESETS, QUALITIES
+from runtime.settings.field import Field
+from runtime.settings.policies import PRESETS, QUALITIES
 from server.served import FILES, MASK, PICTURE, Served
 
 MAX_OUTPUTS = 10  # OpenAI's

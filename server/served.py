@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from runtime import Runtime, UserError
-from runtime.fields import Field
-from runtime.policies import Policies
+from runtime.settings.field import Field
+from runtime.settings.policies import Policies
 
 FRAMES, STEPS, PICTURE, MASK = "num_frames", "num_inference_steps", "image_path", "mask_path"
 FILES = frozenset({"image", "video", "file", "path"})  # types of fields whose values name files

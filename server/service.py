@@ -20,11 +20,11 @@ from runtime import Runtime, Setting
 from server.files import Folders, remove_half_written, remove_outputs
 from server.job import Job, JobError, Kind, Status
 from server.jobs import Jobs
+from server.live_job import Running
 from server.protocol import pack
 from server.retention import Retention
-from server.running import Running
 from server.supervisor import EngineDied, Replica
-from server.uploading import Uploads, stored
+from server.upload_retries import Uploads, stored
 
 OBEY_SECONDS = 120.0  # a step may be long: an engine that does not stop by then is killed
 USUAL_SECONDS = 5.0  # a job's time, before one is known

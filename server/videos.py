@@ -14,13 +14,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from server.accepting import accept, encoding, new_id
-from server.content import index_of, local, send, stored_file, url_of
+from server.accept import accept, encoding, new_id
 from server.errors import Json, bad, not_found
+from server.file_answers import index_of, local, send, stored_file, url_of
 from server.job import Job
 from server.previews import spritesheet, thumbnail
-from server.reading import read
-from server.runs import build_runs, check_model, fitting_frames, seconds_text, sources
+from server.request_body import read
+from server.request_to_runs import build_runs, check_model, fitting_frames, seconds_text, sources
 from server.schemas import SECONDS, video_fields
 from server.served import FRAMES, Served
 from server.service import Service

@@ -32,7 +32,7 @@ def data() -> Path:
 @pytest.fixture
 def nothing_loaded() -> None:
     """As in a process of its own: no component is resident from an earlier test."""
-    from runtime.components import store
+    from runtime.run.residency import store
 
     for held in store().resident():
         store().release(held.key)

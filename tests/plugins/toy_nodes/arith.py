@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import torch
 
-from runtime.asking import Asking, Call
-from runtime.denoising import DenoiseState, StepDone
-from runtime.output import Destination, File
-from runtime.values import Latents, Rng
+from runtime.contract.calls import Asking, Call
+from runtime.contract.denoising import DenoiseState, StepDone
+from runtime.contract.outputs import Destination, File
+from runtime.contract.values import Latents, Rng
 
 calls: list[str] = []  # what ran, in order: tests clear and read it
 

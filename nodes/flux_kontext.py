@@ -1,0 +1,108 @@
+"""Sizes of FLUX.1 Kontext: those it was trained on, of the picture it is shown and of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from nodes.contracts import VAE
+from nodes.image import resized
+from runtime.contract.declare import Component
+from runtime.contract.values import Image
+from runtime.errors import UserError
+
+SHOWN = (  # height, width
+    (1568, 672), (1504, 688), (1456, 720), (1392, 752), (1328, 800), (1248, 832), (1184, 880),
+    (1104, 944), (1024, 1024), (944, 1104), (880, 1184), (832, 1248), (800, 1328), (752, 1392),
+    (720, 1456), (688, 1504), (672, 1568),
+)  # fmt: skip
+PATCH = 2  # latent pixels per token side
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResizeToTrainedSize:
+    """Resize a picture to the nearest in shape of the sizes that the model was shown in training.
+
+    image  in: h w 3, uint8, any size; none stays none
+
+    Source: diffusers 0.42, pipelines/flux/pipeline_flux_kontext.py, `_auto_resize`.
+    """
+
+    vae: Component[VAE]
+
+    class Out(NamedTuple):
+        image: Image | None
+
+    def run(self, *, image: Image | None = None) -> Out:
+        """The ratio is taken from whole tokens, as the reference does."""
+        if image is None:
+            return self.Out(None)
+        side = token_side(self.vae)
+        rows, columns = image.pixels.shape[0] // side, image.pixels.shape[1] // side
+        if not (rows and columns):
+            raise UserError(
+                f"`image_path` expects a picture of at least {side} x {side} px, got "
+                f"{image.pixels.shape[1]} x {image.pixels.shape[0]}",
+                help="give a larger picture", field="image_path",
+            )  # fmt: skip
+        ratio = columns / rows
+        height, width = min(SHOWN, key=lambda size: (abs(ratio - size[1] / size[0]), size[1]))
+        pixels = resized(image.pixels, height // side * side, width // side * side)
+        return self.Out(Image(pixels))
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeepArea:
+    """Let a size pass that has the area the model draws; the reference changes others in silence.
+
+    height, width  px
+    max_area       px², what the reference scales a size to before it cuts it to whole tokens
+
+    Source: diffusers 0.42, pipelines/flux/pipeline_flux_kontext.py, `max_area`.
+    """
+
+    vae: Component[VAE]
+
+    class Out(NamedTuple):
+        height: int
+        width: int
+
+    def run(self, *, height: int, width: int, max_area: int) -> Out:
+        """The size as it is, or a UserError with two that pass."""
+        side = token_side(self.vae)
+        if scaled(height, width, max_area, side) == (height, width):
+            return self.Out(height, width)
+        near = sorted(kept(max_area, side), key=lambda s: abs(s[1] / s[0] - width / height))[:2]
+        options = " or ".join(f"{w} x {h}" for h, w in near)
+        raise UserError(
+            f"`width` x `height` expects an area near `max_area` ({max_area} px²), "
+            f"got {width} x {height}",
+            help=f"the nearest in shape that fit are {options}; or set max_area={height * width}",
+            field="height",
+        )
+
+    def estimate(self, *, height: int, width: int, max_area: int) -> int:
+        """No bytes, but a size that does not pass is refused before anything is loaded."""
+        self.run(height=height, width=width, max_area=max_area)
+        return 0
+
+
+def token_side(vae: VAE) -> int:
+    """Pixels per side of a token."""
+    return int(PATCH * 2 ** (len(vae.config.block_out_channels) - 1))
+
+
+def scaled(height: int, width: int, area: int, side: int) -> tuple[int, int]:
+    """Height and width of about `area` in the same shape, cut to multiples of `side`."""
+    ratio = width / height
+    rows, columns = round((area / ratio) ** 0.5), round((area * ratio) ** 0.5)
+    return rows // side * side, columns // side * side
+
+
+def kept(area: int, side: int) -> list[tuple[int, int]]:
+    """Sizes (height, width) of an area that scaling to it leaves as they are."""
+    widths = range(side, area // side + 1, side)
+    sizes = [
+        (area // w // side * side + d, w) for w in widths for d in range(-2 * side, side + 1, side)
+    ]
+    return [size for size in sizes if size[0] > 0 and scaled(*size, area, side) == size]

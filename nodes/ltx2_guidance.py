@@ -1,0 +1,144 @@
+"""Guidance of modalities that are denoised together, each with strengths of its own.
+
+Source of all here: LTX-2, arXiv:2601.03233; diffusers 0.42, pipelines/ltx2/pipeline_ltx2.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor
+
+from nodes.guidance import rescaled
+from runtime.contract.calls import Asking, gather
+from runtime.contract.denoising import Denoiser, Parts, Step
+
+
+class Strength(NamedTuple):
+    """How much one modality is guided.
+
+    prompt   away from the negative prompt; off at 1
+    blocks   away from weakened blocks; off at 0
+    others   away from what it is without the other modalities; off at 1
+    rescale  part of the guided sample that gets the deviation of the unguided back
+    """
+
+    prompt: float
+    blocks: float
+    others: float
+    rescale: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unconditional:
+    """The prediction to guide away from; `cond`, and no negative prompt, where no scale is on.
+
+    audio_scale  0 or none: as `scale`
+    """
+
+    class Out(NamedTuple):
+        denoiser: Denoiser
+
+    @staticmethod
+    def bypass(*, scale: float, audio_scale: float | None) -> str | None:
+        """Guidance is on where one scale is above 1."""
+        return "cond" if max(scale, audio_scale or scale) <= 1 else None
+
+    def run(
+        self,
+        *,
+        cond: Denoiser,
+        uncond: Denoiser,
+        scale: float,
+        audio_scale: float | None = None,
+    ) -> Out:
+        """Pass on."""
+        return self.Out(cond if self.bypass(scale=scale, audio_scale=audio_scale) else uncond)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JointGuidance:
+    """Push the denoised samples away from three weaker predictions; what no strength asks is left.
+
+    uncond          of the negative prompt, of strengths `scale`
+    weakened        with weakened blocks, of strengths `stg_scale` (spatio-temporal guidance)
+    isolated        with each modality alone, of strengths `modality_scale`
+    rescale         part of the guided sample that gets the deviation of the unguided back
+    audio_...       of `audio`; 0 or none: as the one of `video`
+
+    STG: arXiv:2411.18664; rescaling: arXiv:2305.08891, section 3.4.
+    """
+
+    class Out(NamedTuple):
+        denoiser: Denoiser
+
+    def run(
+        self,
+        *,
+        cond: Denoiser,
+        uncond: Denoiser,
+        weakened: Denoiser,
+        isolated: Denoiser,
+        scale: float,
+        stg_scale: float,
+        modality_scale: float,
+        rescale: float,
+        audio_scale: float | None = None,
+        audio_stg_scale: float | None = None,
+        audio_modality_scale: float | None = None,
+        audio_rescale: float | None = None,
+    ) -> Out:
+        """Bind the four predictions."""
+        video = Strength(scale, stg_scale, modality_scale, rescale)
+        said = audio_scale, audio_stg_scale, audio_modality_scale, audio_rescale
+        audio = Strength(*(own or other for own, other in zip(said, video, strict=True)))
+        weak = (uncond, weakened, isolated)
+        return self.Out(JointlyGuided(cond, weak, {"video": video, "audio": audio}))
+
+
+@dataclass(frozen=True, eq=False)
+class JointlyGuided:
+    """cond plus strength (cond - weak) for each of `weak`, between denoised samples.
+
+    weak       of the negative prompt, with weakened blocks, with each modality alone
+    strengths  by modality
+    """
+
+    cond: Denoiser
+    weak: tuple[Denoiser, Denoiser, Denoiser]
+    strengths: dict[str, Strength]
+
+    @property
+    def asked(self) -> list[int]:
+        """Which of `weak` are predicted: those with any strength that is on."""
+        off = (1, 0, 1)
+        every = self.strengths.values()
+        return [i for i in range(3) if any(strength[i] > off[i] for strength in every)]
+
+    def predict(self, x: Parts, step: Step) -> Asking[Parts]:
+        """Ask for all predictions at once; the executor may batch or split them."""
+        velocities = yield from gather(
+            self.cond.predict(x, step.at("cond")),
+            *(self.weak[i].predict(x, step.at(f"weak{i}")) for i in self.asked),
+        )
+        guided = {}
+        for k, strength in self.strengths.items():
+            cond, *weak = (x[k] - velocity[k] * step.sigma for velocity in velocities)
+            sample = self.guided(cond, dict(zip(self.asked, weak, strict=True)), strength)
+            guided[k] = (x[k] - sample) / step.sigma
+        return guided
+
+    @staticmethod
+    def guided(cond: Tensor, weak: dict[int, Tensor], strength: Strength) -> Tensor:
+        """Guide one denoised sample, `b ...`. weak: by place."""
+        factors = strength.prompt - 1, strength.blocks, strength.others - 1
+        sample = cond
+        for i, other in weak.items():
+            sample = sample + factors[i] * (cond - other)
+        return rescaled(sample, cond, strength.rescale) if strength.rescale > 0 else sample
+
+    def touches(self, step: Step) -> frozenset[str]:
+        """Those of all that is predicted."""
+        asked = (self.cond, *(self.weak[i] for i in self.asked))
+        return frozenset().union(*(each.touches(step) for each in asked))

@@ -1,0 +1,306 @@
+"""The Python interface: load a pipeline, generate, watch its steps, cancel. No torch until a run.
+
+from runtime import Runtime
+
+pipeline = Runtime.load("path/or/hub-id")
+result = pipeline.generate(prompt="a red circle on a blue background", seed=1)
+result.outputs["video"].frames            # f h w c, uint8
+
+run = pipeline.start(prompt="a green square", outputs=("video",))
+for event in run:                         # runtime.events: Stepped, NodeDone, ...
+    if enough(event):
+        run.cancel()
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runtime.configure.requests import DENOISING_STEPS, complete
+from runtime.configure.resolve import edit, edits, resolve, resolve_graph
+from runtime.configure.run_config import RunConfig
+from runtime.configure.unused import consumed
+from runtime.contract.outputs import Destination
+from runtime.errors import Cancelled, UserError, did_you_mean
+from runtime.events import Event, NodeDone, Stepped
+from runtime.graph.model import Graph
+from runtime.settings.field import Field
+from runtime.settings.policies import Output
+from runtime.settings.setting import Setting
+
+if TYPE_CHECKING:
+    import PIL.Image
+
+    from runtime.plan.plan import Plan
+    from runtime.run.executor import Work
+    from runtime.run.session import Session
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run gave.
+
+    outputs           by the graph's output name
+    rows              one per node that ran: node, type, duration_ms, memoised, and bytes in use
+                      after it and at most until then (nbytes, peak_nbytes)
+    denoise_steps_ms  one per denoising step
+    memory            name of a checkpoint in the run to allocated_mb, reserved_mb, peaks
+    """
+
+    outputs: Mapping[str, Any]
+    rows: Sequence[Mapping[str, Any]] = ()
+    denoise_steps_ms: Sequence[float] = ()
+    memory: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+
+class Run:
+    """One request in progress: iterate over its events, then read `result`."""
+
+    def __init__(
+        self, engine: Session, request: Mapping[str, Any], outputs: Sequence[str], to: Destination
+    ) -> None:
+        self._engine, self._request, self._outputs, self._to = engine, request, outputs, to
+        self._stop = threading.Event()
+        self._result: Result | None = None
+        self._work: Work | None = None
+        self._events = self._go()
+
+    def cancel(self) -> None:
+        """Stop at the end of the step that is running; the iteration then raises Cancelled."""
+        self._stop.set()
+
+    def preview(self, frame: int = 0) -> PIL.Image.Image:
+        """What the run shows after its last step, as RGB: its latents, decoded by the graph.
+
+        A plain decoding, so early steps look as noisy as they are; it costs what decoding the
+        result costs. frame: of a clip, counted as lists count. Between two events only: raises
+        RuntimeError where no step is done or the run is over, UserError where a model shows none.
+        """
+        if self._work is None:
+            raise RuntimeError("there is nothing to preview: the run has not begun, or is over")
+        from PIL import Image
+
+        shown = self._engine.preview(self._work)
+        pixels = shown.frames[frame] if hasattr(shown, "frames") else shown.pixels
+        grey = pixels.shape[-1] == 1
+        return Image.fromarray((pixels[..., 0] if grey else pixels).cpu().numpy()).convert("RGB")
+
+    @property
+    def result(self) -> Result:
+        """The result; raises where the run is not finished: Cancelled where it never will be."""
+        if self._result is None and self._stop.is_set():
+            raise Cancelled("the run was cancelled")
+        if self._result is None:
+            raise RuntimeError("the run is not finished: iterate over it first")
+        return self._result
+
+    def __iter__(self) -> Iterator[Event]:
+        """Run, yielding events; a loop that was left goes on where it stopped.
+
+        Raises UserError, NodeFailed or Cancelled.
+        """
+        return self._events
+
+    def _go(self) -> Iterator[Event]:
+        rows: list[dict[str, Any]] = []
+        steps: list[float] = []
+        events = self._engine.run(
+            self._request, self._outputs, self._to, self._stop.is_set, self._opened
+        )
+        while True:
+            try:
+                event = next(events)
+            except StopIteration as done:
+                outputs, memory = done.value
+                break
+            except BaseException:
+                self._work = None
+                raise
+            if isinstance(event, NodeDone):
+                rows.append(
+                    {
+                        "node": event.node,
+                        "type": event.type,
+                        "duration_ms": event.seconds * 1000,
+                        "memoised": event.memoised,
+                        "nbytes": event.nbytes,
+                        "peak_nbytes": event.peak_nbytes,
+                    }
+                )
+            elif isinstance(event, Stepped):
+                steps.append(event.seconds * 1000)
+            yield event
+        self._work = None
+        self._result = Result(outputs, rows, steps, memory)
+
+    def _opened(self, work: Work) -> None:
+        self._work = work
+
+
+class Runtime:
+    """A configured pipeline. Cheap to make: weights load when a node first needs them."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self.config = config
+        self._made: Session | None = None
+        self._lock = threading.Lock()
+
+    @classmethod
+    def load(
+        cls,
+        model: str | Path | Sequence[Setting] | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        *,
+        graph: str | Path | None = None,
+        allow_unused: bool = False,
+    ) -> Runtime:
+        """Configure a pipeline; nothing heavy is imported and no weight is read.
+
+        model         folder or hub id; none: the demo model. The command line passes its settings
+        overrides     config path to value, dotted or nested: {"components.vae.path": "other/vae"}
+        graph         name, or path of a YAML file; none: chosen by the checkpoint
+        allow_unused  accept settings that nothing consumes
+
+        Raises UserError (GraphError for a wrong graph).
+        """
+        if isinstance(model, Mapping):
+            raise UserError(
+                "the first argument of Runtime.load is a model, got a map",
+                help="give the map as `overrides`, the second argument", field="model",
+            )  # fmt: skip
+        said: list[Setting] = []
+        if model is not None and not isinstance(model, str | Path):
+            said += model
+        elif model is not None:
+            said.append(edit("model.path", str(model)))
+        if graph is not None:
+            said.append(edit("graph", str(graph)))
+        for path, value in (overrides or {}).items():
+            said += edits(path, value)
+        return cls(resolve(said, allow_unused=allow_unused))
+
+    @staticmethod
+    def graphs() -> list[dict[str, Any]]:
+        """The catalogue: a row per graph on the search path, its defaults and components too."""
+        from runtime.configure.family_table import rows
+
+        return rows()
+
+    @staticmethod
+    def check_graph(name: str) -> None:
+        """Check a graph without a checkpoint; raises GraphError with every problem."""
+        from runtime.graph.check import check
+
+        check(resolve_graph([edit("graph", name)]))
+
+    @staticmethod
+    def consumed() -> frozenset[str]:
+        """Config paths (or their heads) that this version consumes."""
+        return consumed()
+
+    @property
+    def graph(self) -> Graph:
+        """The composed graph."""
+        return self.config.graph
+
+    @property
+    def fields(self) -> Mapping[str, Field]:
+        """What a request may say."""
+        return self.config.graph.request
+
+    @property
+    def request(self) -> Mapping[str, Any]:
+        """Typed request values from settings; `prompt` and `seed` are tuples."""
+        return self.config.request
+
+    @property
+    def output(self) -> Output:
+        """The output policy."""
+        return self.config.policies.output
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was chosen and why."""
+        return self.config.notes
+
+    def validate(self, **request: Any) -> dict[str, Any]:
+        """The complete request, or a UserError. Imports no torch."""
+        return complete(self.config, request)
+
+    def start(
+        self,
+        *,
+        outputs: Sequence[str] | None = None,
+        destination: Destination | None = None,
+        **request: Any,
+    ) -> Run:
+        """A run of one request; nothing happens until it is iterated.
+
+        outputs      names of the graph's outputs; none: the first
+        destination  where save nodes write; none: as `output` says, name `output`
+        """
+        wanted = self._outputs(outputs)
+        to = destination or self._destination()
+        return Run(self.engine, complete(self.config, request), wanted, to)
+
+    def generate(self, **request: Any) -> Result:
+        """Run one request to its end. Takes what `start` takes."""
+        run = self.start(**request)
+        for _ in run:
+            pass
+        return run.result
+
+    def plan(self, *, outputs: Sequence[str] | None = None, **request: Any) -> Plan:
+        """What would happen, with predicted bytes. Checks the graph; reads no weights."""
+        wanted = self._outputs(outputs)
+        return self.engine.plan(complete(self.config, request), wanted, self._destination())
+
+    def provenance(
+        self,
+        *,
+        outputs: Sequence[str] | None = None,
+        destination: Destination | None = None,
+        **request: Any,
+    ) -> dict[str, Any]:
+        """What the files of a request would say of how they were made. Takes what `start` takes."""
+        wanted = self._outputs(outputs)
+        to = destination or self._destination()
+        return self.engine.provenance(complete(self.config, request), wanted, to)
+
+    def _destination(self) -> Destination:
+        output = self.output
+        name = output.file_name or "output"
+        suffix = Path(name).suffix
+        return Destination(
+            Path(output.path).expanduser(), name.removesuffix(suffix), suffix,
+            output.quality, output.compression, output.x264_preset,
+        )  # fmt: skip
+
+    def _outputs(self, names: Sequence[str] | None) -> tuple[str, ...]:
+        known = self.graph.outputs
+        names = (names,) if isinstance(names, str) else names
+        for name in names or ():
+            if name not in known:
+                raise UserError(
+                    f"graph `{self.graph.name}` has no output `{name}`. "
+                    f"It has: {', '.join(known)}.",
+                    help=did_you_mean(name, known), field="outputs",
+                )  # fmt: skip
+        return tuple(names or [next(iter(known))])
+
+    @property
+    def engine(self) -> Session:
+        """What plans and runs; made at first use, and only then torch is imported."""
+        from runtime.run.session import Session
+
+        with self._lock:
+            if self._made is None:
+                self._made = Session(self.config)
+            return self._made
+
+
+__all__ = ["DENOISING_STEPS", "Cancelled", "Result", "Run", "Runtime"]

@@ -1,0 +1,77 @@
+"""A folder of a model, on disk or partly still on the hub. Imports no torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runtime.checkpoint.hub import RemoteFile, Repo
+from runtime.errors import UserError
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Files of one folder. repo: what it is a snapshot of, where it comes from the hub."""
+
+    path: Path
+    repo: Repo | None = None
+
+    def child(self, name: str) -> Folder:
+        """The subfolder `name`."""
+        return Folder(self.path / name, self.repo)
+
+    def names(self) -> list[str]:
+        """Names of the files directly inside, whether on disk or only on the hub."""
+        found = (
+            {p.name for p in self.path.iterdir() if p.is_file()} if self.path.is_dir() else set()
+        )
+        return sorted(found | set(self._remote()))
+
+    def folders(self) -> list[str]:
+        """Names of the folders on disk directly inside."""
+        return sorted(p.name for p in self.path.iterdir() if p.is_dir()) if self.exists() else []
+
+    def exists(self) -> bool:
+        """Whether the folder is on disk."""
+        return self.path.is_dir()
+
+    def on_disk(self, name: str) -> bool:
+        """Whether a file is on disk."""
+        return (self.path / name).is_file()
+
+    def remote(self, name: str) -> RemoteFile:
+        """What the hub says about a file that may not be on disk yet."""
+        return self._remote().get(name, RemoteFile(0, ""))
+
+    def repo_path(self, name: str) -> str:
+        """The path of a file in its repository."""
+        return f"{self._prefix()}{name}"
+
+    def json(self, name: str) -> dict[str, Any]:
+        """The object in a JSON file; empty where there is no such file."""
+        path = self.path / name
+        if not path.is_file():
+            return {}
+        try:
+            value = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as problem:
+            raise UserError(
+                f"{path} is no valid JSON: {problem}", help="download the file again, or mend it"
+            ) from problem
+        if not isinstance(value, dict):
+            raise UserError(f"{path} holds no JSON object.", help="download the file again")
+        return value
+
+    def _prefix(self) -> str:
+        inside = self.path.relative_to(self.repo.root).as_posix() if self.repo else "."
+        return "" if inside == "." else f"{inside}/"
+
+    def _remote(self) -> Mapping[str, RemoteFile]:
+        if self.repo is None:
+            return {}
+        start = self._prefix()
+        inside = {n[len(start) :]: f for n, f in self.repo.files.items() if n.startswith(start)}
+        return {name: file for name, file in inside.items() if "/" not in name}

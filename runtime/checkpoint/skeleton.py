@@ -1,0 +1,63 @@
+"""Models built from their configs without memory for their weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from runtime.checkpoint.classes import find_class
+
+
+def predicted_nbytes(
+    name: str, library: str, class_name: str, config: Mapping[str, Any], dtype: str | None
+) -> int:
+    """Bytes of a model's weights in `dtype` (none: float32), from its config alone.
+
+    name  of the component, for messages
+    """
+    cls = find_class(name, library, class_name, config)
+    with default_dtype(getattr(torch, dtype or "float32")), torch.device("meta"):
+        if hasattr(cls, "config_class"):
+            model = cls(cls.config_class.from_dict(dict(config)))
+        else:
+            model = cls.from_config(dict(config))
+    held = {id(t): t for t in model.state_dict(keep_vars=True).values()}  # as a file has them
+    return sum(t.numel() * t.element_size() for t in held.values())
+
+
+def build(cls: Any, config: Mapping[str, Any]) -> nn.Module:
+    """A model of diffusers whose parameters take no memory; its computed buffers are real."""
+    with Skeleton():
+        model: nn.Module = cls.from_config(dict(config))
+    if any(buffer.is_meta for buffer in model.buffers()):  # one that was filled by hand
+        model = cls.from_config(dict(config))
+    return model
+
+
+class Skeleton(TorchFunctionMode):
+    """Makes `torch.empty` allocate nothing, in this thread: initialising its results is free."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is torch.empty and kwargs.get("device") is None:
+            kwargs = {**kwargs, "device": "meta"}
+        return func(*args, **kwargs)
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Build with this default dtype: computed buffers have it, as in diffusers."""
+    before = torch.get_default_dtype()
+    change: Callable[[torch.dtype], None] = torch.set_default_dtype
+    change(dtype)
+    try:
+        yield
+    finally:
+        change(before)

@@ -1,0 +1,23 @@
+"""Defaults of request fields that the checkpoint's own configs state. Imports no torch."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from runtime.checkpoint.checkpoint import ABSENT, Checkpoint
+from runtime.graph.model import Graph
+from runtime.settings.field import Field
+
+
+def stated(graph: Graph, checkpoint: Checkpoint) -> Graph:
+    """The graph with the checkpoint's values as defaults, where fields name a key (`config`)."""
+    fields = {name: _field(field, checkpoint) for name, field in graph.request.items()}
+    return graph if fields == graph.request else dataclasses.replace(graph, request=fields)
+
+
+def _field(field: Field, checkpoint: Checkpoint) -> Field:
+    found = checkpoint.lookup(field.config) if field.config else None
+    if found is None or found is ABSENT:
+        return field
+    shown = f"`{field.config}` of {checkpoint.name}"
+    return dataclasses.replace(field, default=field.parse(found, shown))

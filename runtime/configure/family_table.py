@@ -1,0 +1,85 @@
+"""The table of graphs: what each serves, makes by default, needs, and equals. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from runtime.configure.resolve import edit, resolve_graph
+from runtime.errors import UserError
+from runtime.graph import catalog
+from runtime.graph.model import Graph
+from runtime.graph.parse import WHOLE
+from runtime.settings.field import plain
+
+PAGE = """# Families
+
+Generated from `graphs/` by `sglang graphs --markdown`; a test keeps it current. A checkpoint is
+known by the class and configs in its `model_index.json`, so a local folder or another hub id of
+the same kind works as well; any other pipeline runs through `--backend diffusers`.
+*Verified against*: `tests/families/test_families.py` compares every picture and frame with that
+pipeline of diffusers on the same tiny random checkpoint, at most 1/255 apart.
+"""
+
+
+def rows() -> list[dict[str, Any]]:
+    """A row per graph on the search path, by name; `problem` says why one cannot be composed."""
+    return [_row(entry) for _, entry in sorted(catalog.entries().items())]
+
+
+def _row(entry: catalog.Entry) -> dict[str, Any]:
+    head = {
+        "name": entry.name, "title": entry.title, "task": entry.task,
+        "classes": list(entry.classes), "checkpoints": list(entry.checkpoints),
+        "reference": entry.reference, "checkpoint": entry.checkpoint,
+        "path": str(entry.path),
+    }  # fmt: skip
+    try:
+        graph = resolve_graph([edit("graph", entry.name)])
+    except UserError as problem:
+        return {**head, "defaults": {}, "components": [], "problem": problem.message}
+    return {**head, "defaults": defaults(graph), "components": list(graph.components)}
+
+
+def defaults(graph: Graph) -> dict[str, Any]:
+    """Request fields that have a default, but for texts and the seed."""
+    return {
+        name: field.default
+        for name, field in graph.request.items()
+        if field.default is not None and field.type not in {"text", "seed"}
+    }
+
+
+def shown(values: Mapping[str, Any]) -> str:
+    """Defaults as a person reads them: 1024x1024, 28 steps, guidance 3.5."""
+    said = []
+    if "width" in values and "height" in values:
+        said.append(f"{values['width']}x{values['height']}")
+    for name, text in (
+        ("num_frames", "{} frames"), ("fps", "{} frames/s"),
+        ("num_inference_steps", "{} steps"), ("guidance_scale", "guidance {}"),
+    ):  # fmt: skip
+        if name in values:
+            one = text.removesuffix("s") if values[name] == 1 else text
+            said.append(one.format(plain(values[name])))
+    return ", ".join(said)
+
+
+def served(row: Mapping[str, Any]) -> list[str]:
+    """Checkpoints of a row: hub ids, else classes, else what it brings, else how to ask for it."""
+    if WHOLE in row["components"]:
+        return ["any other pipeline of diffusers"]
+    own = ["its own"] if row["checkpoint"] else []
+    return row["checkpoints"] or own or row["classes"] or ["only by name: --graph"]
+
+
+def markdown(table: Iterable[Mapping[str, Any]]) -> str:
+    """The page `docs/families.md`."""
+    lines = [PAGE, "| graph | checkpoints | task | defaults | components | verified against |"]
+    lines.append("|---|---|---|---|---|---|")
+    for row in table:
+        known = "<br>".join(served(row))
+        parts = ", ".join(row["components"])
+        cells = (f"**{row['name']}**: {row['title']}", known, row["task"], shown(row["defaults"]))
+        lines.append(f"| {' | '.join((*cells, parts, row['reference']))} |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,57 @@
+"""A request: values for `request.*`, checked against what the graph declares. Imports no torch."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from runtime.configure.run_config import RunConfig, unknown_field
+from runtime.errors import UserError
+from runtime.settings import rounding
+from runtime.settings.field import PIXELS
+
+DENOISING_STEPS = "num_inference_steps"
+
+
+def complete(config: RunConfig, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Every request field with its value: given, else from settings, else the graph's default.
+
+    Raises UserError naming the field, the value and the fix.
+    """
+    graph = config.graph
+    for name in given:
+        if name not in graph.request:
+            raise unknown_field(graph, name, f"`{name}`")
+    values: dict[str, Any] = {}
+    for name, field in graph.request.items():
+        if given.get(name) is not None:
+            values[name], note = rounding.parse(
+                field, given[name], f"`{name}`", config.policies.adjust
+            )
+            if note:
+                logging.getLogger(__name__).warning(note)
+        elif name in config.request:
+            values[name] = _single(name, config.request[name], field.many)
+        else:
+            values[name] = field.default
+        # A seed has no empty value: which numbers are drawn must not be left to chance.
+        if values[name] is None and (field.required or field.type == "seed"):
+            flag, known = "--" + name.replace("_", "-"), ", ".join(graph.request)
+            takes = f". Graph `{graph.name}` takes: {known}." if field.type in PIXELS else ""
+            raise UserError(
+                f"`{name}` is required and not given{takes}", help=f"add {flag} ...", field=name
+            )
+    return values
+
+
+def _single(name: str, value: Any, many: bool) -> Any:
+    """One run's value: settings may hold several prompts or seeds, one run each."""
+    if many or not isinstance(value, tuple):
+        return value
+    if len(value) != 1:
+        raise UserError(
+            f"`{name}` has {len(value)} values and one run takes one",
+            help=f"start one run per value: {name}=...", field=name,
+        )  # fmt: skip
+    return value[0]

@@ -1,0 +1,101 @@
+"""Settings that nothing consumes: each is an error with the nearest valid name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from runtime.errors import UserError, did_you_mean, nearest
+from runtime.graph.model import Graph
+from runtime.graph.parse import COMPONENT
+from runtime.settings.field import show
+from runtime.settings.policies import policy_fields
+from runtime.settings.setting import (
+    Raw,
+    Setting,
+    is_nothing,
+    is_one_rank,
+    leaves_it_to_us,
+    shown,
+)
+
+
+def consumed() -> frozenset[str]:
+    """Dotted paths, or their heads, that something in this version consumes."""
+    paths = {f"{group}.{name}" for group, fields in policy_fields().items() for name in fields}
+    attributes = {f"components.*.{name}" for name in COMPONENT}
+    return frozenset(paths | attributes | {"graph", "request", "nodes", "outputs"})
+
+
+def unused(
+    graph: Graph, settings: Iterable[Setting], components: set[str], whole: bool = False
+) -> list[UserError]:
+    """What nothing consumes: named, unless it asks for nothing (null, false, one rank).
+
+    whole  the graph runs the vanilla pipeline
+    """
+    vae = any(name.startswith("vae") for name in components)
+    last = {setting.path: setting for setting in settings}  # what was said over is no matter
+    return [
+        _unused_error(graph, setting, components)
+        for setting in last.values()
+        if not (_is_consumed(setting, components) and _reaches_vae(setting, vae, whole))
+        and not _asks_nothing(setting)
+    ]
+
+
+def _reaches_vae(setting: Setting, vae: bool, whole: bool) -> bool:
+    """Whether there is a VAE for what is said of it; a vanilla pipeline loads both halves."""
+    halves = setting.path[1:2] == ("config",) and setting.path[-1].startswith("load_")
+    return setting.path[0] != "vae" or (not halves if whole else vae)
+
+
+def _asks_nothing(setting: Setting) -> bool:
+    one_rank = setting.path[0] == "parallel" and is_one_rank(setting.value)
+    return one_rank or is_nothing(setting.value) or leaves_it_to_us(setting.value)
+
+
+def _is_consumed(setting: Setting, components: set[str]) -> bool:
+    head, *rest = setting.path
+    if head == "components":
+        return bool(rest) and rest[0] in components and bool({*rest[1:2]} & {*COMPONENT})
+    if head in {"request", "nodes", "outputs"} and rest:
+        return True  # request fields and graph edits have checks of their own
+    return setting.path == ("graph",) or (head in policy_fields() and _declared(head, rest))
+
+
+def _declared(group: str, rest: Sequence[str]) -> bool:
+    return not rest or ".".join(rest) in policy_fields()[group]
+
+
+def _unused_error(graph: Graph, setting: Setting, components: set[str]) -> UserError:
+    head, *rest = setting.path
+    if head == "components" and rest and rest[0] not in components:
+        known = ", ".join(sorted(components)) or "none"
+        message = f"graph `{graph.name}` has no component `{rest[0]}`. It has: {known}."
+        return UserError(
+            f"{shown(setting)}: {message}", help=did_you_mean(rest[0], components),
+            field=setting.dotted,
+        )  # fmt: skip
+    said = str(setting.value) if isinstance(setting.value, Raw) else show(setting.value)
+    flag = setting.name.startswith("--")  # the table of flags knows it: it is no misspelling
+    paths = [] if flag else [path for path in consumed() if path.split(".")[0] == head]
+    near = nearest(setting.dotted, paths, cutoff=0.8) or _near_root(graph, setting, flag)
+    return UserError(
+        f"{shown(setting)} is {said}, and nothing in this version consumes `{setting.dotted}`",
+        help=f"did you mean `{near[0]}`?" if near else "leave it out", field=setting.dotted,
+    )  # fmt: skip
+
+
+def _near_root(graph: Graph, setting: Setting, flag: bool) -> list[str]:
+    """The path that is meant where its first word is misspelt: `requst.height`."""
+    paths = [
+        *(p for p in consumed() if "*" not in p),
+        *(f"request.{name}" for name in graph.request),
+    ]
+    roots = {path.split(".")[0] for path in consumed()}
+    if flag or setting.path[0] in roots:
+        return []
+    whole = nearest(setting.dotted, paths, cutoff=0.8)
+    return whole or [
+        ".".join((root, *setting.path[1:])) for root in nearest(setting.path[0], roots, cutoff=0.75)
+    ]

@@ -1,0 +1,87 @@
+"""The pipeline as data: what a graph file says after composition. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from runtime.settings.field import Field
+from runtime.settings.setting import Setting
+
+
+class Ref(NamedTuple):
+    """An edge's source: `node.port`. Node `request` is the request itself."""
+
+    node: str
+    port: str
+
+    def __str__(self) -> str:
+        return f"{self.node}.{self.port}"
+
+
+class Finding(NamedTuple):
+    """What is wrong with a graph, before it has a line. path: dotted, in the graph."""
+
+    path: str
+    message: str
+    help: str = ""
+
+
+@dataclass(frozen=True)
+class NodeSpec:
+    """One node as written. type: `module.Class`. components: field of the class to component."""
+
+    name: str
+    type: str
+    inputs: Mapping[str, Ref] = field(default_factory=dict)
+    params: Mapping[str, Any] = field(default_factory=dict)
+    components: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ComponentSpec:
+    """What is known of a component before anything is read; all of it can be overridden.
+
+    name       key of model_index.json
+    path       a folder or hub id of its own; none: the folder `name` in the model
+    revision   branch, tag or commit of that hub id; none: the model's
+    dtype      dtype of its weights (`float32`, `bfloat16`, `float16`); none: by policy
+    config     values that replace those of the component's own config
+    """
+
+    name: str
+    path: str | None = None
+    revision: str | None = None
+    dtype: str | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A composed graph.
+
+    matches    which checkpoints it serves: `class`, `config` (dotted key into the checkpoint's
+               configs: value)
+    request    fields a request may fill
+    outputs    name to edge; a run computes those that are asked for
+    checkpoint the model it brings along, if it does (`pkg://package/folder`)
+    sources    the files that contributed, base first
+    edits      settings that changed the graph after its files
+    findings   what reading it found wrong; those entries are left out
+    absent     components that are null: nodes that can do without one run without it
+    """
+
+    name: str
+    title: str
+    nodes: Mapping[str, NodeSpec]
+    request: Mapping[str, Field]
+    components: Mapping[str, ComponentSpec]
+    outputs: Mapping[str, Ref]
+    matches: Mapping[str, Any] = field(default_factory=dict)
+    checkpoint: str | None = None
+    sources: tuple[Path, ...] = ()
+    edits: tuple[Setting, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    absent: frozenset[str] = frozenset()

@@ -1,0 +1,217 @@
+"""From composed data to a `Graph`: the shape of what a graph file says. Imports no torch.
+
+Every finding is a (dotted path, message, help) triple; `positions.py` finds the line for each.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, NamedTuple, TypeAlias
+
+from runtime.errors import UserError, did_you_mean
+from runtime.graph.model import ComponentSpec, Finding, NodeSpec, Ref
+from runtime.graph.renamed import current_type
+from runtime.settings.field import TYPES, Field, show
+
+HEAD = ("title", "task", "reference", "checkpoints")  # what a reader and the catalogue want
+TOP = (*HEAD, "matches", "checkpoint", "request", "components", "nodes", "outputs")
+NODE = ("type", "inputs", "params", "components")
+FIELD = tuple(f.name for f in dataclasses.fields(Field) if f.name != "name")
+Shape: TypeAlias = tuple[Any, str]  # classes of a value, and how a message calls them
+TEXT, NUMBER, TRUTH = (str, "text"), ((int, float), "a number"), (bool, "true or false")
+FIELD_SHAPES: Mapping[str, Shape] = {
+    "many": TRUTH, "required": TRUTH, "min": NUMBER, "max": NUMBER, "unit": TEXT, "help": TEXT,
+    "config": TEXT, "multiple": (int, "a whole number"), "offset": (int, "a whole number"),
+    "choices": (list, "a list"),
+}  # fmt: skip
+MAP: Shape = (Mapping, "a map")
+COMPONENT_SHAPES: Mapping[str, Shape] = {"path": TEXT, "revision": TEXT, "config": MAP}
+HEAD_SHAPES: Mapping[str, Shape] = {
+    "title": TEXT, "task": TEXT, "reference": TEXT, "checkpoints": (list, "a list of hub ids"),
+}  # fmt: skip
+MATCHES: Mapping[str, Shape] = {
+    "class": ((str, list), "a name or a list of names"), "config": MAP, "ids": (list, "a list"),
+}  # fmt: skip
+COMPONENT = tuple(f.name for f in dataclasses.fields(ComponentSpec) if f.name != "name")
+WHOLE = "pipeline"  # a component that is the whole model, all of its parts among them
+# Request ports that no user fills directly.
+BUILT_IN = {"rng": "Rng", "destination": "Destination", "store": "Store"}
+
+
+class Parts(NamedTuple):
+    """What was read; whatever was wrong is left out of it and named in `findings`."""
+
+    title: str
+    matches: Mapping[str, Any]
+    checkpoint: str | None
+    request: dict[str, Field]
+    components: dict[str, ComponentSpec]
+    nodes: dict[str, NodeSpec]
+    outputs: dict[str, Ref]
+    findings: list[Finding]
+    absent: frozenset[str]
+
+
+def read(data: Mapping[str, Any]) -> Parts:
+    """Read every section of a composed graph, collecting all findings. `null` removes an entry."""
+    found: list[Finding] = []
+    _unknown(data, TOP, "", "a graph", found)
+    request = {n: f for n, v in _section(data, "request", found) if (f := _field(n, v, found))}
+    components = {
+        n: c for n, v in _section(data, "components", found) if (c := _component(n, v, found))
+    }
+    nodes = {n: s for n, v in _section(data, "nodes", found) if (s := _node(n, v, found))}
+    outputs = {
+        n: r for n, v in _section(data, "outputs", found) if (r := _ref(f"outputs.{n}", v, found))
+    }
+    if not data.get("nodes"):
+        found.append(
+            Finding("nodes", "the graph has no nodes", "nodes: {name: {type: module.Class}}")
+        )
+    if nodes and not outputs:
+        found.append(Finding("outputs", "the graph has no outputs", "outputs: {file: save.file}"))
+    head = {key: data[key] for key in HEAD if data.get(key) is not None}
+    _drop_misfits(head, HEAD_SHAPES, "", found)
+    title, matches = str(head.get("title") or ""), dict(_section(data, "matches", found))
+    _drop_misfits(matches, MATCHES, "matches", found)
+    said = data.get("components")
+    absent = frozenset(n for n, v in said.items() if v is None) if isinstance(said, Mapping) else ()
+    return Parts(
+        title, matches, data.get("checkpoint"), request, components, nodes, outputs, found,
+        frozenset(absent),
+    )  # fmt: skip
+
+
+def _section(
+    data: Mapping[str, Any], name: str, found: list[Finding], above: str = ""
+) -> list[tuple[str, Any]]:
+    section = data.get(name)
+    if section is None:
+        return []
+    if not isinstance(section, Mapping):
+        message = f"expects a map of names, found {show(section)}"
+        found.append(Finding(f"{above}.{name}".lstrip("."), message))
+        return []
+    return [(str(key), value) for key, value in section.items() if value is not None]
+
+
+def _unknown(
+    value: Mapping[str, Any], known: tuple[str, ...], path: str, what: str, found: list[Finding]
+) -> None:
+    for key in value:
+        if key not in known:
+            message = f"`{key}` is nothing that {what} has. It has: {', '.join(known)}."
+            found.append(
+                Finding(f"{path}.{key}".lstrip("."), message, did_you_mean(str(key), known))
+            )
+
+
+def _drop_misfits(
+    said: dict[str, Any], shapes: Mapping[str, Shape], path: str, found: list[Finding]
+) -> None:
+    """Name and leave out every attribute that is not of its shape."""
+    for key, (kind, expected) in shapes.items():
+        value = said.get(key)
+        wrong_bool = isinstance(value, bool) and kind is not bool
+        if key in said and (wrong_bool or not isinstance(value, kind)):
+            message = f"expects {expected}, found {show(value)}"
+            found.append(Finding(f"{path}.{key}".lstrip("."), message))
+            del said[key]
+
+
+def _map(path: str, value: Any, what: str, found: list[Finding]) -> Mapping[str, Any] | None:
+    if isinstance(value, Mapping):
+        return value
+    found.append(Finding(path, f"expects {what}, found {show(value)}"))
+    return None
+
+
+def _field(name: str, value: Any, found: list[Finding]) -> Field | None:
+    path = f"request.{name}"
+    said = _map(path, value, "a map such as {type: int, default: 8}", found)
+    if said is None:
+        return None
+    if name in BUILT_IN:
+        found.append(Finding(path, f"`{name}` is built in: it may be used, not declared"))
+        return None
+    _unknown(said, FIELD, path, "a request field", found)
+    kind = said.get("type", "text")
+    if kind not in TYPES:
+        found.append(
+            Finding(
+                f"{path}.type",
+                f"unknown type {show(kind)}. Types: {', '.join(TYPES)}.",
+                did_you_mean(str(kind), TYPES),
+            )
+        )
+        return None
+    known = {k: v for k, v in said.items() if k in FIELD and v is not None}
+    _drop_misfits(known, FIELD_SHAPES, path, found)
+    if known.get("multiple", 1) < 1:
+        found.append(Finding(f"{path}.multiple", f"expects 1 or more, found {known['multiple']}"))
+        del known["multiple"]
+    if kind == "choice" and not known.get("choices"):
+        found.append(Finding(path, f"`{name}` has no `choices`", "choices: [one, another]"))
+        return None
+    if "choices" in known:
+        known["choices"] = tuple(map(str, known["choices"]))
+    field = Field(name=name, **known)
+    if field.default is not None:
+        try:
+            return dataclasses.replace(field, default=field.parse(field.default))
+        except UserError as problem:
+            found.append(Finding(f"{path}.default", problem.message, problem.help))
+    return field
+
+
+def _component(name: str, value: Any, found: list[Finding]) -> ComponentSpec | None:
+    path = f"components.{name}"
+    said = _map(path, value, "a map such as {dtype: bfloat16}", found)
+    if said is None:
+        return None
+    _unknown(said, COMPONENT, path, "a component", found)
+    known = {k: v for k, v in said.items() if k in COMPONENT and v is not None}
+    _drop_misfits(known, COMPONENT_SHAPES, path, found)
+    if "dtype" in known:
+        try:
+            known["dtype"] = Field(name="dtype", type="dtype").parse(known["dtype"])
+        except UserError as problem:
+            found.append(Finding(f"{path}.dtype", problem.message, problem.help))
+            known.pop("dtype")
+    return ComponentSpec(name=name, **known)
+
+
+def _node(name: str, value: Any, found: list[Finding]) -> NodeSpec | None:
+    path = f"nodes.{name}"
+    said = _map(path, value, "a map such as {type: module.Class, inputs: {...}}", found)
+    if said is None:
+        return None
+    if name == "request":
+        found.append(Finding(path, "`request` is the request itself; a node needs another name"))
+        return None
+    _unknown(said, NODE, path, "a node", found)
+    kind = said.get("type")
+    if not isinstance(kind, str) or not kind:
+        message = "has no `type`" if kind is None else f"expects `type` as text, found {show(kind)}"
+        found.append(
+            Finding(path, f"node `{name}` {message}", "type: module.Class, such as vae.DecodeVideo")
+        )
+        return None
+    inputs = {
+        port: ref
+        for port, edge in _section(said, "inputs", found, path)
+        if (ref := _ref(f"{path}.inputs.{port}", edge, found))
+    }
+    components = {key: str(bound) for key, bound in _section(said, "components", found, path)}
+    kind = current_type(kind)
+    return NodeSpec(name, kind, inputs, dict(_section(said, "params", found, path)), components)
+
+
+def _ref(path: str, value: Any, found: list[Finding]) -> Ref | None:
+    parts = value.split(".") if isinstance(value, str) else []
+    if len(parts) == 2 and all(parts):
+        return Ref(*parts)
+    help = "literals go under `params`" if ".inputs." in path else ""
+    found.append(Finding(path, f"expects an edge `node.port`, found {show(value)}", help))
+    return None

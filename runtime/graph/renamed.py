@@ -1,0 +1,22 @@
+"""Node types that were renamed: graphs with the old name work, with a note, for one release."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+
+def current_type(type: str) -> str:
+    """The name of a node type today: one that was not renamed is returned as it is."""
+    renamed: Mapping[str, str] = importlib.import_module("nodes").RENAMED
+    return renamed.get(type, type)
+
+
+def renamed_notes(data: Mapping[str, Any]) -> Iterator[str]:
+    """A note for each node of a composed graph whose type has an old name."""
+    nodes = data.get("nodes")
+    for name, node in nodes.items() if isinstance(nodes, Mapping) else ():
+        old = node.get("type") if isinstance(node, Mapping) else None
+        if isinstance(old, str) and (new := current_type(old)) != old:
+            yield f"nodes.{name}: the node type `{old}` is now `{new}`; change it in the graph"

@@ -1,0 +1,65 @@
+"""Where in the sources something is written: file:line:column of a dotted path. Only errors ask."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import yaml
+
+from runtime.errors import Position
+from runtime.settings.setting import Setting
+
+
+def locate(path: str, sources: Sequence[Path], edits: Iterable[Setting] = ()) -> Position:
+    """The position of `path`, or of the nearest thing above it; later sources and edits win."""
+    marks: dict[str, Position] = {}
+    for source in sources:
+        marks |= positions(source)
+    for edit in edits:
+        for length in range(1, len(edit.path)):
+            marks.setdefault(".".join(edit.path[:length]), edit.position)
+        marks[edit.dotted] = edit.position
+    parts = path.split(".")
+    for length in range(len(parts), 0, -1):
+        found = marks.get(".".join(parts[:length]))
+        if found:
+            return found
+    return Position(shown(sources[-1])) if sources else Position("command line")
+
+
+def origin(path: str, sources: Sequence[Path], edits: Iterable[Setting] = ()) -> int:
+    """Which source, or edit after them, says `path` last: its index; -1 where none does."""
+    said = [path in positions(source) for source in sources]
+    said += [f"{path}.".startswith(f"{edit.dotted}.") for edit in edits]
+    return max((index for index, here in enumerate(said) if here), default=-1)
+
+
+def positions(path: Path) -> dict[str, Position]:
+    """Every key of a YAML file: dotted path to the position of the key."""
+    try:
+        root = yaml.compose(path.read_text("utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError):
+        return {}
+    found: dict[str, Position] = {}
+
+    def visit(node: yaml.Node | None, above: str) -> None:
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                here = f"{above}.{key.value}".lstrip(".")
+                mark = key.start_mark
+                found[here] = Position(shown(path), mark.line + 1, mark.column + 1)
+                visit(value, here)
+
+    visit(root, "")
+    return found
+
+
+def shown(path: Path) -> str:
+    """A path as a person would write it: relative to here, or to the package's folder."""
+    for base in (Path.cwd(), Path(__file__).resolve().parents[2]):
+        try:
+            return str(path.resolve().relative_to(base))
+        except ValueError:
+            continue
+    return str(path)

@@ -1,0 +1,227 @@
+"""Who consumes an option and what it changes, read off the graph, its nodes' rules and policies."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Iterable, Iterator, Sequence
+
+from runtime.configure.run_config import unknown_field
+from runtime.configure.unused import consumed
+from runtime.contract.declare import Declaration
+from runtime.errors import UserError, did_you_mean
+from runtime.graph.parse import COMPONENT, WHOLE
+from runtime.inspect.describe import describe
+from runtime.inspect.look import Look, look
+from runtime.inspect.option_names import Option, options_of
+from runtime.inspect.rows import Described, FieldRow, NodeRow
+from runtime.plan.text import size
+from runtime.settings.policies import Policies, Precision, policy_fields, role_dtype
+from runtime.settings.setting import Setting
+
+RULES = {
+    "bypass": "is left out or not",
+    "estimate": "predicts its bytes from it",
+    "verify": "refuses what it cannot run, before anything is loaded",
+}
+ATTRIBUTES = {
+    "path": "where its class, config and weights come from",
+    "revision": "branch, tag or commit that it is taken from",
+    "dtype": "the dtype of its weights",
+    "config": "values in place of those of its own config",
+}
+
+
+def explain(name: str, settings: Sequence[Setting]) -> str:
+    """An option's consumers and effects in the graph that settings choose, as text."""
+    seen = look(settings)
+    shown = describe(seen)
+    found = options_of(name, seen.graph, [row.name for row in shown.components])
+    return "\n".join(line for option in found for line in _option(option, seen, shown))
+
+
+def _option(option: Option, seen: Look, shown: Described) -> Iterator[str]:
+    head, *rest = option.path.split(".")
+    flags = f"  ({', '.join(option.flags)})" if option.flags else ""
+    yield f"{option.path}{flags}" + (f" = {option.sets}" if option.sets else "")
+    if option.help and head != "request":  # the graph says itself what its fields are
+        yield f"  {option.help}"
+    match head:
+        case "request":
+            yield from _request(".".join(rest[:1]), seen, shown)
+        case "components":
+            yield from _component(rest, shown)
+        case "nodes":
+            yield from _node(rest, seen, shown)
+        case "cli":
+            yield "  only the command line itself uses it; no node does"
+        case _:
+            yield from _policy(option.path, shown)
+
+
+def _request(name: str, seen: Look, shown: Described) -> Iterator[str]:
+    field = next((f for f in shown.request if f.name == name), None)
+    if field is None:
+        raise unknown_field(seen.graph, name, f"`request.{name}`")
+    yield f"  {field.help or 'the graph does not say what it is'}"
+    yield f"  {_facts(field)}"
+    readers = list(dict.fromkeys(reader.partition(".")[0] for reader in field.readers))
+    yield "read by"
+    nodes = {node.name: node for node in shown.nodes}
+    for reader in field.readers:
+        node, _, port = reader.partition(".")
+        about = next((p.about for p in nodes[node].inputs if p.name == port), "")
+        yield f"  {reader:28} {nodes[node].type:28} {about}".rstrip()
+    rules = [*_rules(field, readers, seen)]
+    if rules:
+        yield "decides"
+        yield from rules
+    yield from _effects(readers, shown)
+
+
+def _facts(field: FieldRow) -> str:
+    unit = f" {field.unit}" if field.unit else ""
+    facts = [field.type]
+    facts += ["required"] if field.value == "required" else []
+    if field.value not in {"", "required"}:
+        facts.append(f"{field.value}{unit}" + ("" if field.said else " by default"))
+    facts += [f"default {field.default}{unit}"] if field.said and field.default else []
+    facts += [field.limits] if field.limits else []
+    return ", ".join(facts)
+
+
+def _rules(field: FieldRow, readers: Iterable[str], seen: Look) -> Iterator[str]:
+    """Nodes with a rule of their own that asks for this value."""
+    ports = [reader.partition(".")[::2] for reader in field.readers]
+    for node in readers:
+        known = seen.before.declarations[node]
+        for rule, effect in RULES.items():
+            asked = _asked(known, rule)
+            if any(n == node and (port in asked or "**" in asked) for n, port in ports):
+                doc = inspect.getdoc(getattr(known.cls, rule)) or ""
+                said = doc.split("\n")[0] if rule == "bypass" else ""
+                yield f"  {node:16} {effect}{f': {said}' if said else ''}"
+
+
+def _asked(known: Declaration, rule: str) -> set[str]:
+    made = getattr(known.cls, rule, None)
+    if made is None:
+        return set()
+    parameters = inspect.signature(made).parameters.values()
+    return {"**" if p.kind is p.VAR_KEYWORD else p.name for p in parameters} - {"self"}
+
+
+def _component(rest: Sequence[str], shown: Described) -> Iterator[str]:
+    names = [row.name for row in shown.components]
+    chosen = names if rest[0] == "*" else [rest[0]]
+    for row in (r for r in shown.components if r.name in chosen):
+        facts = [row.class_name, row.dtype, size(row.nbytes) if row.nbytes else "", row.path]
+        yield f"  {row.name}: {'  '.join(filter(None, facts)) or 'as the checkpoint has it'}"
+    if rest[0] not in (*names, "*"):
+        raise UserError(
+            f"graph `{shown.name}` has no component `{rest[0]}`. It has: {', '.join(names)}.",
+            help=did_you_mean(rest[0], names), field=f"components.{rest[0]}",
+        )  # fmt: skip
+    attribute = rest[1] if len(rest) > 1 else ""
+    if attribute and attribute not in COMPONENT:
+        near = did_you_mean(attribute, ATTRIBUTES)
+        asked = f"components.{'.'.join(rest)}"
+        yield f"  nothing in this version consumes `{asked}`{f'; {near}' if near else ''}"
+        return
+    if attribute:
+        yield f"  {attribute}: {ATTRIBUTES[attribute]}"
+    yield from _bound(chosen, shown)
+
+
+def _bound(names: Iterable[str], shown: Described) -> Iterator[str]:
+    users = [
+        (node, field)
+        for node in shown.nodes
+        for field, component in node.components.items()
+        if component in names
+    ]
+    yield "bound by"
+    yield from (f"  {f'{node.name}.{field}':28} {node.type}" for node, field in users)
+    yield from _effects([node.name for node, _ in users], shown)
+
+
+def _node(rest: Sequence[str], seen: Look, shown: Described) -> Iterator[str]:
+    names = [node.name for node in shown.nodes]
+    node = next((n for n in shown.nodes if n.name == rest[0]), None)
+    if node is None:
+        raise UserError(
+            f"graph `{shown.name}` has no node `{rest[0]}`. It has: {', '.join(names)}.",
+            help=did_you_mean(rest[0], names), field=f"nodes.{rest[0]}",
+        )  # fmt: skip
+    yield f"  {node.type}: {node.summary}"
+    yield f"  written in {node.written}"
+    if len(rest) > 2:
+        yield f"  {rest[1]}.{rest[2]}: {_said(node, rest[1], rest[2], seen)}"
+    yield from _effects([node.name], shown)
+
+
+def _said(node: NodeRow, section: str, name: str, seen: Look) -> str:
+    known = seen.before.declarations[node.name]
+    declared: dict[str, Iterable[str]] = {
+        "inputs": known.inputs, "params": known.params, "components": known.components,
+    }  # fmt: skip
+    if section not in declared or name not in declared[section]:
+        listed = ", ".join(f"{s}.{n}" for s, names in declared.items() for n in names)
+        raise UserError(
+            f"{node.type} has no `{section}.{name}`. It has: {listed}.",
+            help=did_you_mean(f"{section}.{name}", listed.split(", ")),
+            field=f"nodes.{node.name}.{section}.{name}",
+        )
+    if section == "inputs":
+        port = next((p for p in node.inputs if p.name == name), None)
+        return f"{known.inputs[name]} <- {port.source if port else 'not connected'}"
+    if section == "params":
+        return f"{known.params[name]} = {node.params.get(name, known.params[name].default)}"
+    return node.components[name]
+
+
+def _policy(path: str, shown: Described) -> Iterator[str]:
+    group, _, name = path.partition(".")
+    fields = policy_fields().get(group, {})
+    if name and name not in fields:
+        near = did_you_mean(path, (p for p in consumed() if p.startswith(f"{group}.")))
+        yield f"  nothing in this version consumes `{path}`{f'; {near}' if near else ''}"
+        return
+    policy = next((f.default for f in dataclasses.fields(Policies) if f.name == group), None)
+    if policy is not None:
+        yield f"  policy `{group}`: {(inspect.getdoc(type(policy)) or '').splitlines()[0]}"
+    if name and fields[name].help:
+        yield f"  {fields[name].help}"
+    parts = [row.name for row in shown.components]
+    touched = [part for part in parts if _touches(group, name, part)]
+    if touched:
+        yield from _bound(touched, shown)
+    elif path == "graph" or group == "model":
+        yield "  it chooses the graph or the checkpoint: every node may differ"
+    else:
+        yield "  no node reads it"
+
+
+def _touches(group: str, name: str, component: str) -> bool:
+    """Whether a policy is for a component, by the role that its name tells."""
+    if group == "vae":
+        return component.startswith("vae") or component == WHOLE
+    if group != "precision" or not name:
+        return False
+    said = ("asked",) if name == "text_encoders" else "asked"
+    return role_dtype(Precision(**{name: said}), component) == "asked"  # type: ignore[arg-type]  # by name
+
+
+def _effects(nodes: Iterable[str], shown: Described) -> Iterator[str]:
+    """What is computed anew when these nodes change, what is not, and which outputs differ."""
+    changed = set(nodes)
+    for node in shown.nodes:  # in data-flow order
+        if {port.source.partition(".")[0] for port in node.inputs} & changed:
+            changed.add(node.name)
+    anew = [node.name for node in shown.nodes if node.name in changed]
+    kept = [node.name for node in shown.nodes if node.name not in changed]
+    ends = [name for name, ref in shown.outputs.items() if ref.partition(".")[0] in changed]
+    yield "changes"
+    yield f"  computed anew    {', '.join(anew) or 'nothing'}"
+    yield f"  as before        {', '.join(kept) or 'nothing'}"
+    yield f"  outputs          {', '.join(ends) or 'none'}"

@@ -1,0 +1,9 @@
+"""What is loaded, run, recalled and freed, in which order. Pure: no device, no weight.
+
+`passes` prune and fold the graph, `planner` orders `items` into a `plan`, `content_keys` recognise
+equal results.
+"""
+
+from runtime.moved import old_names
+
+__getattr__ = old_names("plan")

@@ -1,0 +1,96 @@
+"""Numbers that are none: found at the node, the port, the step and the part that made them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from runtime.contract.calls import Call
+from runtime.contract.denoising import StepDone
+from runtime.contract.values import tensors
+from runtime.run.observer import networks, pieces
+
+
+class NotFinite(ArithmeticError):
+    """A tensor holds infinities or values that are no number."""
+
+
+class FiniteWatch:
+    """Refuses what is not finite: outputs of nodes, latents of each step, what networks answer.
+
+    Pixels are whole numbers, which can hold no NaN: so the parts of a network are looked at too.
+    """
+
+    def __init__(self) -> None:
+        self._node = ""
+        self._found: list[str] = []
+
+    @contextmanager
+    def calling(self, node: str, call: Call, net: Any) -> Iterator[None]:
+        """Look at what a component and its direct parts return; the first that is odd is kept."""
+
+        def look(name: str) -> Any:
+            def hook(_: Any, __: Any, result: Any) -> None:
+                if not self._found:
+                    self._found += [f"`{name}` made {said}" for _, said in odd(result)][:1]
+
+            return hook
+
+        if node != self._node:  # what a node that failed has left
+            self._node, self._found = node, []
+        hooks = [
+            piece.register_forward_hook(look(label))
+            for name, part in networks(call.component.name, net).items()
+            for label, piece in pieces(name, part).items()
+        ]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def made(self, node: str, out: Any) -> None:
+        """Look at every port of a result."""
+        self._refuse([f"output `{name}` has {said}" for name, said in odd(out)])
+
+    def stepped(self, node: str, message: StepDone) -> None:
+        """Look at the latents that a step leaves."""
+        wrong = [f"`latents.{name}` has {said}" for name, said in odd(message.state.parts)]
+        self._refuse(wrong, f" in step {message.state.index} of {message.count}")
+
+    def explain(self, node: str, problem: Exception) -> Exception:
+        """A node may fail over what a call of its own made."""
+        if isinstance(problem, NotFinite) or not self._found or node != self._node:
+            return problem
+        (said,), self._found = self._found, []
+        better = NotFinite(said)
+        better.__cause__ = problem
+        return better
+
+    def _refuse(self, wrong: list[str], where: str = "") -> None:
+        """Raise what was found, also by calls since the last time."""
+        said, self._found = [*self._found, *wrong], []
+        if said:
+            raise NotFinite("; ".join(said) + where)
+
+
+def odd(value: Any) -> Iterator[tuple[str, str]]:
+    """Names of tensors in a value that are not finite, each with how many of its values are not."""
+    if isinstance(value, Mapping):
+        named = {str(k): v for k, v in value.items()}
+    elif hasattr(value, "_fields"):
+        named = {n: getattr(value, n) for n in value._fields}
+    else:
+        named = {"": value}
+    for name, inside in named.items():
+        for tensor in tensors(inside):
+            if not (tensor.is_floating_point() or tensor.is_complex()):
+                continue
+            wrong = tensor.numel() - int(torch.isfinite(tensor).sum())
+            if wrong:
+                kind = str(tensor.dtype).removeprefix("torch.")
+                shape = tuple(tensor.shape)
+                yield name, f"{wrong} of {tensor.numel()} values not finite ({shape} {kind})"

@@ -1,0 +1,68 @@
+"""Results kept across requests by content key, under a byte budget, least recently used out."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import Any
+
+from runtime.contract.values import tensors
+
+OVERHEAD = 256  # bytes that an entry costs beside its tensors
+
+
+class Memo:
+    """Content key to a node's outputs. Values are never written in place, so they are shared."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self._kept: OrderedDict[str, tuple[Any, int]] = OrderedDict()
+        self._held = 0
+        self._lock = threading.Lock()
+
+    def keys(self) -> frozenset[str]:
+        """The keys whose results are kept now."""
+        with self._lock:
+            return frozenset(self._kept)
+
+    def get(self, key: str) -> Any:
+        """The kept result; it becomes the most recently used. KeyError where it has gone."""
+        with self._lock:
+            self._kept.move_to_end(key)
+            return self._kept[key][0]
+
+    def snapshot(self) -> dict[str, Any]:
+        """All that is kept now: whoever holds it can recall what is dropped meanwhile."""
+        with self._lock:
+            return {key: value for key, (value, _) in self._kept.items()}
+
+    def touch(self, key: str) -> None:
+        """Count as used now what is still kept."""
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+
+    def takes(self, value: Any) -> bool:
+        """Whether a result fits the budget; it is not worth copying otherwise."""
+        return _size(value) <= self.max_bytes
+
+    def put(self, key: str, value: Any) -> None:
+        """Keep a result, as far as the budget allows."""
+        size = _size(value)
+        with self._lock:
+            if size > self.max_bytes or key in self._kept:
+                return
+            self._kept[key] = (value, size)
+            self._held += size
+            while self._held > self.max_bytes:
+                self._held -= self._kept.popitem(last=False)[1][1]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return self._held
+
+
+def _size(value: Any) -> int:
+    """Bytes that keeping a value costs: a view keeps the whole storage behind it."""
+    return OVERHEAD + sum(t.untyped_storage().nbytes() for t in tensors(value))

@@ -1,0 +1,44 @@
+"""Who looks on while a plan is interpreted: at calls of networks, results of nodes, and steps."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from torch import nn
+
+from runtime.contract.calls import Call
+from runtime.contract.denoising import StepDone
+
+
+class Watch(Protocol):
+    """An onlooker. It changes nothing; what it raises fails the node that runs."""
+
+    def calling(self, node: str, call: Call, net: Any) -> AbstractContextManager[Any]:
+        """Open while a call of a node's computes. net: the loaded component."""
+        ...
+
+    def made(self, node: str, out: Any) -> None:
+        """A node is done. out: its `Out`."""
+        ...
+
+    def stepped(self, node: str, message: StepDone) -> None:
+        """A denoising step is done."""
+        ...
+
+    def explain(self, node: str, problem: Exception) -> Exception:
+        """Why a node failed: the problem itself, or a better one that it was the cause of."""
+        ...
+
+
+def networks(component: str, net: Any) -> dict[str, nn.Module]:
+    """The networks of a loaded component by name: itself, or the parts of a whole pipeline."""
+    if isinstance(net, nn.Module):
+        return {component: net}
+    parts = getattr(net, "components", {})
+    return {name: part for name, part in parts.items() if isinstance(part, nn.Module)}
+
+
+def pieces(name: str, net: nn.Module) -> dict[str, nn.Module]:
+    """A network and its direct parts, by dotted name."""
+    return {f"{name}.{n}": part for n, part in net.named_children()} | {name: net}

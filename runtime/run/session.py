@@ -1,0 +1,266 @@
+"""The engine of one configured pipeline: its checked graph, components, memo and executor."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Generator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from runtime import device as devices
+from runtime.checkpoint import vanilla_pipeline as pipelines
+from runtime.checkpoint.component_source import ComponentSource
+from runtime.checkpoint.identity import of_file
+from runtime.checkpoint.vae_tiling import is_tuned
+from runtime.checkpoint.vanilla_pipeline import PipelineSource, handle
+from runtime.configure.requests import DENOISING_STEPS
+from runtime.configure.run_config import RunConfig, component
+from runtime.contract.outputs import Destination
+from runtime.contract.values import Image, Rng, Video
+from runtime.device import Memory
+from runtime.errors import UserError
+from runtime.events import Event
+from runtime.files.object_store import ObjectStore
+from runtime.files.object_store import check as check_store
+from runtime.graph.check import Checked, check
+from runtime.graph.model import Ref
+from runtime.graph.parse import WHOLE
+from runtime.plan.content_keys import digest, pictures_key
+from runtime.plan.items import ComponentFacts, Facts, Load, Recall
+from runtime.plan.plan import Plan
+from runtime.plan.planner import bound, plan
+from runtime.provenance.record import Made, as_text, describe
+from runtime.run.executor import Executor, Work
+from runtime.run.finite_check import FiniteWatch
+from runtime.run.memo import Memo
+from runtime.run.previews import rest_of, shown_output
+from runtime.run.request_values import port_value
+from runtime.run.residency import store
+from runtime.settings.field import PIXELS, Field
+from runtime.settings.policies import left_out, role_dtype
+
+
+class Session:
+    """Plans and runs requests of one configuration on one device."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self.config = config
+        asked = config.policies.placement.device
+        self.device = devices.choose(None if asked == "auto" else asked)
+        self.memo = Memo(config.policies.memo.max_mb * 2**20)
+        self.executor = Executor(
+            self.device, self.memo, self._load, self._release, self._short, store().turn,
+            FiniteWatch() if config.policies.checks.finite else None,
+        )  # fmt: skip
+
+    @cached_property
+    def checked(self) -> Checked:
+        """The checked graph; raises GraphError with every problem."""
+        return check(self.config.graph)
+
+    @cached_property
+    def sources(self) -> dict[str, ComponentSource | PipelineSource]:
+        """Every component that a node binds, as found; absent optional ones are left out."""
+        found: dict[str, ComponentSource | PipelineSource] = {}
+        for name, node in self.checked.graph.nodes.items():
+            known = self.checked.declarations[name]
+            for field, key in bound(node, known).items():
+                if key in found:
+                    continue
+                spec = component(self.config.graph, key)
+                if key in self.config.graph.absent and not known.components[field]:
+                    continue
+                if key in self.config.graph.absent:
+                    raise UserError(
+                        f"components.{key} is null, and `{name}` ({node.type}) needs it",
+                        help="leave it out, or remove the node too", field=f"components.{key}",
+                    )  # fmt: skip
+                if key == WHOLE:
+                    found[key] = pipelines.find(
+                        self.config.checkpoint, self.config.graph.components,
+                        self.config.policies.model, self.config.policies.vae, self._own_dtype,
+                    )  # fmt: skip
+                elif known.components[field] or spec.path or self.config.checkpoint.lookup(key):
+                    vae = self.config.policies.vae
+                    found[key] = dataclasses.replace(
+                        self.config.checkpoint.component(spec), left_out=left_out(vae, key),
+                        tuned=vae if key.startswith("vae") and is_tuned(vae) else None,
+                    )  # fmt: skip
+        return found
+
+    @cached_property
+    def facts(self) -> dict[str, ComponentFacts]:
+        """What the plan knows of each component."""
+        made = {}
+        for name, source in self.sources.items():
+            dtype = self._dtype(name)
+            heavy = source.has_weights
+            made[name] = ComponentFacts(
+                source.class_name, source.identity, dtype if heavy else "",
+                source.nbytes(dtype) if heavy else 0, handle(source, dtype or None),
+            )  # fmt: skip
+        return made
+
+    def plan(
+        self, request: Mapping[str, Any], outputs: Sequence[str], destination: Destination
+    ) -> Plan:
+        """The plan of a complete request."""
+        return self._plan(self.ports(request, destination), outputs, self.memo.keys())
+
+    def provenance(
+        self, request: Mapping[str, Any], outputs: Sequence[str], destination: Destination
+    ) -> dict[str, Any]:
+        """What files of a complete request say of how they were made."""
+        ports = self.ports(request, destination)
+        made = self._plan(ports, outputs, frozenset())
+        return describe(self._made(made), request, ports, destination)
+
+    def _plan(self, ports: Mapping[str, Any], outputs: Sequence[str], kept: frozenset[str]) -> Plan:
+        wanted = {name: self.config.graph.outputs[name] for name in outputs}
+        facts = Facts(
+            device=str(self.device), components=self.facts,
+            request_keys=_keys(ports, self.config.graph.request),
+            resident=self._resident(), memo=kept,
+        )  # fmt: skip
+        request = {name: ports[name] for name in self.config.graph.request}
+        made = plan(self.checked, request, wanted, facts)
+        edges = (ref for node in made.checked.graph.nodes.values() for ref in node.inputs.values())
+        if Ref("request", "store") in edges:
+            check_store(ports["store"])  # a mistake is told before anything is loaded
+        return made
+
+    def run(
+        self,
+        request: Mapping[str, Any],
+        outputs: Sequence[str],
+        destination: Destination,
+        cancelled: Callable[[], bool],
+        opened: Callable[[Work], None] | None = None,
+    ) -> Generator[Event, None, tuple[dict[str, Any], dict[str, dict[str, float]]]]:
+        """Plan and run a request; returns outputs and memory at the end of the run.
+
+        opened  is told the work that begins
+        """
+        kept = self.memo.snapshot()
+        ports = self.ports(request, destination)
+        made = self._plan(ports, outputs, frozenset(kept))
+        for item in made.items:  # a plan can be made from configs alone, a run cannot
+            if isinstance(item, Load) and (problem := self.sources[item.component].lacking):
+                raise problem
+        recalled = {i.node: kept[made.keys[i.node]] for i in made.items if isinstance(i, Recall)}
+        if self.config.policies.output.metadata and _writes(made):
+            record = describe(self._made(made), request, ports, destination)
+            ports["destination"] = dataclasses.replace(destination, metadata=as_text(record))
+        del kept  # or nothing that the memo drops would be freed before this run ends
+        work = Work(made, ports, int(request.get(DENOISING_STEPS) or 0), cancelled, recalled)
+        if opened:
+            opened(work)
+        before = _megabytes(devices.memory(self.device))
+        values = yield from self.executor.run(work)
+        return values, {"before": before, "after": _megabytes(devices.memory(self.device))}
+
+    def preview(self, work: Work) -> Image | Video:
+        """What a run in progress shows after its last step, decoded as the graph decodes."""
+        made = self._plan(work.request, (shown_output(self.checked),), frozenset())
+        running = self.executor.run(rest_of(made, work))
+        while True:
+            try:
+                next(running)
+            except StopIteration as done:
+                (value,) = done.value.values()
+                shown: Image | Video = value
+                return shown
+
+    def _made(self, made: Plan) -> Made:
+        return Made(self.config, self.checked, self.sources, self.facts, self.device, made)
+
+    def ports(self, request: Mapping[str, Any], destination: Destination) -> dict[str, Any]:
+        """The values of `request.*`: the fields, and the built-in rng, destination and store."""
+        seeds = [n for n, f in self.config.graph.request.items() if f.type == "seed"]
+        rng = {"rng": Rng.from_seed(request[seeds[0]])} if seeds else {}
+        uploads = self.config.policies.storage.store()
+        values = {n: port_value(self.config.graph.request[n], v) for n, v in request.items()}
+        return {**values, **rng, "destination": destination, "store": uploads}
+
+    def _dtype(self, name: str) -> str:
+        """Explicit for the component, else by the precision policy, else the graph's."""
+        recommended = component(self.config.graph, name).dtype
+        made = self._asked_dtype(name) or devices.default_dtype(self.device, recommended)
+        return str(made).removeprefix("torch.") if made else ""
+
+    def _asked_dtype(self, name: str) -> str | None:
+        asked = any(e.dotted == f"components.{name}.dtype" for e in self.config.graph.edits)
+        recommended = component(self.config.graph, name).dtype
+        return recommended if asked else role_dtype(self.config.policies.precision, name)
+
+    def _own_dtype(self, part: str) -> str:
+        """The dtype of a pipeline's part, where anything is said of it."""
+        said = self._asked_dtype(part) or component(self.config.graph, part).dtype
+        return self._dtype(part) if said else ""
+
+    def _resident(self) -> frozenset[str]:
+        return frozenset(n for n, f in self.facts.items() if store().holds(self._key(n, f)))
+
+    def _key(self, name: str, fact: ComponentFacts) -> Any:
+        return store().key(self.sources[name], fact.dtype or None, self.device)
+
+    def _load(self, name: str) -> Any:
+        fact = self.facts[name]
+        return store().load(
+            self.sources[name],
+            dtype=fact.dtype or None,
+            device=self.device,
+            trust_remote_code=self.config.policies.model.trust_remote_code,
+        )
+
+    def _release(self, name: str) -> bool:
+        """Forget a component; whether it was loaded."""
+        try:
+            store().release(self._key(name, self.facts[name]))
+        except UserError:
+            return False
+        return True
+
+    def _short(self, name: str) -> bool:
+        """Whether there is no room for a component's weights and a quarter more, for its work."""
+        fact = self.facts[name]
+        room = devices.free_bytes(self.device)
+        return room < fact.nbytes * 5 // 4 and not store().holds(self._key(name, fact))
+
+
+def _writes(made: Plan) -> bool:
+    """Whether a plan writes files."""
+    nodes = made.checked.graph.nodes.values()
+    return any(Ref("request", "destination") in node.inputs.values() for node in nodes)
+
+
+def _megabytes(memory: Memory) -> dict[str, float]:
+    """A memory checkpoint of the perf dump."""
+    mb = {name: round(value / 2**20, 2) for name, value in dataclasses.asdict(memory).items()}
+    names = ("allocated", "reserved", "peak_allocated", "peak_reserved")
+    return {**{f"{n}_mb": mb[n] for n in names}, "peak_host_anon_mb": mb["host_peak"]}
+
+
+def _keys(ports: Mapping[str, Any], fields: Mapping[str, Field]) -> dict[str, str]:
+    """Digests of request ports: of their values, at the request's edge only."""
+    keys = {}
+    for name, value in ports.items():
+        if isinstance(value, Rng):
+            keys[name] = digest(["rng", value.state.numpy().tobytes().hex()])
+        elif isinstance(value, Destination | ObjectStore):
+            keys[name] = digest([type(value).__name__, dataclasses.astuple(value)])
+        elif fields[name].type in PIXELS:
+            keys[name] = pictures_key(value)
+        else:
+            keys[name] = digest(["value", type(value).__name__, value])
+            if fields[name].type == "file":  # the same path may hold another picture by now
+                keys[name] = digest([keys[name], _contents(value)])
+    return keys
+
+
+def _contents(paths: Any) -> list[str]:
+    """Identities of the local files that a request names; addresses are known by their text."""
+    named = paths if isinstance(paths, tuple) else (paths,)
+    found = [Path(path).expanduser() for path in named if path]
+    return [of_file(path) for path in found if path.is_file()]

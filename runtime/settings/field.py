@@ -1,0 +1,232 @@
+"""Typed fields: how a value of a request, policy or component is parsed. Imports no torch."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any
+
+from runtime.errors import UserError, did_you_mean
+from runtime.settings.setting import Raw
+
+TYPES = (
+    *("text", "int", "float", "bool", "choice", "file", "seed", "dtype", "path", "map"),
+    *("image", "video"),
+)
+PIXELS = frozenset({"image", "video"})  # types whose values are read into pixels
+DTYPES = {
+    "fp32": "float32", "float32": "float32", "float": "float32",
+    "fp16": "float16", "float16": "float16", "half": "float16",
+    "bf16": "bfloat16", "bfloat16": "bfloat16",
+}  # fmt: skip
+# As people write them: Python would also take 1_000 and the digits of every script.
+WHOLE = re.compile(r"[+-]?[0-9]{1,30}")
+NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?", re.IGNORECASE)
+MOST = 10**30
+TRUE, FALSE = frozenset({"true"}), frozenset({"false"})
+
+
+@dataclass(frozen=True)
+class Field:
+    """What a field accepts.
+
+    type      one of TYPES; `file` is a path or URL of an input, `image` that of a picture (from
+              Python also a PIL image or an array), `video` that of a clip, `seed` a non-negative
+              integer
+    many      a list of such values
+    default   value where nothing is set; none with `required` false means the field may stay empty
+    min, max  inclusive bounds of numbers
+    multiple  numbers must be `offset` plus a multiple of this (sizes, frames: multiple 4, offset 1)
+    choices   the accepted words, where type is `choice`
+    unit      px, frames, steps, s, ...
+    config    key of the checkpoint's configs whose value, where it has one, is the default
+    help      one line
+    """
+
+    name: str
+    type: str = "text"
+    many: bool = False
+    default: Any = None
+    required: bool = False
+    min: float | None = None
+    max: float | None = None
+    multiple: int | None = None
+    offset: int = 0
+    choices: tuple[str, ...] = ()
+    unit: str = ""
+    config: str = ""
+    help: str = ""
+
+    def parse(self, value: Any, shown: str = "") -> Any:
+        """The typed value of what a user wrote; a UserError names `shown`, value and fix."""
+        shown = shown or f"`{self.name}`"
+        if value is None or (
+            isinstance(value, Raw) and self.type != "text" and value.lower() in {"null", "none"}
+        ):
+            return None
+        if self.many:
+            items = self._items(value)
+            return tuple(self._one(item, shown) for item in items)
+        if isinstance(value, Sequence) and not isinstance(value, str):
+            raise UserError(
+                f"{shown} takes one value, got {len(value)}: {', '.join(map(str, value))}",
+                help="give a single value", field=self.name,
+            )  # fmt: skip
+        return self._one(value, shown)
+
+    def _items(self, value: Any) -> Sequence[Any]:
+        if isinstance(value, Sequence) and not isinstance(value, str):
+            return value
+        if (
+            isinstance(value, Raw)
+            and value.startswith("[")
+            and value.endswith("]")
+            and self.type != "text"
+        ):
+            return [Raw(part.strip()) for part in value[1:-1].split(",") if part.strip()]
+        if (
+            isinstance(value, Raw)
+            and self.type in {"int", "float", "seed", "dtype"}
+            and "," in value
+        ):
+            return [Raw(part.strip()) for part in value.split(",")]
+        return [value]
+
+    def _one(self, value: Any, shown: str) -> Any:
+        reader = getattr(self, f"_read_{self.type}")
+        parsed = reader(value, shown)
+        if isinstance(parsed, int | float) and not isinstance(parsed, bool):
+            self._check_number(parsed, shown)
+        return parsed
+
+    def _wrong(self, value: Any, shown: str, expected: str, help: str = "") -> UserError:
+        return UserError(
+            f"{shown} expects {expected}, got {show(value)}", help=help, field=self.name
+        )
+
+    def _read_text(self, value: Any, shown: str) -> str:
+        if not isinstance(value, str):
+            raise self._wrong(
+                value, shown, "text", help=f"put it in quotes: {json.dumps(str(value))}"
+            )
+        return str(value)
+
+    _read_path = _read_file = _read_text
+
+    def _read_image(self, value: Any, shown: str) -> Any:
+        from runtime.files.input_pictures import check_picture
+
+        return self._checked(check_picture, value, shown)
+
+    def _read_video(self, value: Any, shown: str) -> Any:
+        from runtime.files.input_pictures import check_clip
+
+        return self._checked(check_clip, value, shown)
+
+    def _checked(self, check: Callable[[Any], Any], value: Any, shown: str) -> Any:
+        try:
+            return check(value)
+        except UserError as problem:
+            raise UserError(
+                f"{shown}: {problem.message}", help=problem.help, field=self.name
+            ) from problem
+
+    def _read_int(self, value: Any, shown: str) -> int:
+        if isinstance(value, str) and WHOLE.fullmatch(value.strip()):
+            return int(value)
+        whole = isinstance(value, Integral) or (isinstance(value, float) and value.is_integer())
+        if isinstance(value, bool) or not whole or abs(value) > MOST:
+            raise self._wrong(value, shown, "a whole number")
+        return int(value)
+
+    def _read_seed(self, value: Any, shown: str) -> int:
+        seed = self._read_int(value, shown)
+        if not 0 <= seed < 2**63:
+            raise self._wrong(value, shown, "a whole number from 0 to 2^63 - 1")
+        return seed
+
+    def _read_float(self, value: Any, shown: str) -> float:
+        said = isinstance(value, str)
+        fits = NUMBER.fullmatch(value.strip()) if said else isinstance(value, Real)
+        try:
+            number = float(value) if fits and not isinstance(value, bool) else math.nan
+        except OverflowError:  # a whole number beyond the floats
+            number = math.nan
+        if not math.isfinite(number):
+            raise self._wrong(value, shown, "a number")
+        return number
+
+    def _read_bool(self, value: Any, shown: str) -> bool:
+        if isinstance(value, bool):
+            return value
+        word = value.strip().lower() if isinstance(value, str) else ""
+        if word not in TRUE | FALSE:
+            raise self._wrong(value, shown, "true or false")
+        return word in TRUE
+
+    def _read_choice(self, value: Any, shown: str) -> str:
+        if isinstance(value, str) and value.strip() in self.choices:
+            return value.strip()
+        listed = ", ".join(self.choices)
+        raise self._wrong(
+            value, shown, f"one of {listed}", help=did_you_mean(str(value), self.choices)
+        )
+
+    def _read_dtype(self, value: Any, shown: str) -> str:
+        if isinstance(value, str) and value.strip().lower() in DTYPES:
+            return DTYPES[value.strip().lower()]
+        raise self._wrong(value, shown, "one of fp32, fp16, bf16")
+
+    def _read_map(self, value: Any, shown: str) -> Mapping[str, Any]:
+        if isinstance(value, Raw):
+            try:
+                value = json.loads(value)
+            except json.JSONDecodeError as problem:
+                raise self._wrong(
+                    str(value), shown, "a JSON object", help=f"JSON says: {problem}"
+                ) from None
+        if not isinstance(value, Mapping):
+            raise self._wrong(value, shown, "a JSON object")
+        return value
+
+    def _check_number(self, value: float, shown: str) -> None:
+        unit = f" {self.unit}" if self.unit else ""
+        if self.min is not None and value < self.min:
+            raise self._wrong(value, shown, f"at least {plain(self.min)}{unit}")
+        if self.max is not None and value > self.max:
+            raise self._wrong(value, shown, f"at most {plain(self.max)}{unit}")
+        if self.multiple and (value - self.offset) % self.multiple:
+            options = " or ".join(plain(x) for x in self.neighbours(value))
+            help = f"the nearest that fit are {options}"
+            raise self._wrong(value, shown, self.rule + unit, help=help)
+
+    @property
+    def rule(self) -> str:
+        """What numbers must be, in words."""
+        return f"a multiple of {self.multiple}" + (f" plus {self.offset}" if self.offset else "")
+
+    def neighbours(self, value: float) -> list[Any]:
+        """The numbers that fit next to `value`, below and above; itself where it fits."""
+        step = self.multiple or 1
+        low = value - (value - self.offset) % step
+        return [
+            x for x in {low: 0, low + step: 0} if self._inside(x) and (x == value or low != value)
+        ]
+
+    def _inside(self, value: float) -> bool:
+        return (self.min is None or value >= self.min) and (self.max is None or value <= self.max)
+
+
+def plain(number: float) -> str:
+    """A number as a person writes it: 4 rather than 4.0."""
+    return str(int(number)) if float(number).is_integer() else str(number)
+
+
+def show(value: Any) -> str:
+    """A found value in a message: quoted text, JSON for the rest, at most 60 characters."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,39 @@
+"""Sizes and lengths that do not fit: rounded to the nearest that do where the user asks for it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from runtime.settings.field import Field, plain
+from runtime.settings.policies import Adjust
+
+
+def parse(field: Field, value: Any, shown: str, adjust: Adjust) -> tuple[Any, str]:
+    """The typed value of what a user wrote, and a note where it was rounded.
+
+    Raises UserError as `Field.parse` does; limits are limits, only multiples are rounded to.
+    """
+    if not (field.multiple and ROUNDED.get(field.unit) in asked(adjust)):
+        return field.parse(value, shown), ""
+    exact = dataclasses.replace(field, multiple=None).parse(value, shown)
+    if exact is None:
+        return None, ""
+    fit = nearest(field, exact)
+    unit = f" {field.unit}"
+    note = f"{shown or field.name} is rounded to {plain(fit)}{unit}; the graph takes {field.rule}"
+    return fit, "" if fit == exact else note
+
+
+ROUNDED = {"px": "size", "frames": "frames"}
+
+
+def asked(adjust: Adjust) -> set[str]:
+    """What is to be rounded."""
+    return {name for name, wanted in dataclasses.asdict(adjust).items() if wanted}
+
+
+def nearest(field: Field, value: int) -> int:
+    """The number nearest to `value` that fits the field; of two, the smaller."""
+    fits: list[int] = field.neighbours(value)
+    return min(fits, key=lambda fit: (abs(fit - value), fit))

@@ -1,0 +1,140 @@
+"""A graph and the vanilla pipeline of its checkpoint, run one after the other and compared."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from runtime.api import Runtime
+from runtime.checkpoint.vanilla_pipeline import PipelineHandle, known
+from runtime.configure.resolve import edit
+from runtime.configure.select_graph import named_graph
+from runtime.errors import UserError
+from runtime.graph.parse import WHOLE
+from runtime.settings.policies import policy_fields
+from runtime.verify.compare import Edges, Parity, compare
+from runtime.verify.record import Recorder
+
+GRAPH = "diffusers"  # the graph that is a vanilla pipeline
+MORE = "diffusers_kwargs"  # its request field for arguments by the pipeline's own names
+RATES = ("fps", "frame_rate")  # the one is given as the other where a pipeline says so
+TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What came of it. reference: class of the pipeline. notes: what was not passed on to it."""
+
+    reference: str
+    parity: Parity
+    notes: tuple[str, ...] = ()
+
+
+def verify(
+    session: Runtime,
+    arguments: Mapping[str, Any] | None = None,
+    *,
+    class_name: str | None = None,
+    tolerance: float = TOLERANCE,
+) -> Verified:
+    """Run both on the session's request.
+
+    arguments   of the pipeline, by its own names
+    class_name  of the pipeline, where the graph's `reference` is not meant
+    tolerance   largest difference on an edge, as part of its largest value
+    """
+    request = session.validate()
+    class_name = class_name or class_of(session)
+    reference = beside(session, class_name)
+    given, notes = translated(session, reference, request, arguments or {})
+    reference.validate(**given)
+    output = next(iter(session.graph.outputs))
+    mine, result = recorded(session, output, {})
+    theirs, other = recorded(reference, "image", given)
+    checked = session.plan(outputs=[output]).checked
+    ref = session.graph.outputs[output]
+    parity = compare(
+        mine, theirs, Edges(checked, mine.stepping), (str(ref), result, other), tolerance
+    )
+    return Verified(class_name, parity, notes)
+
+
+def class_of(session: Runtime) -> str:
+    """The pipeline that a graph says it equals, else the checkpoint's own."""
+    entry = named_graph(edit("graph", str(session.graph.sources[-1])))
+    named = entry.reference in known() and entry.name != GRAPH
+    return entry.reference if named else session.config.checkpoint.class_name
+
+
+def beside(session: Runtime, class_name: str) -> Runtime:
+    """The vanilla pipeline of a session's checkpoint: same files, dtypes, device; no edits."""
+    config = session.config
+    if WHOLE in session.engine.facts:
+        raise UserError(
+            f"graph `{session.graph.name}` is the vanilla pipeline itself",
+            help="name a graph that is to be compared with it", field="graph",
+        )  # fmt: skip
+    said: dict[str, Any] = {}
+    for group in ("model", "placement", "vae"):
+        values = getattr(config.policies, group)
+        for at, field in policy_fields()[group].items():
+            value = getattr(values, field.name.split(".")[1])
+            if value != field.default:
+                said[f"{group}.{at}"] = value
+    for name in ("model.backend", "model.id"):
+        said.pop(name, None)
+    said.setdefault("model.path", str(config.checkpoint.root))
+    said["model.pipeline_class_name"] = class_name
+    for name, fact in session.engine.facts.items():
+        if fact.nbytes and fact.dtype and name in config.checkpoint.keys:
+            said[f"components.{name}.dtype"] = fact.dtype
+    return Runtime.load(None, said, graph=GRAPH)
+
+
+def translated(
+    session: Runtime, reference: Runtime, request: Mapping[str, Any], own: Mapping[str, Any]
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """A request as the pipeline takes it, and notes on what it does not take.
+
+    own  arguments by the pipeline's own names: they go over those of the request
+    """
+    handle: PipelineHandle = reference.engine.facts[WHOLE].handle
+    takes = handle.call.parameters
+    given: dict[str, Any] = {}
+    more: dict[str, Any] = dict(own)
+    left: list[str] = []
+    for name, value in request.items():
+        field = session.fields[name]
+        if value is None or name in own or (name == RATES[0] and {*RATES} & {*own}):
+            continue
+        if field.type == "seed":
+            given["seed"] = value
+        elif name in {"image_path", "fps"} or (name in takes and name in reference.fields):
+            given[name] = value
+        elif name in takes:
+            more[name] = list(value) if isinstance(value, tuple) else value
+        elif value != field.default or name in session.request:
+            left.append(name)
+    if more:
+        given[MORE] = more
+    kind = handle.class_name
+    return given, tuple(f"{kind} takes no `{name}`: it is not passed on" for name in left)
+
+
+def recorded(runtime: Runtime, output: str, request: Mapping[str, Any]) -> tuple[Recorder, Any]:
+    """Run a request to its end with everything recorded; forget its weights afterwards."""
+    engine, recorder = runtime.engine, Recorder()
+    plain = engine.executor
+    engine.executor = dataclasses.replace(plain, watch=recorder)
+    steppers = (n for n, f in engine.facts.items() if f.class_name.endswith("Scheduler"))
+    try:
+        with recorder.solving(plain.load(name) for name in steppers):
+            result = runtime.generate(outputs=[output], **request)
+    finally:
+        engine.executor = plain
+        for name, fact in engine.facts.items():
+            if fact.nbytes:
+                plain.release(name)
+    return recorder, result.outputs[output]

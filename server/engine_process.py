@@ -1,0 +1,227 @@
+"""The engine: a child process that holds one loaded pipeline and runs one job at a time.
+
+Started by the server as `python -m server.engine_process READ_FD WRITE_FD`. The main thread
+runs jobs; a second one listens, so that a job can be cancelled and the process ends with its pipe;
+where there is an object store, a third one sends files that it did not take at first.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+from runtime import Runtime, UserError
+from runtime.configure.resolve import edit
+from server.protocol import line, unpack, without_folders
+
+DEVICE_LOST = 70  # exit status: only a new process can use the device again
+
+
+class Pipe:
+    """This end of both pipes. Sending is safe from several threads."""
+
+    def __init__(self, read_fd: int, write_fd: int) -> None:
+        for fd in (read_fd, write_fd):
+            os.set_inheritable(fd, False)  # or a process that we start would keep them open
+        self._source, self._target = os.fdopen(read_fd, "rb"), os.fdopen(write_fd, "wb")
+        self._lock = threading.Lock()
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        """Send a message; without a server to read it, the process ends."""
+        try:
+            with self._lock:
+                self._target.write(line(message))
+                self._target.flush()
+        except OSError:
+            os._exit(0)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Messages, until the server closes its end or dies."""
+        for text in self._source:
+            yield json.loads(text)
+
+
+class Worker:
+    """Takes orders from the pipe."""
+
+    def __init__(self, pipe: Pipe) -> None:
+        self._pipe = pipe
+        self._orders: SimpleQueue[dict[str, Any]] = SimpleQueue()
+        self._objects: SimpleQueue[dict[str, Any]] = SimpleQueue()
+        self._cancelled: set[str] = set()
+        self._lock = threading.Lock()
+        self._current: Any = None  # the Attempt; its module imports torch
+
+    def listen(self) -> None:
+        """Read until the pipe closes; then end the process, even in the middle of a step."""
+        try:
+            for message in self._pipe:
+                if "cancel" in message:
+                    self._cancel(str(message["cancel"]))
+                elif "run" in message:
+                    self._orders.put(message)
+                else:
+                    self._objects.put(message)
+        finally:
+            os._exit(0)
+
+    def _cancel(self, id: str) -> None:
+        with self._lock:
+            self._cancelled.add(id)
+            if self._current and self._current.id == id:
+                self._current.cancel()
+
+    def work(self, runtime: Runtime, folder: Path) -> int:
+        """Run jobs in the order they come; returns the exit status where it cannot go on."""
+        from server.job_attempt import Attempt
+
+        outputs = wanted_outputs(runtime)
+        if "url" in outputs:
+            run = threading.Thread(target=self._send_objects, args=(runtime, folder), daemon=True)
+            run.start()
+        while True:
+            attempt = Attempt(runtime, self._orders.get(), outputs, folder)
+            with self._lock:
+                self._current = attempt
+                if attempt.id in self._cancelled:
+                    attempt.cancel()
+            end = attempt.go(self._pipe.send)
+            with self._lock:
+                self._current = None
+                self._cancelled.discard(attempt.id)
+            if attempt.objects and "done" not in end:  # nobody will ever ask for these
+                self._objects.put({"discard": attempt.id, "names": attempt.objects})
+            self._pipe.send(end | {"leaving": attempt.broken})
+            if attempt.broken:
+                return DEVICE_LOST
+
+    def _send_objects(self, runtime: Runtime, folder: Path) -> None:
+        from runtime.files.image_files import MEDIA_TYPES
+        from runtime.files.object_store import UploadFailed, delete_object, upload_file
+
+        store = runtime.config.policies.storage.store()
+        while True:
+            message = self._objects.get()
+            if "discard" in message:
+                for name in message["names"]:
+                    try:
+                        delete_object(store, name)
+                    except UploadFailed as problem:
+                        log(f"the object {name} stays in the store: {problem.reason}")
+                continue
+            path = folder / message["name"]
+            reply = {"name": message["name"]}
+            try:
+                url = upload_file(store, path, path.name, MEDIA_TYPES[path.suffix.lower()])
+                reply |= {"uploaded": message["upload"], "url": url}
+            except UploadFailed as problem:
+                reply |= {"upload_failed": message["upload"], "message": problem.reason}
+            self._pipe.send(reply)
+
+
+def wanted_outputs(runtime: Runtime) -> tuple[str, ...]:
+    """Outputs that every run computes; raises UserError where the graph lacks one."""
+    wanted = ("file",) + ("url",) * (runtime.config.policies.storage.type != "none")
+    for name in wanted:
+        if name not in runtime.graph.outputs:
+            raise UserError(
+                f"graph `{runtime.graph.name}` has no output `{name}`, which the server needs",
+                help="add the output to the graph, or leave out the object store"
+                if name == "url" else "add it to the graph: outputs: {file: save.file}",
+                field=f"outputs.{name}",
+            )  # fmt: skip
+    return wanted
+
+
+def configured(load: Mapping[str, Any]) -> Runtime:
+    """The pipeline of the `load` message; replicas spread over the devices of the machine."""
+    from runtime import device as devices
+
+    settings = unpack(load["load"])
+    runtime = Runtime.load(settings, allow_unused=True)  # the server has told what is unused
+    places = devices.available()
+    places = places[:-1] or places  # the last one is the host, for where there is nothing else
+    if runtime.config.policies.placement.device == "auto" and len(places) > 1:
+        settings.append(edit("placement.device", places[load["replica"] % len(places)]))
+        runtime = Runtime.load(settings, allow_unused=True)
+    return runtime
+
+
+def prepare(runtime: Runtime) -> None:
+    """Check the graph and load every component; raises UserError where that cannot be."""
+    from runtime.files.object_store import check
+    from runtime.run.residency import store
+
+    wanted_outputs(runtime)
+    policies = runtime.config.policies
+    if policies.storage.type != "none":
+        check(policies.storage.store())
+    engine = runtime.engine
+    for name, source in engine.sources.items():
+        store().load(
+            source,
+            dtype=engine.facts[name].dtype or None,
+            device=engine.device,
+            trust_remote_code=policies.model.trust_remote_code,
+        )
+
+
+def start(pipe: Pipe, load: Mapping[str, Any]) -> Runtime | None:
+    """Load, and say so; none where the engine cannot start, which it has said."""
+    began = time.perf_counter()
+    try:
+        runtime = configured(load)
+        prepare(runtime)
+    except Exception as problem:
+        if isinstance(problem, UserError):
+            log(str(problem))
+        else:
+            traceback.print_exception(problem, file=sys.stderr)
+        said = str(problem) if isinstance(problem, UserError) else _named(problem)
+        pipe.send({"refused": without_folders(said)})
+        return None
+    seconds = round(time.perf_counter() - began, 3)
+    pipe.send({"ready": {"device": str(runtime.engine.device), "load_seconds": seconds}})
+    return runtime
+
+
+def _named(problem: Exception) -> str:
+    return f"{type(problem).__name__}: {problem}"
+
+
+def log(text: str) -> None:
+    """Say something on stderr, which is the server's log."""
+    print(text, file=sys.stderr, flush=True)  # noqa: T201  # there is no other way out
+
+
+def main(read_fd: int, write_fd: int) -> int:
+    """Be an engine until the pipe closes; returns the exit status."""
+    # Signals to the whole group (Ctrl-C, a service that stops) are the server's to answer: it
+    # drains, and closes the pipe.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    faulthandler.enable()
+    pipe = Pipe(read_fd, write_fd)
+    load = next(iter(pipe), None)
+    if load is None:
+        return 0
+    worker = Worker(pipe)
+    threading.Thread(target=worker.listen, daemon=True).start()
+    runtime = start(pipe, load)
+    return worker.work(runtime, Path(load["outputs"])) if runtime else 0
+
+
+if __name__ == "__main__":
+    code = main(*map(int, sys.argv[1:3]))
+    sys.stderr.flush()
+    os._exit(code)  # at a plain exit the listening thread would hold the pipe's lock

@@ -1,0 +1,170 @@
+"""One job on a loaded pipeline: its runs in order, each to a file. Runs in the engine process."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from runtime import Cancelled, Destination, File, NodeFailed, Run, Runtime, UserError
+from runtime import device as devices
+from runtime.events import Planned, Stepped
+from runtime.files.image_files import MEDIA_TYPES
+from runtime.files.object_store import UploadFailed
+from server.protocol import without_folders
+
+LONGEST_MESSAGE = 500  # characters
+Send = Callable[[Mapping[str, Any]], None]
+
+
+class Attempt:
+    """A job in progress. `cancel` may be called from another thread.
+
+    order    the `run` message
+    outputs  names of the graph's outputs: `file`, and `url` where there is an object store
+    """
+
+    def __init__(
+        self, runtime: Runtime, order: Mapping[str, Any], outputs: Sequence[str], folder: Path
+    ) -> None:
+        self.id = str(order["run"])
+        self._runtime, self._order, self._outputs, self._folder = runtime, order, outputs, folder
+        self._lock = threading.Lock()
+        self._run: Run | None = None
+        self._stopped = False
+        self._files: list[dict[str, Any]] = []
+        self.broken = False  # the device is lost to this process
+
+    def cancel(self) -> None:
+        """Stop at the end of the step that is running."""
+        with self._lock:
+            self._stopped = True
+            if self._run:
+                self._run.cancel()
+
+    @property
+    def objects(self) -> list[str]:
+        """Names of what it has put into the object store."""
+        return [file["name"] for file in self._files if file.get("url")]
+
+    def go(self, send: Send) -> dict[str, Any]:
+        """Run; the message that ends the job. Steps are sent as they are done."""
+        began = time.perf_counter()
+        devices.reset_peak(self._runtime.engine.device)
+        peak = 0.0
+        try:
+            for index, name in enumerate(self._order["names"]):
+                files, used = self._one(index, name, send)
+                self._files += files
+                peak = max(peak, used)
+        except Cancelled:
+            return {"cancelled": self.id}
+        except Exception as problem:
+            self.broken = isinstance(_cause(problem), torch.AcceleratorError)
+            return failure(self.id, problem)
+        seconds = round(time.perf_counter() - began, 3)
+        return {
+            "done": self.id,
+            "files": self._files,
+            "seconds": seconds,
+            "peak_memory_mb": peak or None,
+        }
+
+    def _one(self, index: int, name: str, send: Send) -> tuple[list[dict[str, Any]], float]:
+        """One run: what was written, and the peak of memory in MB."""
+        encoding = dict(self._order["encoding"])
+        upload = encoding.pop("upload", True)
+        run = self._runtime.start(
+            outputs=[o for o in self._outputs if upload or o != "url"],
+            destination=Destination(folder=self._folder, name=name, **encoding),
+            **self._order["runs"][index],
+        )
+        with self._lock:
+            self._run = run
+            if self._stopped:
+                raise Cancelled
+        of = done = 0
+        try:
+            for event in run:
+                if isinstance(event, Planned):
+                    of = event.steps
+                elif isinstance(event, Stepped):
+                    done += 1
+                    of = max(of, event.count, done)
+                    runs = len(self._order["runs"])
+                    send({"step": self.id, "done": index * of + done, "of": runs * of})
+        except UploadFailed as problem:
+            if problem.path is None:
+                raise
+            # The file is there, and only the store did not take it: the job has succeeded.
+            return [kept(path, problem.reason) for path in siblings(problem.path, name)], 0.0
+        outputs, after = run.result.outputs, run.result.memory["after"]
+        peak = after["peak_allocated_mb"] or after["peak_host_anon_mb"]
+        files = several(outputs["file"])
+        urls = [u.url for u in several(outputs["url"])] if "url" in outputs else [None] * len(files)
+        return [_described(f) | {"url": u} for f, u in zip(files, urls, strict=True)], peak
+
+
+def several(made: Any) -> tuple[Any, ...]:
+    """What an output holds: one, or a tuple where a run makes several files."""
+    return made if isinstance(made, tuple) else (made,)
+
+
+def siblings(path: Path, name: str) -> list[Path]:
+    """The files of a run by one of them: alone it has the name that was given, else NAME_1, ..."""
+    return [path] if path.stem == name else sorted(path.parent.glob(f"{name}_*{path.suffix}"))
+
+
+def _described(file: File) -> dict[str, Any]:
+    return {"name": file.path.name, "media_type": file.media_type, "size": file.size}
+
+
+def kept(path: Path, reason: str) -> dict[str, Any]:
+    """A file that the object store did not take."""
+    media_type = MEDIA_TYPES[path.suffix.lower()]
+    return _described(File(path, media_type, path.stat().st_size)) | {"upload": reason}
+
+
+def failure(id: str, problem: Exception) -> dict[str, Any]:
+    """The message of a failed job; what its own message must not show goes to the log."""
+    ours = isinstance(problem.__cause__, OSError)  # a full disk is no mistake of the client
+    if isinstance(problem, UserError) and not ours:
+        return _failed(id, "invalid_request", str(problem))
+    log = secrets.token_hex(4)
+    print(f"failure {log} of job {id}:", file=sys.stderr)  # noqa: T201  # stderr is its log
+    traceback.print_exception(problem, file=sys.stderr)
+    cause = _cause(problem)
+    if _out_of_memory(cause):
+        return _failed(
+            id, "out_of_memory",
+            "there is not enough memory for this request: ask for a smaller size or fewer frames "
+            f"(failure {log} in the server's log)",
+        )  # fmt: skip
+    where = f"node `{problem.node}` failed: " if isinstance(problem, NodeFailed) else ""
+    said = traceback.format_exception_only(cause)[-1].strip()
+    return _failed(id, "generation_failed", f"{where}{said} (failure {log} in the server's log)")
+
+
+def _failed(id: str, code: str, message: str) -> dict[str, Any]:
+    short = without_folders(message)
+    if len(short) > LONGEST_MESSAGE:
+        short = f"{short[: LONGEST_MESSAGE // 2]} ... {short[-LONGEST_MESSAGE // 2 :]}"
+    return {"failed": id, "code": code, "message": short}
+
+
+def _cause(problem: BaseException) -> BaseException:
+    return problem.__cause__ or problem if isinstance(problem, NodeFailed) else problem
+
+
+def _out_of_memory(cause: BaseException) -> bool:
+    # The host's allocator of torch raises a plain RuntimeError.
+    return isinstance(cause, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(cause, RuntimeError) and "can't allocate memory" in str(cause)
+    )

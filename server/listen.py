@@ -1,0 +1,112 @@
+"""From a configured runtime to a listening server: the socket, the folders, uvicorn."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import uvicorn
+
+from runtime import Runtime, Setting, UserError
+from runtime.settings.policies import Server
+from server.app import make_app
+from server.jobs import Jobs
+from server.service import Folders, Service
+
+
+def run(settings: Sequence[Setting], runtime: Runtime) -> int:
+    """Serve until SIGTERM or Ctrl-C, then drain."""
+    policy = runtime.config.policies.server
+    listening = bind(policy)
+    try:
+        return asyncio.run(_serve(settings, runtime, listening))
+    finally:
+        listening.close()
+
+
+def bind(policy: Server) -> socket.socket:
+    """The listening socket; port 0 picks a free one."""
+    family = socket.AF_INET6 if ":" in policy.host else socket.AF_INET
+    # asyncio turns Nagle's algorithm off (40 ms per answer) only where the protocol is named.
+    made = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        made.bind((policy.host, policy.port))
+        made.listen(2048)
+    except OSError as problem:
+        made.close()
+        raise _cannot_listen(policy, problem) from problem
+    except OverflowError as problem:
+        made.close()
+        raise UserError(f"port {policy.port} does not exist", field="server.port") from problem
+    return made
+
+
+def _cannot_listen(policy: Server, problem: OSError) -> UserError:
+    if problem.errno == errno.EADDRINUSE:
+        return UserError(
+            f"port {policy.port} on {policy.host} is in use",
+            help="give another with --port, or 0 to pick a free one", field="server.port",
+        )  # fmt: skip
+    if problem.errno == errno.EACCES:
+        return UserError(
+            f"port {policy.port} needs rights that this user lacks",
+            help="give a port above 1023 with --port", field="server.port",
+        )  # fmt: skip
+    return UserError(
+        f"cannot listen on {policy.host}: {problem.strerror or problem}",
+        help="give an address of this machine with --host, such as 127.0.0.1 or 0.0.0.0",
+        field="server.host",
+    )
+
+
+async def _serve(settings: Sequence[Setting], runtime: Runtime, listening: socket.socket) -> int:
+    policies = runtime.config.policies
+    folders = prepare(Path(policies.output.path), policies.server.input_save_path)
+    jobs = await Jobs.open(folders.outputs / "jobs.sqlite3")
+    service = Service(settings, runtime, jobs, folders)
+    host, port = listening.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    config = uvicorn.Config(
+        make_app(service, runtime, policies),
+        lifespan="on",
+        access_log=policies.server.log_requests,
+        log_level=policies.output.log_level,
+        timeout_graceful_shutdown=policies.server.http_graceful_shutdown_timeout,
+        server_header=False,
+    )
+    server = Announcing(config, f"listening on http://{shown}:{port}")
+    await server.serve(sockets=[listening])
+    return 0 if server.started else 1
+
+
+def prepare(outputs: Path, inputs: str | None) -> Folders:
+    """The output and input folders, made where they are missing."""
+    made = Folders(outputs.expanduser(), Path(inputs or outputs / "inputs").expanduser())
+    for folder in (made.outputs, made.inputs):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as problem:
+            raise UserError(
+                f"the folder {folder} cannot be made: {problem.strerror}",
+                help="give one with --output-path that this user may write", field="output.path",
+            ) from problem  # fmt: skip
+    return made
+
+
+class Announcing(uvicorn.Server):
+    """A server that says on stderr where it listens, once it does."""
+
+    def __init__(self, config: uvicorn.Config, announcement: str) -> None:
+        super().__init__(config)
+        self.announcement = announcement
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, then announce."""
+        await super().startup(sockets)
+        if self.started:
+            print(self.announcement, file=sys.stderr, flush=True)  # noqa: T201  # for people and tests

@@ -1,0 +1,214 @@
+"""Bodies of requests: JSON and multipart, bounded, read into typed values and uploads."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+
+from runtime import Raw, UserError, did_you_mean
+from runtime.settings.field import Field, show
+from server.errors import ApiError, bad, said_by
+from server.schemas import MAX_NUMBER, MAX_PROMPT, Accepts
+
+JSON_BYTES = 1 << 20
+PATIENCE = 8 << 20
+MAX_FILES, MAX_FIELDS = 16, 200
+KINDS: Mapping[str, tuple[tuple[type, ...], str]] = {
+    "int": ((int, float), "a whole number"),
+    "seed": ((int, float), "a whole number"),
+    "float": ((int, float), "a number"),
+    "bool": ((bool,), "true or false"),
+    "map": ((dict,), "an object"),
+}
+
+
+@dataclass
+class Given:
+    """A body, read.
+
+    values   typed, by field name; what is null or left out is missing
+    files    uploads and URLs, by field name
+    """
+
+    values: dict[str, Any] = field(default_factory=dict)
+    files: dict[str, list[UploadFile | str]] = field(default_factory=dict)
+
+
+async def read(request: Request, accepts: Accepts, types: tuple[str, ...], limit: int) -> Given:
+    """The body by its content type. types: those accepted; limit: bytes of a multipart body."""
+    said = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if said in types and said == "multipart/form-data":
+        return typed(await _form(request, limit), accepts, as_text=True)
+    if said in types:
+        return typed(await _json(request), accepts, as_text=False)
+    raise ApiError(
+        415,
+        f"the content type is {show(said) if said else 'missing'}; send {' or '.join(types)}",
+        param="Content-Type", code="unsupported_media_type",
+    )  # fmt: skip
+
+
+async def _bounded(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
+    """The body's chunks; an ApiError beyond `limit` bytes.
+
+    A little of what is too much is taken in: a client that still sends does not read the answer.
+    """
+    total = 0
+    async for chunk in request.stream():
+        total += len(chunk)
+        if total <= limit:
+            yield chunk
+        elif total > 2 * limit + PATIENCE:
+            break
+    if total > limit:
+        _too_large(limit)
+
+
+def _too_large(limit: int) -> NoReturn:
+    raise ApiError(413, f"the body is larger than {limit / 2**20:g} MiB", code="request_too_large")
+
+
+async def _json(request: Request) -> dict[str, list[Any]]:
+    data = b"".join([chunk async for chunk in _bounded(request, JSON_BYTES)])
+    try:
+        body = json.loads(data, parse_constant=_no_constant)
+        json.dumps(body, ensure_ascii=False).encode()  # lone surrogates have no encoding
+    except UnicodeError:
+        raise bad("the body is not UTF-8", code="invalid_json") from None
+    except ValueError as problem:
+        raise bad(f"the body is not JSON: {problem}", code="invalid_json") from None
+    except RecursionError:
+        raise bad("the body is nested too deeply", code="invalid_json") from None
+    if not isinstance(body, dict):
+        raise bad(f"the body must be a JSON object, got {show(body)}", code="invalid_json")
+    return {name: [value] for name, value in body.items()}
+
+
+def _no_constant(word: str) -> NoReturn:
+    raise ValueError(f"{word} is no number of JSON")
+
+
+async def _form(request: Request, limit: int) -> dict[str, list[Any]]:
+    parser = MultiPartParser(
+        request.headers, _bounded(request, limit),
+        max_files=MAX_FILES, max_fields=MAX_FIELDS, max_part_size=JSON_BYTES,
+    )  # fmt: skip
+    try:
+        form = await parser.parse()
+    except MultiPartException as problem:
+        raise bad(f"the multipart body: {problem.message}", code="invalid_multipart") from None
+    except (ValueError, KeyError, LookupError) as problem:
+        raise bad(f"the multipart body: {problem}", code="invalid_multipart") from None
+    made: dict[str, list[Any]] = {}
+    for name, value in form.multi_items():
+        made.setdefault(_form_name(name), []).append(value)
+    return made
+
+
+def _form_name(name: str) -> str:
+    """`seed[]` is one of several seeds; `input_reference[image_url]` is its URL."""
+    return re.sub(r"\[(image_url)?\]$", "", name)
+
+
+def typed(body: Mapping[str, list[Any]], accepts: Accepts, *, as_text: bool) -> Given:
+    """Every value parsed by its field; an ApiError names the first that cannot be."""
+    given = Given()
+    for name, values in body.items():
+        if name.partition("[")[0] in accepts.unused:
+            continue
+        if name in accepts.files:
+            given.files[name] = [f for v in values for f in _files(name, v)]
+            continue
+        if name not in accepts.fields:
+            near = did_you_mean(name, accepts.names)
+            raise bad(
+                f"`{_short(name)}` is no field of this request" + (f"; {near}" if near else ""),
+                _short(name), "unknown_parameter",
+            )  # fmt: skip
+        value = _value(accepts.fields[name], values, as_text=as_text)
+        if value is not None:
+            given.values[name] = value
+    for name in accepts.needed:
+        if name not in given.values:
+            raise bad(f"`{name}` is required", name, "missing_required_parameter")
+    return given
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 100 else name[:97] + "..."
+
+
+def _files(name: str, value: Any) -> list[UploadFile | str]:
+    """Uploads and URLs of one field."""
+    if value is None or value == "":
+        return []
+    if isinstance(value, list):
+        return [f for item in value for f in _files(name, item)]
+    if isinstance(value, dict) and set(value) <= {"image_url", "file_id"}:
+        if value.get("file_id") is not None:
+            raise bad("there is no file store: send the file or its URL", f"{name}.file_id")
+        value = value.get("image_url")
+    if not isinstance(value, UploadFile | str):
+        raise bad(f"`{name}` expects a picture or its URL, got {show(value)}", name, "invalid_type")
+    return [value]
+
+
+def _value(field: Field, values: list[Any], *, as_text: bool) -> Any:
+    """One typed value, or a tuple of them for seeds and lists; none where nothing was said."""
+    several = field.many or field.type == "seed"
+    if as_text:
+        if any(isinstance(v, UploadFile) for v in values):
+            raise bad(f"`{field.name}` is no file", field.name, "invalid_type")
+        if field.type != "text":
+            values = [Raw(v) for v in values if v != ""]
+    elif several and isinstance(values[0], list):
+        values = values[0]
+        if not values:
+            raise bad(f"`{field.name}` is an empty list", field.name)
+        if None in values:
+            raise bad(f"`{field.name}` has a null in its list", field.name, "invalid_type")
+    if len(values) > 1 and not several:
+        raise bad(f"`{field.name}` is given {len(values)} times", field.name)
+    parsed = [_one(field, value, as_text=as_text) for value in values]
+    parsed = [value for value in parsed if value is not None]
+    return (tuple(parsed) if several else parsed[0]) if parsed else None
+
+
+def _one(field: Field, value: Any, *, as_text: bool) -> Any:
+    if value is None:
+        return None
+    if not as_text:
+        value = _strict(field, value)
+    elif field.type != "text" and len(value) > MAX_NUMBER and field.type != "map":
+        raise bad(f"`{field.name}` is too long: {show(str(value))}", field.name)
+    try:
+        parsed = field.parse(value) if not field.many else field.parse([value])[0]
+    except UserError as problem:
+        raise said_by(problem, field.name) from None
+    if parsed is None:  # the word null: a form has no nulls
+        raise bad(f"`{field.name}` is {show(str(value))}; leave it out", field.name, "invalid_type")
+    if field.type == "text" and len(parsed) > MAX_PROMPT:
+        raise bad(f"`{field.name}` is longer than {MAX_PROMPT} characters", field.name)
+    if field.name == "prompt" and not parsed:
+        raise bad("`prompt` is empty; say what to draw", "prompt")
+    return parsed
+
+
+def _strict(field: Field, value: Any) -> Any:
+    """In JSON a number is a number; OpenAI's `seconds` may be one or text."""
+    kinds, expected = KINDS.get(field.type, ((str,), "text"))
+    if field.name == "seconds" and isinstance(value, int | float) and not isinstance(value, bool):
+        return f"{value:.3f}".rstrip("0").rstrip(".") if abs(value) < 1e7 else str(value)
+    right = isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))
+    if not right:
+        raise bad(
+            f"`{field.name}` expects {expected}, got {show(value)}", field.name, "invalid_type"
+        )
+    return value

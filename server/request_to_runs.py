@@ -1,0 +1,189 @@
+"""From what a request says to complete runs, one per output file; everything is checked here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from runtime import UserError
+from runtime.settings.field import Field
+from runtime.settings.field import plain as shown_number
+from server.errors import ApiError, bad, said_by
+from server.input_files import Source
+from server.request_body import Given
+from server.schemas import FIELD_OF, MAX_OUTPUTS, SIZE
+from server.served import FRAMES, MASK, STEPS, Served
+
+DEFAULT_SEED = 42
+# Pictures by the request field they fill: under which name each came, and what it is.
+Pictures = Mapping[str, Sequence[tuple[str, Source]]]
+LIMITS = {FRAMES: ("max_frames", "frames"), STEPS: ("max_steps", "steps")}
+
+
+def check_model(served: Served, values: Mapping[str, Any]) -> None:
+    """Refuse a model that is not the served one."""
+    name = values.get("model")
+    if name is not None and name not in served.names:
+        raise no_model(served, name)
+
+
+def no_model(served: Served, name: str) -> ApiError:
+    """The error for a model that is not here."""
+    return ApiError(
+        404,
+        f"the model `{name[:100]}` does not exist here; this server has `{served.name}`",
+        param="model", code="model_not_found",
+    )  # fmt: skip
+
+
+def build_runs(
+    served: Served, values: Mapping[str, Any], pictures: Pictures
+) -> tuple[Mapping[str, Any], ...]:
+    """Complete request values, one run per output.
+
+    values    typed: the graph's fields, and `n`, `size`
+    pictures  what comes along; the paths of kept files are laid over with `with_pictures`
+    """
+    request = {n: v for n, v in values.items() if n in served.fields}
+    request |= sized(served, values)
+    blank = Image.new("RGB", (1, 1))
+    for name, items in pictures.items():
+        request[name] = [blank] * len(items) if served.fields[name].many else blank
+    seed = served.seed
+    runs = []
+    for value in _seeds(served, values):
+        one = request | ({seed.name: value} if seed is not None else {})
+        try:
+            runs.append(served.runtime.validate(**one))
+        except UserError as problem:
+            if problem.field in served.image_fields and problem.field not in pictures:
+                code, what = "missing_required_parameter", _what(problem.field)
+                raise bad(f"this model needs a {what}; send one", problem.field, code) from None
+            raise said_by(problem, _param(problem, values)) from None
+    _within_limits(served, runs[0], values)
+    return tuple(runs)
+
+
+def with_pictures(
+    served: Served, runs: Sequence[Mapping[str, Any]], paths: Mapping[str, Sequence[Path]]
+) -> tuple[Mapping[str, Any], ...]:
+    """The runs with the paths of kept pictures, by request field."""
+    said = {
+        name: [str(p) for p in found] if served.fields[name].many else str(found[0])
+        for name, found in paths.items()
+    }
+    return tuple({**run, **said} for run in runs)
+
+
+def sized(served: Served, values: Mapping[str, Any]) -> dict[str, int]:
+    """`width` and `height` that `size` says; nothing where it is `auto`."""
+    size = values.get("size", "auto")
+    if not re.fullmatch(SIZE, size):
+        raise bad(f'`size` expects WIDTHxHEIGHT or auto, got "{size[:60]}"', "size")
+    if size in {"", "auto"}:
+        return {}
+    made = {}
+    for name, number in zip(("width", "height"), map(int, size.split("x")), strict=True):
+        field = served.fields.get(name)
+        if field is None:
+            raise bad("this model draws one size only; leave `size` out", "size")
+        if values.get(name, number) != number:
+            raise bad(f"`size` is {size}, but `{name}` is {values[name]}", "size")
+        try:
+            made[name] = field.parse(number, f"`size`: {name}")
+        except UserError as problem:
+            raise said_by(problem, "size") from None
+    return made
+
+
+def count(values: Mapping[str, Any]) -> int | None:
+    """How many outputs are asked for, where it is said."""
+    n, other = values.get("n"), values.get("num_outputs_per_prompt")
+    if n is not None and other is not None and n != other:
+        raise bad(f"`n` is {n}, but `num_outputs_per_prompt` is {other}", "n")
+    return n if n is not None else other
+
+
+def _seeds(served: Served, values: Mapping[str, Any]) -> Sequence[int | None]:
+    """One seed per output: as listed, or one seed and its successors."""
+    n, field = count(values), served.seed
+    if field is None:
+        return [None] * (n or 1)
+    given: Sequence[int] = values.get(field.name) or ()
+    if len(given) > 1:
+        if len(given) != (n or len(given)):
+            raise bad(f"`{field.name}` has {len(given)} seeds for {n} outputs", field.name)
+        if len(given) > MAX_OUTPUTS:
+            raise bad(f"`{field.name}` has {len(given)} seeds; {MAX_OUTPUTS} are the most", "seed")
+        return given
+    configured = served.runtime.request.get(field.name) or ()
+    fallback = DEFAULT_SEED if field.default is None else int(field.default)
+    first = (*given, *configured, fallback)[0]
+    seeds = [first + i for i in range(n or 1)]
+    if seeds[-1] >= 2**63:
+        raise bad(f"`{field.name}` leaves no room for {n} seeds below 2^63", field.name)
+    return seeds
+
+
+def _param(problem: UserError, values: Mapping[str, Any]) -> str | None:
+    """The parameter as the client wrote it."""
+    if problem.field in {"width", "height"} and problem.field not in values:
+        return "size"
+    return problem.field.removeprefix("request.") or None
+
+
+def _within_limits(served: Served, run: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+    """The server's limits, which also hold for a graph's defaults."""
+    policy = served.policies.server
+    pixels = (run.get("width") or 0) * (run.get("height") or 0)
+    if pixels > policy.max_pixels:
+        size = f"{run['width']}x{run['height']}"
+        raise bad(
+            f"{size} is {pixels} pixels; this server draws at most {policy.max_pixels}",
+            "width" if "width" in values else "size",
+        )
+    for name, (limit, unit) in LIMITS.items():
+        most = getattr(policy, limit)
+        if (run.get(name) or 0) > most:
+            raise bad(f"`{name}` is {run[name]}; this server allows at most {most} {unit}", name)
+
+
+def sources(served: Served, given: Given) -> Pictures:
+    """The pictures of a request by the field that they fill. An error: too many, or any for a
+    graph that has no such field."""
+    found: dict[str, list[tuple[str, Source]]] = {}
+    for name, items in given.files.items():
+        field = name if name in served.fields else FIELD_OF[name]
+        if items and field not in served.fields:
+            what = "no mask" if field == MASK else "no picture: it draws from text alone"
+            raise bad(f"this model takes {what}", name, "unsupported_parameter")
+        for item in items:
+            found.setdefault(field, []).append((name, item))
+    for field, pairs in found.items():
+        if len(pairs) > 1 and not served.fields[field].many:
+            raise bad(f"this model takes one {_what(field)}, got {len(pairs)}", pairs[1][0])
+    return found
+
+
+def _what(field: str) -> str:
+    return "mask" if field == MASK else "picture"
+
+
+def fitting_frames(field: Field, wanted: float) -> int:
+    """The number of frames nearest to `wanted` that a field takes."""
+    step, low = field.multiple or 1, max(field.min or 1, 1)
+    frames = field.offset + round((wanted - field.offset) / step) * step
+    while frames < low:
+        frames += step
+    while field.max is not None and frames > field.max:
+        frames -= step
+    return int(frames)
+
+
+def seconds_text(seconds: float) -> str:
+    """A length as OpenAI writes it: "4", and where it is not whole, "1.06"."""
+    return shown_number(round(seconds, 2))

@@ -1,0 +1,175 @@
+"""Wan's variants, its two experts and when they are loaded, and what its graphs refuse."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nodes.guidance import RouteByTimestep
+from runtime import Runtime
+from runtime.checkpoint.checkpoint import Checkpoint
+from runtime.errors import UserError
+from runtime.events import Event, Loading, Noted, Stepped
+from runtime.graph.catalog import choose
+from runtime.run.residency import store
+from tests.support.tiny import fastwan, wan, wan2_2, wan_i2v
+from tests.support.tiny.rows import pipeline, scene, vanilla
+
+REQUEST = dict(prompt="a red circle", height=48, width=32, num_frames=1,
+               num_inference_steps=3, guidance_scale=4.0, seed=7)  # fmt: skip
+EXPERTS = {"transformer", "transformer_2"}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    made: dict[Any, Path] = {}
+
+    def of(write: Callable[[Path], Path]) -> Path:
+        if write not in made:
+            made[write] = write(tmp_path_factory.mktemp("wan") / "model")
+        return made[write]
+
+    return of
+
+
+def nothing_loaded() -> None:
+    for held in store().resident():
+        store().release(held.key)
+
+
+def watched(runtime: Runtime, **request: Any) -> list[Event]:
+    return list(runtime.start(outputs=["video"], **{**REQUEST, **request}))
+
+
+def told(events: list[Event]) -> list[str]:
+    """The experts' loads, the steps and the notes, in order."""
+    said: dict[type[Event], Callable[[Any], str | None]] = {
+        Loading: lambda e: e.component if e.component in EXPERTS else None,
+        Stepped: lambda e: str(e.index),
+        Noted: lambda e: e.text,
+    }
+    return [text for e in events if type(e) in said and (text := said[type(e)](e))]
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "graph"),
+    [
+        ("Wan-AI/Wan2.1-T2V-1.3B-Diffusers", wan.checkpoint, "wan2_1_t2v_1_3b"),
+        ("Wan-AI/Wan2.1-T2V-14B-Diffusers", wan.checkpoint, "wan2_1_t2v_14b"),
+        ("mine/tuned", wan.checkpoint, "wan2_1_t2v"),
+        ("Wan-AI/Wan2.1-I2V-14B-480P-Diffusers", wan_i2v.checkpoint, "wan2_1_i2v"),
+        ("Wan-AI/Wan2.1-I2V-14B-720P-Diffusers", wan_i2v.checkpoint, "wan2_1_i2v_720p"),
+        ("Wan-AI/Wan2.2-T2V-A14B-Diffusers", wan2_2.experts, "wan2_2_t2v_a14b"),
+        ("Wan-AI/Wan2.2-I2V-A14B-Diffusers", wan_i2v.experts, "wan2_2_i2v_a14b"),
+        ("Wan-AI/Wan2.2-TI2V-5B-Diffusers", wan2_2.tokenwise, "wan2_2_ti2v"),
+        ("FastVideo/FastWan2.1-T2V-1.3B-Diffusers", fastwan.fastwan, "fastwan"),
+    ],
+)
+def test_a_hub_id_chooses_its_variant(
+    name: str, write: Callable[[Path], Path], graph: str, model: Callable[..., Path]
+) -> None:
+    found = choose(Checkpoint.open(str(model(write))), class_name=None, model_id=name)
+    assert found.name == graph
+
+
+def test_the_checkpoint_says_where_the_experts_meet(model: Callable[..., Path]) -> None:
+    runtime = Runtime.load(model(wan2_2.experts))
+    assert runtime.fields["boundary_ratio"].default == 0.875
+    assert runtime.fields["guidance_scale_2"].default is None
+
+
+@pytest.mark.parametrize(
+    ("boundary", "expected"),
+    [
+        (None, ["transformer", "1", "transformer_2", "2", "3"]),
+        (0.0, ["transformer", "1", "2", "3"]),
+        (1.0, ["transformer_2", "1", "2", "3"]),
+    ],
+)
+def test_an_expert_is_loaded_by_the_step_that_needs_it(
+    boundary: float | None, expected: list[str], model: Callable[..., Path]
+) -> None:
+    nothing_loaded()
+    runtime = Runtime.load(model(wan2_2.experts))
+    assert told(watched(runtime, boundary_ratio=boundary)) == expected
+    assert told(watched(runtime, boundary_ratio=boundary, seed=8)) == ["1", "2", "3"]
+
+
+def test_the_plan_says_that_experts_wait(model: Callable[..., Path]) -> None:
+    nothing_loaded()
+    plan = str(Runtime.load(model(wan2_2.experts)).plan(outputs=["video"], **REQUEST))
+    waiting = [line.split()[2] for line in plan.split("\n") if "at its first step" in line]
+    assert set(waiting) == EXPERTS
+
+
+def test_one_expert_makes_room_for_the_other_where_memory_is_short(
+    model: Callable[..., Path],
+) -> None:
+    nothing_loaded()
+    runtime = Runtime.load(model(wan2_2.experts))
+    plenty = runtime.generate(outputs=["video"], **REQUEST).outputs["video"].frames
+    nothing_loaded()
+    other = Runtime.load(model(wan2_2.experts))
+    engine = other.engine
+    engine.executor = dataclasses.replace(engine.executor, short=lambda name: True)
+    note = "memory is short: `{}` makes room for `{}`"
+    expected = ["transformer", "1", note.format("transformer", "transformer_2"), "transformer_2"]
+    assert told(watched(other)) == [*expected, "2", "3"]
+    assert EXPERTS & {held.name for held in store().resident()} == {"transformer_2"}
+    back = note.format("transformer_2", "transformer")
+    assert told(watched(other, seed=8))[:2] == [back, "transformer"]
+    scarce = other.generate(outputs=["video"], **REQUEST).outputs["video"].frames
+    np.testing.assert_array_equal(plenty, scarce)
+
+
+def test_another_boundary_equals_the_reference_with_it(model: Callable[..., Path]) -> None:
+    folder = model(wan2_2.experts)
+    ours = Runtime.load(folder).generate(outputs=["video"], **REQUEST, boundary_ratio=0.7)
+    pipeline(folder).register_to_config(boundary_ratio=0.7)
+    try:
+        theirs = vanilla(folder, REQUEST, [])
+    finally:
+        pipeline(folder).register_to_config(boundary_ratio=0.875)
+    assert not np.array_equal(vanilla(folder, REQUEST, []), theirs)
+    np.testing.assert_array_equal(ours.outputs["video"].frames, theirs)
+
+
+def test_without_a_boundary_there_is_one_expert() -> None:
+    assert RouteByTimestep.bypass(boundary=None) == "high"
+    assert RouteByTimestep.bypass(boundary=0.0) is None
+
+
+PICTURE = {"image_path": scene(0)}
+BOTH = {**PICTURE, "last_image": scene(1)}
+
+
+@pytest.mark.parametrize(
+    ("write", "request_", "message"),
+    [
+        (partial(wan_i2v.checkpoint, both=True), PICTURE, "`last_image` is required"),
+        (wan_i2v.checkpoint, {**BOTH, "num_frames": 5}, "`last_image` cannot be given"),
+        (wan_i2v.experts, BOTH, "`num_frames` is 1, and a clip with `last_image`"),
+        (wan_i2v.experts, {**PICTURE, "width": 40}, "`width` expects a multiple of 16"),
+        (wan2_2.tokenwise, {"height": 48}, "`height` expects a multiple of 32"),
+        (fastwan.fastwan, {"num_inference_steps": 4}, "`num_inference_steps` is 4, and this"),
+        (fastwan.fastwan, {"dmd_denoising_steps": (5, 9, 2)}, "falling timesteps, got 5, 9, 2"),
+    ],
+)
+def test_what_a_checkpoint_cannot_do_is_refused_before_it_loads(
+    write: Callable[[Path], Path],
+    request_: dict[str, Any],
+    message: str,
+    model: Callable[..., Path],
+) -> None:
+    nothing_loaded()
+    runtime = Runtime.load(model(write))
+    known = {k: v for k, v in REQUEST.items() if k in runtime.fields}
+    with pytest.raises(UserError, match=message):
+        runtime.generate(outputs=["video"], **{**known, **request_})
+    assert not [held for held in store().resident() if held.nbytes]
