@@ -15,7 +15,7 @@ from runtime.files.atomic_write import whole
 from runtime.graph.catalog import Entry, entries
 from runtime.graph.check import Checked, check
 from runtime.graph.compose_cache import composed_graph
-from runtime.graph.source_positions import shown
+from runtime.graph.source_positions import display_path
 
 HELP = """usage: sglang graphs new NAME --from GRAPH [--output DIR]
 
@@ -176,6 +176,6 @@ def _refuse(name: str, base: Entry, path: Path) -> None:
         raise UserError(f"{path} is there already", help="choose another name", field="NAME")
     if name == base.name or name in entries():
         raise UserError(
-            f"there is a graph `{name}` already: {shown(entries()[name].path)}",
+            f"there is a graph `{name}` already: {display_path(entries()[name].path)}",
             help="choose another name", field="NAME",
         )  # fmt: skip

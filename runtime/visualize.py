@@ -1,8 +1,7 @@
-"""See a pipeline: `python -m runtime.visualize NAME|FILE|MODEL_PATH|RESULT [key=value ...]`.
+"""Show a pipeline: `python -m runtime.visualize NAME|FILE|MODEL_PATH|RESULT [key=value ...]`.
 
-Shows nodes, ports with types, components, and what each compiler pass makes of a request; who
-consumes an option (`--explain --height`); what differs (`--diff A B`). Reads configs and headers,
-never weights.
+Shows nodes, ports with types, components, and the result of each compiler pass; who consumes an
+option (`--explain --height`); what differs (`--diff A B`). Reads configs and headers, not weights.
 """
 
 from __future__ import annotations
@@ -28,10 +27,10 @@ GRAPH_FILES = (".yaml", ".yml")
 def main(argv: Sequence[str] | None = None) -> int:
     """Print a graph, a plan, an explanation or differences; 2 after a mistake of the user's."""
     words = list(sys.argv[1:] if argv is None else argv)
-    said = arguments().parse_intermixed_args(_joined(words))
+    options = parser().parse_intermixed_args(_joined(words))
     try:
-        print(answer(said), flush=True)
-    except BrokenPipeError:  # whoever read it, `head` say, has enough
+        print(answer(options), flush=True)
+    except BrokenPipeError:  # the reader, such as `head`, closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except UserError as problem:
         print(problem, file=sys.stderr)
@@ -39,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def arguments() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
     """The parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m runtime.visualize", description="Show a pipeline graph.", allow_abbrev=False
@@ -65,69 +64,71 @@ def arguments() -> argparse.ArgumentParser:
     return parser
 
 
-def answer(said: argparse.Namespace) -> str:
+def answer(options: argparse.Namespace) -> str:
     """The text of what the arguments ask for."""
-    if said.diff:
-        return _difference(said)
-    if said.what is None:
+    if options.diff:
+        return _difference(options)
+    if options.what is None:
         raise UserError("nothing is named to look at", help="name a graph, a file or a model: demo")
-    settings = [*named(said.what, said.model_path), *map(setting, said.settings)]
-    from runtime.inspect.describe import describe
+    settings = [*named(options.what, options.model_path), *map(setting, options.settings)]
+    from runtime.inspect.describe import describe_graph
     from runtime.inspect.formats import formatted
     from runtime.inspect.look import look
     from runtime.inspect.perf_file import read_costs
     from runtime.inspect.text import measured
 
-    if said.explain is not None:
-        _only(said, "--explain", ("text",))
-        return _explained(said.explain, settings, said)
-    seen = look(settings, said.stage or "check", said.output or ())
-    costs = read_costs(said.perf, seen.before.order) if said.perf else None
-    shown = describe(seen, costs)
-    if said.format == "text" and seen.plan:
-        return "\n".join([str(seen.plan), *measured(shown)])
-    return formatted(shown, said.format)
+    if options.explain is not None:
+        _only(options, "--explain", ("text",))
+        return _explained(options.explain, settings, options)
+    seen = look(settings, options.stage or "check", options.output or ())
+    costs = read_costs(options.perf, seen.before.order) if options.perf else None
+    view = describe_graph(seen, costs)
+    if options.format == "text" and seen.plan:
+        return "\n".join([str(seen.plan), *measured(view)])
+    return formatted(view, options.format)
 
 
-def _explained(option: str, settings: Sequence[Setting], said: argparse.Namespace) -> str:
+def _explained(option: str, settings: Sequence[Setting], options: argparse.Namespace) -> str:
     from runtime.inspect.diff_command import effect
     from runtime.inspect.explain import explain
 
-    return explain(option, settings) + effect(option, settings, said.output or ())
+    return explain(option, settings) + effect(option, settings, options.output or ())
 
 
-def _difference(said: argparse.Namespace) -> str:
+def _difference(options: argparse.Namespace) -> str:
     """What differs between the two sides; settings and a model beside them are for both."""
-    _only(said, "--diff", ("text", "json"))
+    _only(options, "--diff", ("text", "json"))
     from runtime.inspect.diff_command import between_files, difference
 
-    if all(map(is_result, said.diff)) and not (said.stage or said.settings):
-        one, two = map(Path, said.diff)
-        return between_files(one, two, said.format)
-    sides = [_side(text, said) for text in said.diff]
-    names = (said.diff[0] or "as it is", said.diff[1] or "as it is")
-    return difference(sides, names, (said.stage, said.output or (), said.format))
+    if all(map(is_result, options.diff)) and not (options.stage or options.settings):
+        one, two = map(Path, options.diff)
+        return between_files(one, two, options.format)
+    sides = [_side(text, options) for text in options.diff]
+    names = (options.diff[0] or "as it is", options.diff[1] or "as it is")
+    return difference(
+        sides, names, stage=options.stage, outputs=options.output or (), format=options.format
+    )
 
 
-def _side(text: str, said: argparse.Namespace) -> list[Setting]:
+def _side(text: str, options: argparse.Namespace) -> list[Setting]:
     """The settings of one side: `demo`, `demo height=64`, or `height=64` of what stands before."""
     try:
         words = shlex.split(text)
     except ValueError as problem:
         raise UserError(f"--diff: `{text}`: {problem}", help="close the quotes") from None
-    what = words.pop(0) if words and "=" not in words[0] else said.what
+    what = words.pop(0) if words and "=" not in words[0] else options.what
     if what is None:
         raise UserError(f"--diff: `{text}` names no graph", help="name it in front: demo height=64")
-    return [*named(what, said.model_path), *map(setting, [*said.settings, *words])]
+    return [*named(what, options.model_path), *map(setting, [*options.settings, *words])]
 
 
-def _only(said: argparse.Namespace, flag: str, formats: Sequence[str]) -> None:
-    if said.format not in formats:
+def _only(options: argparse.Namespace, flag: str, formats: Sequence[str]) -> None:
+    if options.format not in formats:
         raise UserError(
-            f"{flag} answers as {' or '.join(formats)}, not {said.format}",
+            f"{flag} answers as {' or '.join(formats)}, not {options.format}",
             help="leave --format out",
         )
-    if said.perf:
+    if options.perf:
         raise UserError(f"--perf belongs to a drawing, not to {flag}", help="leave it out")
 
 

@@ -1,4 +1,4 @@
-"""What a node class declares, read off its signature: components, parameters, inputs, outputs.
+"""Read the declaration of a node class from its signature: components, parameters, ports.
 
 `Component[...]` fields are the weights it needs, other fields are parameters, keyword arguments of
 `run` are input ports, the fields of `Out` are output ports. Nothing is registered and nothing is
@@ -38,7 +38,7 @@ Component: TypeAlias = Annotated[T, Needs()]
 
 
 class UnknownType(LookupError):
-    """No node class is found under a type name; `help` says what there is."""
+    """There is no node class of this type name; `help` lists what there is."""
 
     def __init__(self, message: str, help: str = "") -> None:
         super().__init__(message)
@@ -65,7 +65,7 @@ class Port:
 
 @dataclass(frozen=True)
 class Declaration:
-    """All that the runtime knows of a node class. digest: of the source file that holds it."""
+    """The declaration of a node class. digest: hash of the source file that defines it."""
 
     type: str
     cls: Any
@@ -86,7 +86,7 @@ class Declaration:
 @cache
 def declaration(type: str) -> Declaration:
     """The declaration of `module.Class` (in `nodes/`) or `plugin:module.Class` (an entry point)."""
-    cls = _find(type)
+    cls = _node_class(type)
     hints = typing.get_type_hints(cls, include_extras=True)
     fields = dataclasses.fields(cls)
     needs = {
@@ -102,7 +102,7 @@ def declaration(type: str) -> Declaration:
     )  # fmt: skip
 
 
-def _find(type: str) -> Any:
+def _node_class(type: str) -> Any:
     match = re.fullmatch(r"(?:([\w-]+):)?((?:[a-z_]\w*\.)+)([A-Z]\w*)", type)
     if not match:
         raise UnknownType(
@@ -130,7 +130,7 @@ def _find(type: str) -> Any:
 
 
 def _elsewhere(package: str, prefix: str, module: str, name: str) -> str:
-    """The node class that is meant where its module is not there; by text, nothing is imported."""
+    """A hint at the class that is meant if the module is missing; it imports nothing."""
     written = written_nodes(package)
     same = [f"{m}.{c}" for m, c in written if c == name]
     near = [f"{m}.{c}" for m, c in written if nearest(module, [m])]
@@ -140,7 +140,7 @@ def _elsewhere(package: str, prefix: str, module: str, name: str) -> str:
 
 
 def written_nodes(package: str) -> list[tuple[str, str]]:
-    """Module and name of every node class of a package, as its files read."""
+    """Module and name of every node class of a package, found in the text of its files."""
     folder = Path(importlib.import_module(package).__path__[0])
     return [
         (module, block[1])

@@ -1,4 +1,4 @@
-"""Which graphs there are, and which serves a checkpoint. Reads heads of files, imports no torch."""
+"""The graphs on the search path, and which of them serves a checkpoint. Imports no torch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SEARCH_PATH_VARIABLE = "SGLANG_GRAPH_PATH"
 
 
 class Configured(Protocol):
-    """What a checkpoint tells about itself."""
+    """The facts of a checkpoint that choose a graph."""
 
     @property
     def name(self) -> str:
@@ -40,10 +40,10 @@ class Configured(Protocol):
 
 @dataclass(frozen=True)
 class Entry:
-    """One graph file: what the catalogue shows, and which checkpoints it serves.
+    """One graph file: its row in the catalog, and the checkpoints that it serves.
 
     task         T2I, TI2I, I2I, T2V, I2V, TI2V or V2V
-    reference    the class of diffusers that it equals, or what else it is compared with
+    reference    the diffusers class that it equals, or another implementation it is compared with
     checkpoints  hub ids that it was written for
     """
 
@@ -63,14 +63,14 @@ class Entry:
         return (found,) if isinstance(found, str) else tuple(map(str, found))
 
     def score(self, class_name: str, checkpoint: Configured, names: Iterable[str]) -> int:
-        """How well it serves a checkpoint; 0: not at all. A fact counts one, an id a hundred."""
+        """How specifically it serves a checkpoint: 1 per fact, 100 for an id; 0 if it does not."""
         if class_name not in self.classes:
             return 0
         facts = self.matches.get("config") or {}
         if any(
             (checkpoint.lookup(key) or None) != (wanted or None) for key, wanted in facts.items()
         ):
-            return 0  # older checkpoints leave out what newer ones set to null or false
+            return 0  # older checkpoints omit keys that newer ones set to null or false
         ids = self.matches.get("ids") or ()
         if ids and not any(fnmatch(n.lower(), i.lower()) for n in names for i in ids):
             return 0
@@ -101,11 +101,11 @@ def _entry(path: Path, search: tuple[Path, ...]) -> Entry:
     head: dict[str, Any] = {}
     for file in chain(path, search):
         raw = read_yaml(file)
-        said: dict[str, Any] = {k: raw[k] for k in HEAD if k in raw}
-        place = said.get("checkpoint")
+        head_of_file: dict[str, Any] = {k: raw[k] for k in HEAD if k in raw}
+        place = head_of_file.get("checkpoint")
         if isinstance(place, str) and place.startswith("."):
-            said["checkpoint"] = str(file.parent / place)
-        head = merge(head, said)
+            head_of_file["checkpoint"] = str(file.parent / place)
+        head = merge(head, head_of_file)
     place = head.get("checkpoint")
     return Entry(
         path.stem, path, str(head.get("title") or ""), None if place is None else str(place),
@@ -114,19 +114,19 @@ def _entry(path: Path, search: tuple[Path, ...]) -> Entry:
     )  # fmt: skip
 
 
-def _texts(said: Any) -> tuple[str, ...]:
-    return tuple(map(str, said)) if isinstance(said, list) else ()
+def _texts(value: Any) -> tuple[str, ...]:
+    return tuple(map(str, value)) if isinstance(value, list) else ()
 
 
-def _matches(said: Any) -> dict[str, Any]:
-    """What a graph says it serves, as far as it has the right shape; `check` says what has not."""
+def _matches(value: Any) -> dict[str, Any]:
+    """The parts of `matches` that have the right type; `check` reports the others."""
     shapes: dict[str, Any] = {"class": str | list, "config": Mapping, "ids": list}
-    known = said.items() if isinstance(said, Mapping) else ()
+    known = value.items() if isinstance(value, Mapping) else ()
     return {k: v for k, v in known if isinstance(v, shapes.get(k, object))}
 
 
 def extends(path: Path) -> list[Any]:
-    """What a graph file lists as its `defaults`; composing it says where that is no list."""
+    """The `defaults` list of a graph file; composing the graph reports one that is no list."""
     listed = read_yaml(path).get("defaults")
     return listed if isinstance(listed, list) else []
 
@@ -169,7 +169,7 @@ def _read(path: Path, changed: int) -> dict[str, Any]:
     try:
         raw = yaml.load(path.read_text("utf-8"), loader)
     except (yaml.YAMLError, UnicodeDecodeError, OSError):
-        return {}  # said with its place when that graph is composed; it must not break the others
+        return {}  # reported with its position when that graph is composed; others must still work
     return raw if isinstance(raw, dict) else {}
 
 
@@ -198,7 +198,7 @@ def best(checkpoint: Configured, class_name: str, model_id: str | None) -> Entry
 
 
 def unserved(checkpoint: Configured, class_name: str) -> UserError:
-    """Why no graph serves a checkpoint, and which come near."""
+    """The error for a checkpoint that no graph serves; it lists the nearest graphs."""
     near = [e.name for e in entries().values() if class_name in e.classes]
     if near:
         return UserError(

@@ -80,7 +80,7 @@ class _Checker:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.unknown: dict[str, UnknownType] = {}
-        # Entries that could not be read are wrong once; nothing that leans on them is reported too.
+        # An entry that could not be read is reported once: edges that use it are not.
         self.wrong = {f.path for f in graph.findings}
         self.broken = {".".join(path.split(".")[:2]) for path in self.wrong}
 
@@ -132,7 +132,7 @@ class _Checker:
                 )
 
     def fits(self, wanted: Port, found: Any) -> bool:
-        """An empty request value may enter a port that has a default: the default stands in."""
+        """Whether a type may enter a port. A port with a default takes an empty value too."""
         if not wanted.required:
             found_options = [o for o in options(found) if o is not type(None)]
             return all(accepts(wanted.type, o) for o in found_options)
@@ -175,7 +175,7 @@ class _Checker:
             )
 
     def candidates(self, wanted: Port, node: str) -> str:
-        """Edges that would fit a port."""
+        """A help text that lists the edges of a fitting type."""
         fitting = [
             f"`{name}.{port.name}`"
             for name, known in self.declarations.items()
@@ -192,7 +192,7 @@ class _Checker:
     def leftover(
         self, node: NodeSpec, path: str, name: str, what: str, known: Mapping[str, Port]
     ) -> Finding:
-        """An unknown port or parameter; where `type` was changed elsewhere, it is what remained."""
+        """An unknown port or parameter; says so when a later file changed the type of the node."""
         listed = ", ".join(map(str, known.values())) or "none"
         message = f"{node.type} has no {what} `{name}`. It has: {listed}."
         type, places = f"nodes.{node.name}.type", (self.graph.sources, self.graph.edits)
@@ -231,10 +231,10 @@ class _Checker:
         """Cycles, nodes and request fields that nothing uses, components that nothing binds."""
         if has_cycle(self.graph):
             for loop in cycles(self.graph):
-                shown = " -> ".join([*loop, loop[0]])
-                yield Finding(f"nodes.{loop[0]}.inputs", f"the graph has a cycle: {shown}.")
+                loop_text = " -> ".join([*loop, loop[0]])
+                yield Finding(f"nodes.{loop[0]}.inputs", f"the graph has a cycle: {loop_text}.")
         if any(path.startswith("nodes") for path in self.wrong):
-            return  # what looks unused may be used by an entry that could not be read
+            return  # an entry that could not be read may use what looks unused
         wanted = {r.node for r in self.graph.outputs.values()} & set(self.graph.nodes)
         used = ancestors(self.graph, wanted)
         for name in self.graph.nodes:
@@ -256,7 +256,7 @@ class _Checker:
                 yield Finding(f"components.{name}", message, f"remove it: {name}: null")
 
     def streams(self) -> Iterator[Finding]:
-        """Streams that are read twice, or handed out: the second reader would find nothing."""
+        """Streams with two readers, or that are outputs: a stream can be read once only."""
         edges = [
             (f"nodes.{node.name}.inputs.{port}", ref)
             for node in self.graph.nodes.values()

@@ -1,7 +1,7 @@
-"""Composition with Hydra: the only file that knows Hydra and OmegaConf. Plain data leaves it.
+"""Compose graph files with Hydra into plain data. No other module imports Hydra or OmegaConf.
 
-Only files pass through Hydra. What a user types is laid over the result by `config.py`, so that no
-text is ever parsed by an override grammar or interpolated.
+Only files pass through Hydra. `configure/resolve.py` merges the settings of a user into the result,
+so that no text of a user is parsed by Hydra's override grammar or interpolated.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from runtime.errors import UserError
 from runtime.graph.catalog import extends_itself
-from runtime.graph.source_positions import shown
+from runtime.graph.source_positions import display_path
 
 _one_at_a_time = threading.Lock()  # Hydra keeps its state in process-wide singletons
 
@@ -38,7 +38,9 @@ def compose_graph(
         data = _composed(path, own, others, options)
     if not isinstance(data, dict):
         raise UserError(
-            f"graph {shown(path)} is empty", help="it needs `nodes` and `outputs`", field="graph"
+            f"graph {display_path(path)} is empty",
+            help="it needs `nodes` and `outputs`",
+            field="graph",
         )
     graph = {str(k): v for k, v in data.items()}
     return graph, graph.pop("policies", {})
@@ -47,7 +49,7 @@ def compose_graph(
 def _extendable(folder: Path, graph: Path, room: str) -> Path:
     """A folder as Hydra may search it: without graphs that extend themselves.
 
-    `demo.yaml` on top of `demo` would stand in the way of every other graph that extends `demo`.
+    A local `demo.yaml` that extends `demo` would otherwise shadow `demo` for all other graphs.
     """
     loops = [f for f in folder.glob("*.yaml") if extends_itself(f) and f.name != graph.name]
     if not loops:
@@ -72,12 +74,12 @@ def _composed(path: Path, own: Path, search: Sequence[Path], options: Mapping[st
             return OmegaConf.to_container(composed, resolve=False)
         except (HydraException, OmegaConfBaseException, ValueError, TypeError) as problem:
             raise UserError(
-                f"graph {shown(path)} cannot be composed: {_first_line(problem)}",
+                f"graph {display_path(path)} cannot be composed: {_first_line(problem)}",
                 help="`defaults` lists the graphs that it extends, then `_self_`", field="graph",
             ) from problem  # fmt: skip
         except RecursionError as problem:
             raise UserError(
-                f"graph {shown(path)} cannot be composed: it extends itself",
+                f"graph {display_path(path)} cannot be composed: it extends itself",
                 help="`defaults` lists other graphs; one that stands in for a packaged graph needs"
                 " another name to extend it", field="graph",
             ) from problem  # fmt: skip
@@ -95,7 +97,9 @@ def _quoted(text: str) -> str:
 
 def _not_yaml(path: Path, problem: Any) -> str:
     mark = getattr(problem, "problem_mark", None)
-    place = f"{shown(path)}:{mark.line + 1}:{mark.column + 1}" if mark else shown(path)
+    place = (
+        f"{display_path(path)}:{mark.line + 1}:{mark.column + 1}" if mark else display_path(path)
+    )
     return f"{place}  graph `{path.stem}` is not YAML: {getattr(problem, 'problem', problem)}"
 
 

@@ -1,4 +1,4 @@
-"""The pipeline as data: what a graph file says after composition. Imports no torch."""
+"""The dataclasses of a composed graph. Imports no torch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Ref(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """What is wrong with a graph, before it has a line. path: dotted, in the graph."""
+    """A problem of a graph, before its line is known. path: dotted path in the graph."""
 
     path: str
     message: str
@@ -42,7 +42,7 @@ class NodeSpec:
 
 @dataclass(frozen=True)
 class ComponentSpec:
-    """What is known of a component before anything is read; all of it can be overridden.
+    """What a graph states about a component; settings can override all of it.
 
     name       key of model_index.json
     path       a folder or hub id of its own; none: the folder `name` in the model
@@ -69,8 +69,8 @@ class Graph:
     checkpoint the model it brings along, if it does (`pkg://package/folder`)
     sources    the files that contributed, base first
     edits      settings that changed the graph after its files
-    findings   what reading it found wrong; those entries are left out
-    absent     components that are null: nodes that can do without one run without it
+    findings   problems that parsing found; the entries at fault are left out
+    absent     components that are null: nodes to which they are optional run without them
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The order of a graph: what needs what, data-flow order, cycles. Imports no torch."""
+"""Dependencies between nodes: data-flow order, ancestors, cycles. Imports no torch."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def ancestors(graph: Graph, roots: Iterable[str]) -> set[str]:
 
 
 def data_flow_order(graph: Graph) -> tuple[str, ...]:
-    """Nodes so that each comes after what it needs; as written, where that leaves a choice.
+    """The nodes in topological order; the order of the file decides where several may come next.
 
     The graph has no cycle.
     """
@@ -58,7 +58,7 @@ def has_cycle(graph: Graph) -> bool:
 
 def cycles(graph: Graph) -> list[list[str]]:
     """Every cycle, each from the node that is written first."""
-    import networkx  # a fifth of a second that only a wrong graph pays for
+    import networkx  # importing takes 0.2 s, so only a graph with a cycle does it
 
     place = {name: i for i, name in enumerate(graph.nodes)}
     arcs = [(above, name) for name, found in needs(graph).items() for above in found]

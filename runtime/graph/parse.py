@@ -1,6 +1,6 @@
-"""From composed data to a `Graph`: the shape of what a graph file says. Imports no torch.
+"""Parse composed data into the parts of a `Graph`. Imports no torch.
 
-Every finding is a (dotted path, message, help) triple; `positions.py` finds the line for each.
+Every finding is a (dotted path, message, help) triple; `source_positions` finds the line of each.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from runtime.graph.model import ComponentSpec, Finding, NodeSpec, Ref
 from runtime.graph.renamed import current_type
 from runtime.settings.field import TYPES, Field, show
 
-HEAD = ("title", "task", "reference", "checkpoints")  # what a reader and the catalogue want
+HEAD = ("title", "task", "reference", "checkpoints")  # for readers and for the catalog
 TOP = (*HEAD, "matches", "checkpoint", "request", "components", "nodes", "outputs")
 NODE = ("type", "inputs", "params", "components")
 FIELD = tuple(f.name for f in dataclasses.fields(Field) if f.name != "name")
-Shape: TypeAlias = tuple[Any, str]  # classes of a value, and how a message calls them
+Shape: TypeAlias = tuple[Any, str]  # classes of a value, and their name in messages
 TEXT, NUMBER, TRUTH = (str, "text"), ((int, float), "a number"), (bool, "true or false")
 FIELD_SHAPES: Mapping[str, Shape] = {
     "many": TRUTH, "required": TRUTH, "min": NUMBER, "max": NUMBER, "unit": TEXT, "help": TEXT,
@@ -34,13 +34,13 @@ MATCHES: Mapping[str, Shape] = {
     "class": ((str, list), "a name or a list of names"), "config": MAP, "ids": (list, "a list"),
 }  # fmt: skip
 COMPONENT = tuple(f.name for f in dataclasses.fields(ComponentSpec) if f.name != "name")
-WHOLE = "pipeline"  # a component that is the whole model, all of its parts among them
+WHOLE = "pipeline"  # the component that stands for the whole model with all of its parts
 # Request ports that no user fills directly.
 BUILT_IN = {"rng": "Rng", "destination": "Destination", "store": "Store"}
 
 
 class Parts(NamedTuple):
-    """What was read; whatever was wrong is left out of it and named in `findings`."""
+    """The parsed sections. An entry that is wrong is left out and named in `findings`."""
 
     title: str
     matches: Mapping[str, Any]
@@ -75,8 +75,12 @@ def read(data: Mapping[str, Any]) -> Parts:
     _drop_misfits(head, HEAD_SHAPES, "", found)
     title, matches = str(head.get("title") or ""), dict(_section(data, "matches", found))
     _drop_misfits(matches, MATCHES, "matches", found)
-    said = data.get("components")
-    absent = frozenset(n for n, v in said.items() if v is None) if isinstance(said, Mapping) else ()
+    attributes = data.get("components")
+    absent = (
+        frozenset(n for n, v in attributes.items() if v is None)
+        if isinstance(attributes, Mapping)
+        else ()
+    )
     return Parts(
         title, matches, data.get("checkpoint"), request, components, nodes, outputs, found,
         frozenset(absent),
@@ -108,16 +112,16 @@ def _unknown(
 
 
 def _drop_misfits(
-    said: dict[str, Any], shapes: Mapping[str, Shape], path: str, found: list[Finding]
+    attributes: dict[str, Any], shapes: Mapping[str, Shape], path: str, found: list[Finding]
 ) -> None:
-    """Name and leave out every attribute that is not of its shape."""
+    """Report and drop every attribute whose value has the wrong type."""
     for key, (kind, expected) in shapes.items():
-        value = said.get(key)
+        value = attributes.get(key)
         wrong_bool = isinstance(value, bool) and kind is not bool
-        if key in said and (wrong_bool or not isinstance(value, kind)):
+        if key in attributes and (wrong_bool or not isinstance(value, kind)):
             message = f"expects {expected}, found {show(value)}"
             found.append(Finding(f"{path}.{key}".lstrip("."), message))
-            del said[key]
+            del attributes[key]
 
 
 def _map(path: str, value: Any, what: str, found: list[Finding]) -> Mapping[str, Any] | None:
@@ -129,14 +133,14 @@ def _map(path: str, value: Any, what: str, found: list[Finding]) -> Mapping[str,
 
 def _field(name: str, value: Any, found: list[Finding]) -> Field | None:
     path = f"request.{name}"
-    said = _map(path, value, "a map such as {type: int, default: 8}", found)
-    if said is None:
+    attributes = _map(path, value, "a map such as {type: int, default: 8}", found)
+    if attributes is None:
         return None
     if name in BUILT_IN:
         found.append(Finding(path, f"`{name}` is built in: it may be used, not declared"))
         return None
-    _unknown(said, FIELD, path, "a request field", found)
-    kind = said.get("type", "text")
+    _unknown(attributes, FIELD, path, "a request field", found)
+    kind = attributes.get("type", "text")
     if kind not in TYPES:
         found.append(
             Finding(
@@ -146,7 +150,7 @@ def _field(name: str, value: Any, found: list[Finding]) -> Field | None:
             )
         )
         return None
-    known = {k: v for k, v in said.items() if k in FIELD and v is not None}
+    known = {k: v for k, v in attributes.items() if k in FIELD and v is not None}
     _drop_misfits(known, FIELD_SHAPES, path, found)
     if known.get("multiple", 1) < 1:
         found.append(Finding(f"{path}.multiple", f"expects 1 or more, found {known['multiple']}"))
@@ -167,11 +171,11 @@ def _field(name: str, value: Any, found: list[Finding]) -> Field | None:
 
 def _component(name: str, value: Any, found: list[Finding]) -> ComponentSpec | None:
     path = f"components.{name}"
-    said = _map(path, value, "a map such as {dtype: bfloat16}", found)
-    if said is None:
+    attributes = _map(path, value, "a map such as {dtype: bfloat16}", found)
+    if attributes is None:
         return None
-    _unknown(said, COMPONENT, path, "a component", found)
-    known = {k: v for k, v in said.items() if k in COMPONENT and v is not None}
+    _unknown(attributes, COMPONENT, path, "a component", found)
+    known = {k: v for k, v in attributes.items() if k in COMPONENT and v is not None}
     _drop_misfits(known, COMPONENT_SHAPES, path, found)
     if "dtype" in known:
         try:
@@ -184,14 +188,14 @@ def _component(name: str, value: Any, found: list[Finding]) -> ComponentSpec | N
 
 def _node(name: str, value: Any, found: list[Finding]) -> NodeSpec | None:
     path = f"nodes.{name}"
-    said = _map(path, value, "a map such as {type: module.Class, inputs: {...}}", found)
-    if said is None:
+    attributes = _map(path, value, "a map such as {type: module.Class, inputs: {...}}", found)
+    if attributes is None:
         return None
     if name == "request":
         found.append(Finding(path, "`request` is the request itself; a node needs another name"))
         return None
-    _unknown(said, NODE, path, "a node", found)
-    kind = said.get("type")
+    _unknown(attributes, NODE, path, "a node", found)
+    kind = attributes.get("type")
     if not isinstance(kind, str) or not kind:
         message = "has no `type`" if kind is None else f"expects `type` as text, found {show(kind)}"
         found.append(
@@ -200,12 +204,14 @@ def _node(name: str, value: Any, found: list[Finding]) -> NodeSpec | None:
         return None
     inputs = {
         port: ref
-        for port, edge in _section(said, "inputs", found, path)
+        for port, edge in _section(attributes, "inputs", found, path)
         if (ref := _ref(f"{path}.inputs.{port}", edge, found))
     }
-    components = {key: str(bound) for key, bound in _section(said, "components", found, path)}
+    components = {key: str(bound) for key, bound in _section(attributes, "components", found, path)}
     kind = current_type(kind)
-    return NodeSpec(name, kind, inputs, dict(_section(said, "params", found, path)), components)
+    return NodeSpec(
+        name, kind, inputs, dict(_section(attributes, "params", found, path)), components
+    )
 
 
 def _ref(path: str, value: Any, found: list[Finding]) -> Ref | None:

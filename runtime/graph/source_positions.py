@@ -1,4 +1,4 @@
-"""Where in the sources something is written: file:line:column of a dotted path. Only errors ask."""
+"""Find file:line:column of a dotted path in the sources of a graph. Used for error messages."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def locate(path: str, sources: Sequence[Path], edits: Iterable[Setting] = ()) ->
         found = marks.get(".".join(parts[:length]))
         if found:
             return found
-    return Position(shown(sources[-1])) if sources else Position("command line")
+    return Position(display_path(sources[-1])) if sources else Position("command line")
 
 
 def origin(path: str, sources: Sequence[Path], edits: Iterable[Setting] = ()) -> int:
-    """Which source, or edit after them, says `path` last: its index; -1 where none does."""
-    said = [path in positions(source) for source in sources]
-    said += [f"{path}.".startswith(f"{edit.dotted}.") for edit in edits]
-    return max((index for index, here in enumerate(said) if here), default=-1)
+    """Index of the last source, or edit after the sources, that sets `path`; -1 where none does."""
+    written = [path in positions(source) for source in sources]
+    written += [f"{path}.".startswith(f"{edit.dotted}.") for edit in edits]
+    return max((index for index, here in enumerate(written) if here), default=-1)
 
 
 def positions(path: Path) -> dict[str, Position]:
@@ -48,15 +48,15 @@ def positions(path: Path) -> dict[str, Position]:
             for key, value in node.value:
                 here = f"{above}.{key.value}".lstrip(".")
                 mark = key.start_mark
-                found[here] = Position(shown(path), mark.line + 1, mark.column + 1)
+                found[here] = Position(display_path(path), mark.line + 1, mark.column + 1)
                 visit(value, here)
 
     visit(root, "")
     return found
 
 
-def shown(path: Path) -> str:
-    """A path as a person would write it: relative to here, or to the package's folder."""
+def display_path(path: Path) -> str:
+    """A path for messages: relative to the working directory or to the folder of the package."""
     for base in (Path.cwd(), Path(__file__).resolve().parents[2]):
         try:
             return str(path.resolve().relative_to(base))

@@ -1,4 +1,4 @@
-"""From a graph after a pass to what is shown of it: rows of plain data, without machine paths."""
+"""Turn a graph after a pass into rows of plain data for display, without machine paths."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import Any
 from runtime.contract.declare import MISSING, Declaration, Port, options, type_name
 from runtime.graph.model import Ref
 from runtime.graph.parse import WHOLE
-from runtime.graph.source_positions import locate, shown
+from runtime.graph.source_positions import display_path, locate
 from runtime.inspect.look import Look
-from runtime.inspect.rows import ComponentRow, Cost, Described, FieldRow, ItemRow, NodeRow, PortRow
+from runtime.inspect.rows import ComponentRow, Cost, FieldRow, GraphView, ItemRow, NodeRow, PortRow
 from runtime.plan.items import Free, Load, Recall, Run
 from runtime.plan.plan import Plan
 from runtime.plan.planner import bound
@@ -26,8 +26,8 @@ PRIVATE = {"model", "output", "server", "storage"}
 PORT_LINE = re.compile(r"(\w+(?:, \w+)*)\s{2,}(\S.*)")
 
 
-def describe(look: Look, costs: Mapping[str, Cost] | None = None) -> Described:
-    """All that there is to show of a graph after a pass. costs: of a measured run, by node."""
+def describe_graph(look: Look, costs: Mapping[str, Cost] | None = None) -> GraphView:
+    """The view of a graph after a pass. costs: of a measured run, by node."""
     graph, left = look.graph, look.after.graph
     reasons = {
         name: f"{stage}: {why}"
@@ -38,7 +38,7 @@ def describe(look: Look, costs: Mapping[str, Cost] | None = None) -> Described:
         _node(look, n, reasons.get(n, ""), (costs or {}).get(n)) for n in look.before.order
     )
     plan = look.plan
-    return Described(
+    return GraphView(
         name=graph.name,
         title=graph.title,
         stage=look.stage,
@@ -58,25 +58,25 @@ def describe(look: Look, costs: Mapping[str, Cost] | None = None) -> Described:
 
 
 def portable(path: str) -> str:
-    """A path without this machine in it: relative to here or the package, else its last name."""
-    near = shown(Path(path)) if PurePath(path).is_absolute() else path
+    """A path without folders of this machine: relative to here or the package, else its name."""
+    near = display_path(Path(path)) if PurePath(path).is_absolute() else path
     return f".../{PurePath(near).name}" if PurePath(near).is_absolute() else near
 
 
 def limits(field: Field) -> str:
-    """What numbers a request field takes, in words; choices where it takes words."""
-    said = [
+    """The limits of a request field in words: range, step and choices."""
+    parts_of_rule = [
         f"at least {plain(field.min)}" if field.min is not None else "",
         f"at most {plain(field.max)}" if field.max is not None else "",
         f"multiple of {field.multiple}" if field.multiple else "",
         f"plus {field.offset}" if field.offset else "",
         f"one of {', '.join(field.choices)}" if field.choices else "",
     ]
-    return ", ".join(x for x in said if x).replace(", plus", " plus")
+    return ", ".join(x for x in parts_of_rule if x).replace(", plus", " plus")
 
 
 def port_notes(doc: str) -> dict[str, str]:
-    """What a docstring says of each port: the lines `name  text`, and those indented below."""
+    """The text of a docstring for each port: lines `name  text` and the lines indented below."""
     found: dict[str, str] = {}
     names: list[str] = []
     for line in doc.splitlines():
@@ -110,7 +110,7 @@ def _annotations(hint: Any) -> list[str]:
 
 
 def signature(known: Declaration) -> str:
-    """A node's declaration as a class reads: components, parameters, `run` and what it returns."""
+    """A node's declaration as the source of a class: components, parameters, `run`, outputs."""
 
     def given(port: Port) -> str:
         return str(port) + ("" if port.default is MISSING else f" = {show(port.default)}")
@@ -130,7 +130,7 @@ def signature(known: Declaration) -> str:
 
 
 def _field(look: Look, field: Field) -> FieldRow:
-    value, given = look.values.get(field.name), field.name in look.said
+    value, given = look.values.get(field.name), field.name in look.given
     given = given or field.default is not None
     readers = tuple(
         f"{name}.{port}"
@@ -142,17 +142,17 @@ def _field(look: Look, field: Field) -> FieldRow:
     return FieldRow(
         name=field.name,
         type=field.type + (" list" if field.many else ""),
-        value="required" if field.required and not given else _shown(value),
+        value="required" if field.required and not given else _value_text(value),
         unit=field.unit,
-        default=_shown(field.default),
+        default=_value_text(field.default),
         limits=limits(field),
         help=field.help,
-        said=field.name in look.said,
+        given=field.name in look.given,
         readers=readers,
     )
 
 
-def _shown(value: Any) -> str:
+def _value_text(value: Any) -> str:
     """A value of a request, as text; empty for none."""
     if value is None:
         return ""
@@ -166,7 +166,7 @@ def _shown(value: Any) -> str:
 
 
 def _policies(chosen: Policies) -> dict[str, str]:
-    """What policies say beside their defaults; of places, keys and servers nothing is shown."""
+    """Policies that are not at their defaults, without folders, keys and servers."""
     return {
         f"{group}.{path}": show(value)
         for group, fields in policy_fields().items()
@@ -230,11 +230,11 @@ def _node(look: Look, name: str, dropped: str, cost: Cost | None) -> NodeRow:
 
 def _port(port: Port, notes: Mapping[str, str], look: Look, ref: Ref | None = None) -> PortRow:
     asked = look.graph.request.get(ref.port) if ref and ref.node == "request" else None
-    stands_in = asked and asked.required and asked.name not in look.said
+    stands_in = asked and asked.required and asked.name not in look.given
     value = look.values.get(asked.name) if asked and not stands_in else None
     about = notes.get(port.name, "")
     source = str(ref) if ref else ""
-    return PortRow(port.name, type_name(port.type), axes(port), about, source, _shown(value))
+    return PortRow(port.name, type_name(port.type), axes(port), about, source, _value_text(value))
 
 
 def _predicted(plan: Plan | None, name: str) -> int | None:

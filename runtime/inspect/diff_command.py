@@ -1,4 +1,4 @@
-"""From settings to what differs between two sides, and to what one option changes."""
+"""Compare two configurations, two result files, or one option with its default."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.errors import UserError
-from runtime.inspect.describe import describe
+from runtime.inspect.describe import describe_graph
 from runtime.inspect.diff_graphs import (
     ABSENT,
     Change,
@@ -20,7 +20,7 @@ from runtime.inspect.diff_graphs import (
 )
 from runtime.inspect.look import has_model, look
 from runtime.inspect.option_names import options_of, without
-from runtime.inspect.rows import Described, plain
+from runtime.inspect.rows import GraphView, plain
 from runtime.provenance.read_back import differences, provenance
 from runtime.settings.field import show
 from runtime.settings.setting import Setting
@@ -29,10 +29,12 @@ from runtime.settings.setting import Setting
 def difference(
     sides: Sequence[Sequence[Setting]],
     names: tuple[str, str],
-    how: tuple[str | None, Sequence[str], str],
+    *,
+    stage: str | None,
+    outputs: Sequence[str],
+    format: str,
 ) -> str:
-    """What differs between two sides, as text or JSON. how: stage, outputs, format."""
-    stage, outputs, format = how
+    """The differences between two sides, as text or JSON."""
     found = compared(sides, names, stage or "check", outputs)
     if format == "json":
         return json.dumps(plain(found), indent=2, ensure_ascii=False)
@@ -40,12 +42,12 @@ def difference(
 
 
 def between_files(one: Path, two: Path, format: str) -> str:
-    """What differs in how two result files were made, as they say themselves."""
+    """The differences between the provenance records of two result files."""
     records = [provenance(path) for path in (one, two)]
     changes = tuple(
         Change(*_named(path), _text(old), _text(new))
         for path, old, new in _leaves_that_differ(*records)
-        if old or new  # an empty map is nothing
+        if old or new  # an empty map and a missing one are equal
     )
     found = Compared(one.name, two.name, changes, {})
     if format == "json":
@@ -77,7 +79,7 @@ def compared(
     outputs: Sequence[str],
 ) -> Compared:
     """Two sides after a pass, and their predicted bytes where a model is known."""
-    one, two = (describe(look(side, stage, outputs)) for side in sides)
+    one, two = (describe_graph(look(side, stage, outputs)) for side in sides)
     found = compare(one, two, names)
     if found.nbytes:
         return found
@@ -85,18 +87,18 @@ def compared(
     planned = [
         _planned(side, outputs, name, notes) for side, name in zip(sides, names, strict=True)
     ]
-    plans = [plan or shown for plan, shown in zip(planned, (one, two), strict=True)]
+    plans = [plan or described for plan, described in zip(planned, (one, two), strict=True)]
     return dataclasses.replace(found, nbytes=bytes_beside(*plans), notes=tuple(notes))
 
 
 def _planned(
     side: Sequence[Setting], outputs: Sequence[str], name: str, notes: list[str]
-) -> Described | None:
+) -> GraphView | None:
     """The plan of one side, where its model is known and its request is whole."""
     if not has_model(side):
         return None
     try:
-        return describe(look(side, "plan", outputs))
+        return describe_graph(look(side, "plan", outputs))
     except UserError as problem:
         notes.append(f"no bytes of `{name}`: {problem.message}")
         return None
@@ -105,7 +107,7 @@ def _planned(
 def effect(option: str, settings: Sequence[Setting], outputs: Sequence[str]) -> str:
     """What the value that settings give an option changes, beside its default; else nothing."""
     seen = look(settings)
-    parts = [row.name for row in describe(seen).components]
+    parts = [row.name for row in describe_graph(seen).components]
     paths = [found.path for found in options_of(option, seen.graph, parts)]
     before = list(settings)
     for path in paths:
@@ -113,5 +115,5 @@ def effect(option: str, settings: Sequence[Setting], outputs: Sequence[str]) -> 
     if len(before) == len(settings):
         return ""
     stage = "plan" if has_model(settings) else "prune"
-    said = " ".join(f"{s.dotted}={s.value}" for s in settings if s not in before)
-    return "\n" + compared_text(compared((before, settings), ("default", said), stage, outputs))
+    changed = " ".join(f"{s.dotted}={s.value}" for s in settings if s not in before)
+    return "\n" + compared_text(compared((before, settings), ("default", changed), stage, outputs))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from runtime.inspect.rows import ComponentRow, Described, FieldRow
+from runtime.inspect.rows import ComponentRow, FieldRow, GraphView
 from runtime.plan.text import size
 
 ABSENT = "-"
@@ -41,7 +41,7 @@ class Compared:
     notes: tuple[str, ...] = ()
 
 
-def compare(one: Described, two: Described, names: tuple[str, str]) -> Compared:
+def compare(one: GraphView, two: GraphView, names: tuple[str, str]) -> Compared:
     """What differs between two graphs after the same pass."""
     alike = bool(one.model) == bool(two.model)
     before, after = facts(one, alike), facts(two, alike)
@@ -55,7 +55,7 @@ def compare(one: Described, two: Described, names: tuple[str, str]) -> Compared:
     return Compared(*names, changes, bytes_beside(one, two), notes)
 
 
-def bytes_beside(one: Described, two: Described) -> dict[str, tuple[str, str]]:
+def bytes_beside(one: GraphView, two: GraphView) -> dict[str, tuple[str, str]]:
     """Predicted bytes of each load and node of two plans; nothing where neither is planned."""
     if not (one.plan or two.plan):
         return {}
@@ -63,22 +63,22 @@ def bytes_beside(one: Described, two: Described) -> dict[str, tuple[str, str]]:
     return found | {"peak": (_peak(one), _peak(two))}
 
 
-def facts(shown: Described, files: bool = True) -> dict[str, dict[str, str]]:
+def facts(view: GraphView, files: bool = True) -> dict[str, dict[str, str]]:
     """All that may differ, as text: section to name to value. files: what components are made of"""
     found: dict[str, dict[str, str]] = {section: {} for section in SECTIONS}
-    found["graph"] = {"name": shown.name, "title": shown.title, "model": shown.model or ABSENT}
-    for field in shown.request:
+    found["graph"] = {"name": view.name, "title": view.title, "model": view.model or ABSENT}
+    for field in view.request:
         found["request"] |= dict(_field(field))
-    for row in shown.components:
+    for row in view.components:
         found["components"] |= dict(_component(row)) if files else {row.name: "declared"}
-    for node in shown.nodes:
+    for node in view.nodes:
         found["nodes"][node.name] = node.type
         found["edges"] |= {f"{node.name}.{p.name}": p.source for p in node.inputs}
         found["parameters"] |= {f"{node.name}.{n}": value for n, value in node.params.items()}
         found["bindings"] |= {f"{node.name}.{f}": c for f, c in node.components.items()}
-        found["passes"] |= {node.name: node.dropped or "runs"} if shown.passes else {}
-    found["outputs"] = dict(shown.outputs)
-    found["policies"] = dict(shown.policies)
+        found["passes"] |= {node.name: node.dropped or "runs"} if view.passes else {}
+    found["outputs"] = dict(view.outputs)
+    found["policies"] = dict(view.policies)
     return found
 
 
@@ -116,24 +116,24 @@ def _beside(
 def _field(field: FieldRow) -> Iterator[tuple[str, str]]:
     unit = f" {field.unit}" if field.unit else ""
     yield field.name, (f"{field.value}{unit}" if field.value else "empty")
-    told = {"type": field.type, "limits": field.limits, "help": field.help}
-    yield from ((f"{field.name} ({what})", said) for what, said in told.items() if said)
+    attributes = {"type": field.type, "limits": field.limits, "help": field.help}
+    yield from ((f"{field.name} ({what})", value) for what, value in attributes.items() if value)
 
 
 def _component(row: ComponentRow) -> Iterator[tuple[str, str]]:
     yield row.name, row.class_name or "declared"
-    told = {"dtype": row.dtype, "path": row.path, "content": row.identity}
-    told["bytes"] = size(row.nbytes) if row.nbytes else ""
-    yield from ((f"{row.name} ({what})", said) for what, said in told.items() if said)
+    attributes = {"dtype": row.dtype, "path": row.path, "content": row.identity}
+    attributes["bytes"] = size(row.nbytes) if row.nbytes else ""
+    yield from ((f"{row.name} ({what})", value) for what, value in attributes.items() if value)
 
 
-def _sizes(shown: Described) -> dict[str, str]:
+def _sizes(view: GraphView) -> dict[str, str]:
     return {
-        f"{item.verb} {item.name}": size(item.nbytes) or "untold"
-        for item in shown.plan
+        f"{item.verb} {item.name}": size(item.nbytes) or "unknown"
+        for item in view.plan
         if item.verb == "run" or (item.verb == "load" and item.nbytes)
     }
 
 
-def _peak(shown: Described) -> str:
-    return size(shown.peak_nbytes) if shown.plan else ABSENT
+def _peak(view: GraphView) -> str:
+    return size(view.peak_nbytes) if view.plan else ABSENT

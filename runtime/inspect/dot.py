@@ -5,42 +5,42 @@ from __future__ import annotations
 import json
 from html import escape
 
-from runtime.inspect.rows import Described, NodeRow, PortRow
+from runtime.inspect.rows import GraphView, NodeRow, PortRow
 
 
-def dot(shown: Described) -> str:
+def dot(view: GraphView) -> str:
     """A digraph, left to right, each node a table with its ports."""
     lines = [
-        f"digraph {_quoted(shown.name)} {{",
-        f"  label={_quoted(f'{shown.name}: {shown.title}')}; labelloc=t; fontname=Helvetica;",
+        f"digraph {_quoted(view.name)} {{",
+        f"  label={_quoted(f'{view.name}: {view.title}')}; labelloc=t; fontname=Helvetica;",
         "  rankdir=LR; ranksep=0.8;",
         "  node [shape=plain, fontname=Helvetica, fontsize=10];",
         "  edge [color=gray40, arrowsize=0.6];",
-        f"  request [label=<{_request(shown)}>];",
+        f"  request [label=<{_request(view)}>];",
     ]
-    lines += [f"  {_id(node.name)} [label=<{_table(node)}>];" for node in shown.present]
-    for node in shown.present:
+    lines += [f"  {_id(node.name)} [label=<{_table(node)}>];" for node in view.present]
+    for node in view.present:
         for port in node.inputs:
             source, _, output = port.source.partition(".")
             style = " [color=gray80]" if source == "request" else ""
             lines.append(f"  {_id(source)}:{_at(output, 'o')}:e -> "
                          f"{_id(node.name)}:{_at(port.name, 'i')}:w{style};")  # fmt: skip
-    for name, ref in shown.outputs.items():
+    for name, ref in view.outputs.items():
         source, _, output = ref.partition(".")
         lines.append(f"  {_quoted(f'out {name}')} [label={_quoted(name)}, shape=oval];")
         lines.append(f"  {_id(source)}:{_at(output, 'o')}:e -> {_quoted(f'out {name}')};")
     return "\n".join([*lines, "}"])
 
 
-def _request(shown: Described) -> str:
+def _request(view: GraphView) -> str:
     used = dict.fromkeys(
         port.source.partition(".")[2]
-        for node in shown.present
+        for node in view.present
         for port in node.inputs
         if port.source.startswith("request.")
     )
-    values = {f.name: f" = {f.value}" if f.value else "" for f in shown.request}
-    values |= {f.name: " (required)" for f in shown.request if f.value == "required"}
+    values = {f.name: f" = {f.value}" if f.value else "" for f in view.request}
+    values |= {f.name: " (required)" for f in view.request if f.value == "required"}
     rows = "".join(_row(f"{n}{values.get(n, '')}", _at(n, "o"), "RIGHT") for n in used)
     return _framed("<B>request</B>", rows)
 

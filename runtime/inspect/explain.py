@@ -1,4 +1,4 @@
-"""Who consumes an option and what it changes, read off the graph, its nodes' rules and policies."""
+"""Explain an option: which nodes and policies consume it, and which results it changes."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from runtime.configure.unused import consumed
 from runtime.contract.declare import Declaration
 from runtime.errors import UserError, did_you_mean
 from runtime.graph.parse import COMPONENT, WHOLE
-from runtime.inspect.describe import describe
+from runtime.inspect.describe import describe_graph
 from runtime.inspect.look import Look, look
 from runtime.inspect.option_names import Option, options_of
-from runtime.inspect.rows import Described, FieldRow, NodeRow
+from runtime.inspect.rows import FieldRow, GraphView, NodeRow
 from runtime.plan.text import size
 from runtime.settings.policies import Policies, Precision, policy_fields, role_dtype
 from runtime.settings.setting import Setting
@@ -35,39 +35,39 @@ ATTRIBUTES = {
 def explain(name: str, settings: Sequence[Setting]) -> str:
     """An option's consumers and effects in the graph that settings choose, as text."""
     seen = look(settings)
-    shown = describe(seen)
-    found = options_of(name, seen.graph, [row.name for row in shown.components])
-    return "\n".join(line for option in found for line in _option(option, seen, shown))
+    view = describe_graph(seen)
+    found = options_of(name, seen.graph, [row.name for row in view.components])
+    return "\n".join(line for option in found for line in _option(option, seen, view))
 
 
-def _option(option: Option, seen: Look, shown: Described) -> Iterator[str]:
+def _option(option: Option, seen: Look, view: GraphView) -> Iterator[str]:
     head, *rest = option.path.split(".")
     flags = f"  ({', '.join(option.flags)})" if option.flags else ""
     yield f"{option.path}{flags}" + (f" = {option.sets}" if option.sets else "")
-    if option.help and head != "request":  # the graph says itself what its fields are
+    if option.help and head != "request":  # the graph has its own help of request fields
         yield f"  {option.help}"
     match head:
         case "request":
-            yield from _request(".".join(rest[:1]), seen, shown)
+            yield from _request(".".join(rest[:1]), seen, view)
         case "components":
-            yield from _component(rest, shown)
+            yield from _component(rest, view)
         case "nodes":
-            yield from _node(rest, seen, shown)
+            yield from _node(rest, seen, view)
         case "cli":
             yield "  only the command line itself uses it; no node does"
         case _:
-            yield from _policy(option.path, shown)
+            yield from _policy(option.path, view)
 
 
-def _request(name: str, seen: Look, shown: Described) -> Iterator[str]:
-    field = next((f for f in shown.request if f.name == name), None)
+def _request(name: str, seen: Look, view: GraphView) -> Iterator[str]:
+    field = next((f for f in view.request if f.name == name), None)
     if field is None:
         raise unknown_field(seen.graph, name, f"`request.{name}`")
-    yield f"  {field.help or 'the graph does not say what it is'}"
+    yield f"  {field.help or 'the graph has no help for it'}"
     yield f"  {_facts(field)}"
     readers = list(dict.fromkeys(reader.partition(".")[0] for reader in field.readers))
     yield "read by"
-    nodes = {node.name: node for node in shown.nodes}
+    nodes = {node.name: node for node in view.nodes}
     for reader in field.readers:
         node, _, port = reader.partition(".")
         about = next((p.about for p in nodes[node].inputs if p.name == port), "")
@@ -76,7 +76,7 @@ def _request(name: str, seen: Look, shown: Described) -> Iterator[str]:
     if rules:
         yield "decides"
         yield from rules
-    yield from _effects(readers, shown)
+    yield from _effects(readers, view)
 
 
 def _facts(field: FieldRow) -> str:
@@ -84,8 +84,8 @@ def _facts(field: FieldRow) -> str:
     facts = [field.type]
     facts += ["required"] if field.value == "required" else []
     if field.value not in {"", "required"}:
-        facts.append(f"{field.value}{unit}" + ("" if field.said else " by default"))
-    facts += [f"default {field.default}{unit}"] if field.said and field.default else []
+        facts.append(f"{field.value}{unit}" + ("" if field.given else " by default"))
+    facts += [f"default {field.default}{unit}"] if field.given and field.default else []
     facts += [field.limits] if field.limits else []
     return ", ".join(facts)
 
@@ -99,8 +99,8 @@ def _rules(field: FieldRow, readers: Iterable[str], seen: Look) -> Iterator[str]
             asked = _asked(known, rule)
             if any(n == node and (port in asked or "**" in asked) for n, port in ports):
                 doc = inspect.getdoc(getattr(known.cls, rule)) or ""
-                said = doc.split("\n")[0] if rule == "bypass" else ""
-                yield f"  {node:16} {effect}{f': {said}' if said else ''}"
+                summary = doc.split("\n")[0] if rule == "bypass" else ""
+                yield f"  {node:16} {effect}{f': {summary}' if summary else ''}"
 
 
 def _asked(known: Declaration, rule: str) -> set[str]:
@@ -111,15 +111,15 @@ def _asked(known: Declaration, rule: str) -> set[str]:
     return {"**" if p.kind is p.VAR_KEYWORD else p.name for p in parameters} - {"self"}
 
 
-def _component(rest: Sequence[str], shown: Described) -> Iterator[str]:
-    names = [row.name for row in shown.components]
+def _component(rest: Sequence[str], view: GraphView) -> Iterator[str]:
+    names = [row.name for row in view.components]
     chosen = names if rest[0] == "*" else [rest[0]]
-    for row in (r for r in shown.components if r.name in chosen):
+    for row in (r for r in view.components if r.name in chosen):
         facts = [row.class_name, row.dtype, size(row.nbytes) if row.nbytes else "", row.path]
         yield f"  {row.name}: {'  '.join(filter(None, facts)) or 'as the checkpoint has it'}"
     if rest[0] not in (*names, "*"):
         raise UserError(
-            f"graph `{shown.name}` has no component `{rest[0]}`. It has: {', '.join(names)}.",
+            f"graph `{view.name}` has no component `{rest[0]}`. It has: {', '.join(names)}.",
             help=did_you_mean(rest[0], names), field=f"components.{rest[0]}",
         )  # fmt: skip
     attribute = rest[1] if len(rest) > 1 else ""
@@ -130,37 +130,37 @@ def _component(rest: Sequence[str], shown: Described) -> Iterator[str]:
         return
     if attribute:
         yield f"  {attribute}: {ATTRIBUTES[attribute]}"
-    yield from _bound(chosen, shown)
+    yield from _bound(chosen, view)
 
 
-def _bound(names: Iterable[str], shown: Described) -> Iterator[str]:
+def _bound(names: Iterable[str], view: GraphView) -> Iterator[str]:
     users = [
         (node, field)
-        for node in shown.nodes
+        for node in view.nodes
         for field, component in node.components.items()
         if component in names
     ]
     yield "bound by"
     yield from (f"  {f'{node.name}.{field}':28} {node.type}" for node, field in users)
-    yield from _effects([node.name for node, _ in users], shown)
+    yield from _effects([node.name for node, _ in users], view)
 
 
-def _node(rest: Sequence[str], seen: Look, shown: Described) -> Iterator[str]:
-    names = [node.name for node in shown.nodes]
-    node = next((n for n in shown.nodes if n.name == rest[0]), None)
+def _node(rest: Sequence[str], seen: Look, view: GraphView) -> Iterator[str]:
+    names = [node.name for node in view.nodes]
+    node = next((n for n in view.nodes if n.name == rest[0]), None)
     if node is None:
         raise UserError(
-            f"graph `{shown.name}` has no node `{rest[0]}`. It has: {', '.join(names)}.",
+            f"graph `{view.name}` has no node `{rest[0]}`. It has: {', '.join(names)}.",
             help=did_you_mean(rest[0], names), field=f"nodes.{rest[0]}",
         )  # fmt: skip
     yield f"  {node.type}: {node.summary}"
     yield f"  written in {node.written}"
     if len(rest) > 2:
-        yield f"  {rest[1]}.{rest[2]}: {_said(node, rest[1], rest[2], seen)}"
-    yield from _effects([node.name], shown)
+        yield f"  {rest[1]}.{rest[2]}: {_port_line(node, rest[1], rest[2], seen)}"
+    yield from _effects([node.name], view)
 
 
-def _said(node: NodeRow, section: str, name: str, seen: Look) -> str:
+def _port_line(node: NodeRow, section: str, name: str, seen: Look) -> str:
     known = seen.before.declarations[node.name]
     declared: dict[str, Iterable[str]] = {
         "inputs": known.inputs, "params": known.params, "components": known.components,
@@ -180,7 +180,7 @@ def _said(node: NodeRow, section: str, name: str, seen: Look) -> str:
     return node.components[name]
 
 
-def _policy(path: str, shown: Described) -> Iterator[str]:
+def _policy(path: str, view: GraphView) -> Iterator[str]:
     group, _, name = path.partition(".")
     fields = policy_fields().get(group, {})
     if name and name not in fields:
@@ -192,10 +192,10 @@ def _policy(path: str, shown: Described) -> Iterator[str]:
         yield f"  policy `{group}`: {(inspect.getdoc(type(policy)) or '').splitlines()[0]}"
     if name and fields[name].help:
         yield f"  {fields[name].help}"
-    parts = [row.name for row in shown.components]
+    parts = [row.name for row in view.components]
     touched = [part for part in parts if _touches(group, name, part)]
     if touched:
-        yield from _bound(touched, shown)
+        yield from _bound(touched, view)
     elif path == "graph" or group == "model":
         yield "  it chooses the graph or the checkpoint: every node may differ"
     else:
@@ -208,20 +208,20 @@ def _touches(group: str, name: str, component: str) -> bool:
         return component.startswith("vae") or component == WHOLE
     if group != "precision" or not name:
         return False
-    said = ("asked",) if name == "text_encoders" else "asked"
-    return role_dtype(Precision(**{name: said}), component) == "asked"  # type: ignore[arg-type]  # by name
+    value = ("asked",) if name == "text_encoders" else "asked"
+    return role_dtype(Precision(**{name: value}), component) == "asked"  # type: ignore[arg-type]  # by name
 
 
-def _effects(nodes: Iterable[str], shown: Described) -> Iterator[str]:
-    """What is computed anew when these nodes change, what is not, and which outputs differ."""
+def _effects(nodes: Iterable[str], view: GraphView) -> Iterator[str]:
+    """Which nodes run again when these nodes change, which do not, and which outputs differ."""
     changed = set(nodes)
-    for node in shown.nodes:  # in data-flow order
+    for node in view.nodes:  # in data-flow order
         if {port.source.partition(".")[0] for port in node.inputs} & changed:
             changed.add(node.name)
-    anew = [node.name for node in shown.nodes if node.name in changed]
-    kept = [node.name for node in shown.nodes if node.name not in changed]
-    ends = [name for name, ref in shown.outputs.items() if ref.partition(".")[0] in changed]
+    anew = [node.name for node in view.nodes if node.name in changed]
+    unchanged = [node.name for node in view.nodes if node.name not in changed]
+    ends = [name for name, ref in view.outputs.items() if ref.partition(".")[0] in changed]
     yield "changes"
     yield f"  computed anew    {', '.join(anew) or 'nothing'}"
-    yield f"  as before        {', '.join(kept) or 'nothing'}"
+    yield f"  as before        {', '.join(unchanged) or 'nothing'}"
     yield f"  outputs          {', '.join(ends) or 'none'}"

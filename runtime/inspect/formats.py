@@ -1,32 +1,32 @@
-"""The formats in which a graph is shown; one that draws is imported where it is asked for."""
+"""The output formats of `visualize`; a drawing module is imported when it is used."""
 
 from __future__ import annotations
 
 import json
 
-from runtime.inspect.rows import Described, plain
+from runtime.inspect.rows import GraphView, plain
 from runtime.inspect.text import graph_text, mermaid
 
 
-def formatted(shown: Described, format: str) -> str:
+def formatted(view: GraphView, format: str) -> str:
     """A graph as text, mermaid, dot, svg, html or json."""
     match format:
         case "text":
-            return graph_text(shown)
+            return graph_text(view)
         case "mermaid":
-            return mermaid(shown)
+            return mermaid(view)
         case "dot":
             from runtime.inspect.dot import dot
 
-            return dot(shown)
+            return dot(view)
         case "svg":
             from runtime.inspect.svg import svg
 
-            return svg(shown)
+            return svg(view)
         case "html":
             from runtime.inspect.page import page
 
-            return page(shown)
+            return page(view)
         case "json":
-            return json.dumps(plain(shown), indent=2, ensure_ascii=False)
+            return json.dumps(plain(view), indent=2, ensure_ascii=False)
     raise ValueError(format)

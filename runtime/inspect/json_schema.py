@@ -1,7 +1,7 @@
 """The graph language as JSON Schema, for editors: made from node classes, fields and graphs.
 
-What it refuses, the checker refuses; what needs the whole graph (types of edges, cycles, what is
-unused) only the checker sees. Draft 7, which every editor knows.
+Whatever the schema refuses, the checker refuses too. Types of edges, cycles and unused entries need
+the whole graph: only the checker reports those. Draft 7, which every editor knows.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ def _node(known: Mapping[str, Declaration], plugins: list[str]) -> Schema:
 
 
 def _complete(known: Mapping[str, Declaration]) -> Schema:
-    """A node that extends none: its type and every input that it needs are said."""
+    """A node that extends none: its type and every required input must be given."""
     musts = {type: needed(node) for type, node in known.items()}
     rules = [_if_type(type, must) for type, must in musts.items() if must["required"]]
     return {"if": {"type": "object"}, "then": {"required": ["type"], "allOf": rules}}

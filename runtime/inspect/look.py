@@ -1,4 +1,4 @@
-"""A graph after one of the compiler passes, with a model or without one. Reads no weights."""
+"""Run a graph through the compiler passes, with or without a model. Reads no weights."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ if TYPE_CHECKING:
     from runtime.run.session import Session
 
 STAGES = ("check", "prune", "fold", "plan")
-PROMPT = "a prompt"  # stands for the prompt where none is given: plans do not depend on its words
+PROMPT = "a prompt"  # used where no prompt is given: a plan does not depend on its words
 
 
 @dataclass(frozen=True)
 class Look:
-    """What there is to see of a graph after a pass.
+    """A graph before and after a pass.
 
     before     as checked
     after      as the pass left it
     dropped    pass to the nodes that it dropped, each with the reason
     values     request values after defaults; what is not known is absent
-    said       request fields that the user set
+    given       request fields that the user set
     facts      components, where a model is known
     keys       content keys of nodes, after fold
     ends       the outputs' edges after the pass
-    engine     what knows the model, where there is one
+    engine     the session, where there is a model
     """
 
     stage: str
     before: Checked
     after: Checked
     values: Mapping[str, Any]
-    said: frozenset[str]
+    given: frozenset[str]
     policies: Policies = field(default_factory=Policies)
     dropped: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     facts: Mapping[str, ComponentFacts] = field(default_factory=dict)
@@ -82,15 +82,15 @@ def look(settings: Sequence[Setting], stage: str = "check", outputs: Sequence[st
     """The graph that settings choose, after a pass. outputs: those asked for; none: the first."""
     if stage != "plan" and not has_model(settings):
         graph = resolve_graph(settings)
-        said, checked = typed(graph, settings), check(graph)
-        seen = Look("check", checked, checked, values_of(graph, said), frozenset(said),
+        given, checked = typed(graph, settings), check(graph)
+        seen = Look("check", checked, checked, values_of(graph, given), frozenset(given),
                     ends=graph.outputs)  # fmt: skip
         return _passed(seen, stage, wanted(graph, outputs), _without_config(seen))
     runtime = Runtime.load(settings)
     engine = runtime.engine
-    checked, said = engine.checked, dict(runtime.request)
+    checked, given = engine.checked, dict(runtime.request)
     seen = Look(
-        "check", checked, checked, values_of(runtime.graph, said), frozenset(said),
+        "check", checked, checked, values_of(runtime.graph, given), frozenset(given),
         runtime.config.policies, facts=engine.facts, ends=runtime.graph.outputs, engine=engine,
     )  # fmt: skip
     known = all(name in seen.values for name in runtime.fields)
@@ -130,11 +130,11 @@ def typed(graph: Graph, settings: Sequence[Setting]) -> dict[str, Any]:
     return values
 
 
-def values_of(graph: Graph, said: Mapping[str, Any]) -> dict[str, Any]:
+def values_of(graph: Graph, given: Mapping[str, Any]) -> dict[str, Any]:
     """Request values after defaults; a required one that is not given is absent."""
     values = {}
     for name, known in graph.request.items():
-        value = said.get(name, known.default)
+        value = given.get(name, known.default)
         if isinstance(value, tuple) and not known.many:  # one run each: the first is looked at
             value = value[0] if value else None
         if value is None and known.required and known.type == "text":
@@ -145,16 +145,16 @@ def values_of(graph: Graph, said: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _without_config(seen: Look) -> dict[str, str]:
-    """Fields whose value only the checkpoint's configs tell: name to the key there."""
+    """Fields whose value only the configs of a checkpoint state: name to the key there."""
     fields = seen.graph.request.items()
-    return {name: f.config for name, f in fields if f.config and name not in seen.said}
+    return {name: f.config for name, f in fields if f.config and name not in seen.given}
 
 
-def _passed(seen: Look, stage: str, asked: Mapping[str, Ref], untold: Mapping[str, str]) -> Look:
-    """A look after prune or fold. untold: fields that only a checkpoint's configs tell."""
+def _passed(seen: Look, stage: str, asked: Mapping[str, Ref], unknown: Mapping[str, str]) -> Look:
+    """A look after prune or fold. unknown: fields that only the configs of a checkpoint state."""
     if stage == "check":
         return seen
-    _refuse_untold(seen, stage, untold)
+    _refuse_unknown(seen, stage, unknown)
     small, ends, unneeded = prune(seen.before, seen.values, asked)
     parts = _parts(seen)
     if stage == "prune":
@@ -176,31 +176,30 @@ def _planned(seen: Look, runtime: Runtime, stage: str, outputs: Sequence[str]) -
     _, _, unneeded = prune(seen.before, runtime.validate(**given), wanted(runtime.graph, outputs))
     later = {name: why for name, why in plan.dropped.items() if name not in unneeded}
     joined = {name: why for name, why in later.items() if why.startswith("equal to")}
-    kept = {name: why for name, why in later.items() if name not in joined}
-    dropped = {"prune": unneeded, "fold": joined} | ({"plan": kept} if stage == "plan" else {})
-    shown = plan if stage == "plan" else None
+    remaining = {name: why for name, why in later.items() if name not in joined}
+    dropped = {"prune": unneeded, "fold": joined} | ({"plan": remaining} if stage == "plan" else {})
     return Look(
         stage, seen.before, plan.checked, dropped=dropped, keys=plan.keys, ends=plan.outputs,
-        plan=shown, **_parts(seen),
+        plan=plan if stage == "plan" else None, **_parts(seen),
     )  # fmt: skip
 
 
 def _parts(seen: Look) -> dict[str, Any]:
-    names = ("values", "said", "policies", "facts", "engine")
+    names = ("values", "given", "policies", "facts", "engine")
     return {name: getattr(seen, name) for name in names}
 
 
-def _refuse_untold(seen: Look, stage: str, untold: Mapping[str, str]) -> None:
-    """Refuse a pass that would have to guess what a checkpoint's configs say."""
+def _refuse_unknown(seen: Look, stage: str, unknown: Mapping[str, str]) -> None:
+    """Refuse a pass that depends on a value which only the configs of a checkpoint state."""
     for name, node in seen.graph.nodes.items():
         rule = getattr(seen.before.declarations[name].cls, "bypass", None)
         for port in inspect.signature(rule).parameters if rule else ():
             ref = node.inputs.get(port)
-            if ref and ref.node == "request" and ref.port in untold:
+            if ref and ref.node == "request" and ref.port in unknown:
                 raise UserError(
                     f"{stage} of graph `{seen.graph.name}` needs `{ref.port}`, which node `{name}` "
                     f"is bypassed by, and which the checkpoint's configs state "
-                    f"(`{untold[ref.port]}`)",
+                    f"(`{unknown[ref.port]}`)",
                     help=f"add --model-path FOLDER or a hub id, or request.{ref.port}=...",
                     field=f"request.{ref.port}",
                 )
@@ -215,7 +214,7 @@ def _request_keys(seen: Look) -> dict[str, str]:
 
 
 def _identities(seen: Look) -> dict[str, str]:
-    """What tells components apart: their content where a model is known, else what is said."""
+    """An identity per component: of its content where a model is known, else of its spec."""
     found = {}
     for name, node in seen.graph.nodes.items():
         for component in bound(node, seen.before.declarations[name]).values():

@@ -94,10 +94,10 @@ def described(known: Declaration) -> str:
 def about(port: Port, notes: Mapping[str, str]) -> str:
     """A port in a line: its type, its axes, what the docstring says, its default."""
     shape = axes(port)
-    said = [type_name(port.type) + (f" ({shape})" if shape else "")]
-    said += [notes[port.name]] if port.name in notes else []
-    said += [] if port.default is MISSING else [f"default {port.default!r}"]
-    return "; ".join(said)
+    facts = [type_name(port.type) + (f" ({shape})" if shape else "")]
+    facts += [notes[port.name]] if port.name in notes else []
+    facts += [] if port.default is MISSING else [f"default {port.default!r}"]
+    return "; ".join(facts)
 
 
 def parameter(port: Port, notes: Mapping[str, str]) -> Schema:

@@ -55,12 +55,12 @@ def options_of(name: str, graph: Graph, components: Sequence[str]) -> list[Optio
 @cache
 def table() -> Mapping[str, Mapping[str, Any]]:
     """Every flag by its flat name, aliases included: `name`, `path`, `help` and `also`."""
-    said = catalog.read_yaml(catalog.packaged("cli") / "flags.yaml")
+    table_file = catalog.read_yaml(catalog.packaged("cli") / "flags.yaml")
     found: dict[str, Mapping[str, Any]] = {}
-    for listed in said.get("flags", {}).values():
-        for name, told in listed.items():
-            row = {"help": "", "path": "", "also": {}, **told, "name": name}
-            for spelling in (name, *told.get("aliases", ())):
+    for listed in table_file.get("flags", {}).values():
+        for name, row_in_file in listed.items():
+            row = {"help": "", "path": "", "also": {}, **row_in_file, "name": name}
+            for spelling in (name, *row_in_file.get("aliases", ())):
                 found[spelling.removeprefix("--").replace("-", "_")] = row
     return found
 
@@ -96,10 +96,10 @@ def _path(flat: str, name: str, graph: Graph, components: Sequence[str]) -> str 
 @cache
 def _suffixes() -> dict[str, str]:
     """Ends of a component's flags: `_path` to `path`, `_precision` to `dtype`, ..."""
-    said = catalog.read_yaml(catalog.packaged("cli") / "flags.yaml").get("components", {})
+    suffixes = catalog.read_yaml(catalog.packaged("cli") / "flags.yaml").get("components", {})
     return {
-        f"_{suffix.replace('-', '_')}": told["path"].removeprefix("components.*.")
-        for suffix, told in said.items()
+        f"_{suffix.replace('-', '_')}": row_in_file["path"].removeprefix("components.*.")
+        for suffix, row_in_file in suffixes.items()
     }
 
 

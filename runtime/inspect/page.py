@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from importlib import resources
 
-from runtime.inspect.rows import Described, plain
+from runtime.inspect.rows import GraphView, plain
 from runtime.inspect.svg import drawing, style, subtitle
 from runtime.inspect.text import cost_text
 from runtime.inspect.timeline import timeline
@@ -17,10 +17,10 @@ from runtime.plan.text import size
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
-def page(shown: Described) -> str:
+def page(view: GraphView) -> str:
     """The page as text."""
-    title = escape(f"{shown.name}: {shown.title}" if shown.title else shown.name)
-    data = json.dumps(plain(shown), ensure_ascii=False).replace("<", "\\u003c")
+    title = escape(f"{view.name}: {view.title}" if view.title else view.name)
+    data = json.dumps(plain(view), ensure_ascii=False).replace("<", "\\u003c")
     return "\n".join(
         [
             '<!doctype html><html lang="en"><head><meta charset="utf-8">',
@@ -28,29 +28,29 @@ def page(shown: Described) -> str:
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             f"<title>{title}</title>",
             f"<style>{style()}{_own('page.css')}</style></head><body>",
-            f"<header><h1>{title}</h1><p>{escape(subtitle(shown))}</p>",
+            f"<header><h1>{title}</h1><p>{escape(subtitle(view))}</p>",
             '<button id="fit" type="button">fit</button>'
             '<button id="theme" type="button">light / dark</button></header>',
-            f'<main><div id="drawing">{drawing(shown)}</div>',
+            f'<main><div id="drawing">{drawing(view)}</div>',
             '<aside id="panel" aria-live="polite"><p>Click a node to see its declaration; '
             "a request field, to see who reads it.</p></aside></main>",
-            *sections(shown),
+            *sections(view),
             f'<script id="data" type="application/json">{data}</script>',
             f"<script>{_own('page.js')}</script></body></html>",
         ]
     )
 
 
-def sections(shown: Described) -> Iterable[str]:
+def sections(view: GraphView) -> Iterable[str]:
     """What stands below the drawing: request, components, passes, plan, measured times."""
-    if shown.plan:
-        yield f'<section><h2>Plan</h2><div class="wide">{timeline(shown)}</div></section>'
+    if view.plan:
+        yield f'<section><h2>Plan</h2><div class="wide">{timeline(view)}</div></section>'
     yield table(
         "Request",
         ("field", "type", "value", "unit", "limits", "read by", "what it is"),
         [
             (f.name, f.type, f.value, f.unit, f.limits, ", ".join(f.readers), f.help)
-            for f in shown.request
+            for f in view.request
         ],
     )
     yield table(
@@ -58,16 +58,16 @@ def sections(shown: Described) -> Iterable[str]:
         ("name", "class", "dtype", "bytes", "path", "used by"),
         [
             (c.name, c.class_name, c.dtype, size(c.nbytes), c.path, ", ".join(c.users))
-            for c in shown.components
+            for c in view.components
         ],
     )
     changed = [
-        (stage, node, why) for stage, nodes in shown.passes.items() for node, why in nodes.items()
+        (stage, node, why) for stage, nodes in view.passes.items() for node, why in nodes.items()
     ]
-    changed += [("", port, f"{old} → {new}") for port, (old, new) in shown.rewired.items()]
+    changed += [("", port, f"{old} → {new}") for port, (old, new) in view.rewired.items()]
     yield table("What the passes changed", ("pass", "node or input", "how"), changed)
     costs = [
-        (n.name, n.type, cost_text(n.cost), size(n.nbytes)) for n in shown.nodes if n.cost
+        (n.name, n.type, cost_text(n.cost), size(n.nbytes)) for n in view.nodes if n.cost
     ]  # fmt: skip
     yield table("Measured", ("node", "type", "took", "predicted bytes"), costs)
 

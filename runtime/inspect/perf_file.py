@@ -30,13 +30,13 @@ def read_costs(file: str, nodes: Iterable[str]) -> dict[str, Cost]:
 
 def _rows(file: str) -> list[Mapping[str, Any]]:
     try:
-        said = json.loads(Path(file).expanduser().read_text("utf-8"))
+        content = json.loads(Path(file).expanduser().read_text("utf-8"))
     except OSError as problem:
         reason = problem.strerror or str(problem)
         raise UserError(f"--perf {file}: {reason}", help=WRITE, field="--perf") from None
     except ValueError:
         raise UserError(f"--perf {file} is no JSON", help=WRITE, field="--perf") from None
-    rows = said.get("nodes") if isinstance(said, Mapping) else None
+    rows = content.get("nodes") if isinstance(content, Mapping) else None
     if not isinstance(rows, list) or not all(_is_row(row) for row in rows):
         raise UserError(f"--perf {file} has no times of nodes", help=WRITE, field="--perf")
     return rows

@@ -1,4 +1,4 @@
-"""A result file as something to look at: the settings of its run, as far as it holds them."""
+"""The settings of a run, read from its result file."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def settings_of(file: str) -> list[Setting]:
             help="look at its file: python -m runtime.visualize FILE.yaml", field="file",
         )  # fmt: skip
     at = Position(path.name)
-    said = [("graph", name), *_said(record)]
-    return [Setting(tuple(dotted.split(".")), value, dotted, at) for dotted, value in said]
+    values = [("graph", name), *_recorded(record)]
+    return [Setting(tuple(dotted.split(".")), value, dotted, at) for dotted, value in values]
 
 
-def _said(record: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+def _recorded(record: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     for name, value in record["request"].items():
         inputs = value if isinstance(value, list) else [value]
-        if not any(isinstance(one, dict) for one in inputs):  # pictures are told by digest only
+        if not any(isinstance(one, dict) for one in inputs):  # of pictures there are only digests
             yield f"request.{name}", value
     for path, value in record["settings"].items():
         if path.partition(".")[0] in EDITS and not has_folder(value):

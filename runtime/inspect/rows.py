@@ -1,4 +1,4 @@
-"""A graph as it is shown: plain data that every drawing, page and table is made of."""
+"""The view of a graph: plain data from which drawings, pages and tables are made."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class FieldRow:
-    """A request field. value: after defaults, as text; said: set by the user, not by default."""
+    """A request field. value: after defaults, as text; given: whether the user set it."""
 
     name: str
     type: str
@@ -18,7 +18,7 @@ class FieldRow:
     default: str
     limits: str
     help: str
-    said: bool
+    given: bool
     readers: tuple[str, ...]
 
 
@@ -43,7 +43,7 @@ class PortRow:
     """A port of a node. source: the edge into it, `node.port`; value: of a request edge, as text.
 
     axes   of its type, and of what is in it
-    about  what the node's docstring says of it
+    about  its line in the docstring of the node
     """
 
     name: str
@@ -56,7 +56,7 @@ class PortRow:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a node took in a measured run; bytes are in use after it, and at most until then."""
+    """Time and memory of a node in a measured run: bytes in use after it, and their peak."""
 
     milliseconds: float
     runs: int = 1
@@ -107,8 +107,8 @@ class ItemRow:
 
 
 @dataclass(frozen=True)
-class Described:
-    """A graph after a pass, with all that is known of it.
+class GraphView:
+    """A graph after a pass, with all that is known about it.
 
     outputs  name to edge
     rewired  `node.port` to its edge before and after the passes

@@ -13,7 +13,7 @@ from html import escape
 from importlib import resources
 
 from runtime.inspect.layout import Box, Edge, Layout, Place, lay_out
-from runtime.inspect.rows import Described, NodeRow, PortRow
+from runtime.inspect.rows import GraphView, NodeRow, PortRow
 from runtime.inspect.text import cost_text
 from runtime.plan.text import size
 
@@ -57,9 +57,9 @@ class Figure:
         return baseline(at, self.kind) - 4.0
 
 
-def svg(shown: Described) -> str:
+def svg(view: GraphView) -> str:
     """The drawing as a file of its own."""
-    return drawing(shown, f"<style>{style()}</style>")
+    return drawing(view, f"<style>{style()}</style>")
 
 
 def style() -> str:
@@ -67,19 +67,19 @@ def style() -> str:
     return resources.files("runtime.inspect").joinpath("svg.css").read_text("utf-8")
 
 
-def drawing(shown: Described, inside: str = "") -> str:
+def drawing(view: GraphView, inside: str = "") -> str:
     """The drawing as an `svg` element. inside: what stands first in it."""
-    made = figures(shown)
-    arcs = edges(shown, {f.name: f for f in made})
+    made = figures(view)
+    arcs = edges(view, {f.name: f for f in made})
     placed = lay_out([f.box for f in made], [edge for edge, _, _ in arcs])
-    colours = palette(shown)
+    colours = palette(view)
     curves = [
         curve(points, f"{kind} c{colours.get(type, 0)}", edge)
         for points, (edge, kind, type) in zip(placed.routes, arcs, strict=True)
     ]
     boxes = [figure(f, placed.boxes[f.name], colours) for f in made]
-    width, height = _extent(placed, shown)
-    title = f"{shown.name}: {shown.title}" if shown.title else shown.name
+    width, height = _extent(placed, view)
+    title = f"{view.name}: {view.title}" if view.title else view.name
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" class="graph" width="{width:.0f}" '
@@ -88,7 +88,7 @@ def drawing(shown: Described, inside: str = "") -> str:
             inside,
             f'<rect class="paper" width="{width:.0f}" height="{height:.0f}"/>',
             f'<text class="title" x="{MARGIN}" y="30">{escape(title)}</text>',
-            f'<text class="dim" x="{MARGIN}" y="50">{escape(subtitle(shown))}</text>',
+            f'<text class="dim" x="{MARGIN}" y="50">{escape(subtitle(view))}</text>',
             f'<g transform="translate({MARGIN} {HEAD + MARGIN / 2})">',
             *curves,
             *boxes,
@@ -98,36 +98,38 @@ def drawing(shown: Described, inside: str = "") -> str:
     )
 
 
-def subtitle(shown: Described) -> str:
+def subtitle(view: GraphView) -> str:
     """The pass, the model and the totals, in one line."""
-    facts = [f"after {shown.stage}", f"{len(shown.present)} nodes"]
-    facts += [shown.model] if shown.model else []
-    if shown.peak_nbytes is not None:
-        facts.append(f"predicted peak {size(shown.peak_nbytes)}")
-    if shown.took is not None:
-        facts.append(f"measured {shown.took / 1000:.2f} s in nodes")
+    facts = [f"after {view.stage}", f"{len(view.present)} nodes"]
+    facts += [view.model] if view.model else []
+    if view.peak_nbytes is not None:
+        facts.append(f"predicted peak {size(view.peak_nbytes)}")
+    if view.took is not None:
+        facts.append(f"measured {view.took / 1000:.2f} s in nodes")
     return " · ".join(facts)
 
 
-def figures(shown: Described) -> list[Figure]:
+def figures(view: GraphView) -> list[Figure]:
     """Every box: request and components first, then nodes in data-flow order, then outputs."""
     request = [Line("request", "name")]
-    for field in shown.request:
+    for field in view.request:
         value = " (required)" if field.value == "required" else f" = {field.value}"
         unit = f" {field.unit}" if field.unit and value != " = " else ""
         text = f"{field.name}{value if field.value else ''}{unit if field.value else ''}"
-        request.append(Line(cut(text), "said" if field.said else "", port=f"request.{field.name}"))
+        request.append(
+            Line(cut(text), "given" if field.given else "", port=f"request.{field.name}")
+        )
     parts = [Line("components", "name")]
-    for row in shown.components:
+    for row in view.components:
         facts = [row.name, row.class_name, row.dtype, size(row.nbytes) if row.nbytes else ""]
         parts.append(Line(cut("  ".join(filter(None, facts)), PANEL)))
     panels = [Figure("panel request", "panel", tuple(request))]
-    panels += [Figure("panel components", "panel", tuple(parts))] if shown.components else []
+    panels += [Figure("panel components", "panel", tuple(parts))] if view.components else []
     ends = [
         Figure(f"output {name}", "output", (Line(f"output {name}", port=name),))
-        for name in shown.outputs
+        for name in view.outputs
     ]
-    return [*panels, *(_node(node) for node in shown.nodes), *ends]
+    return [*panels, *(_node(node) for node in view.nodes), *ends]
 
 
 def _node(node: NodeRow) -> Figure:
@@ -157,21 +159,21 @@ def _from_request(port: PortRow) -> str:
     return f"{port.name} ← {'request' if same else port.source}"
 
 
-def edges(shown: Described, figures: Mapping[str, Figure]) -> list[tuple[Edge, str, str]]:
+def edges(view: GraphView, figures: Mapping[str, Figure]) -> list[tuple[Edge, str, str]]:
     """Every edge between nodes, and to outputs, with its kind and the type that travels on it."""
-    types = {f"{n.name}.{p.name}": p.type for n in shown.nodes for p in n.outputs}
-    gone = {node.name for node in shown.nodes if node.dropped}
+    types = {f"{n.name}.{p.name}": p.type for n in view.nodes for p in n.outputs}
+    gone = {node.name for node in view.nodes if node.dropped}
     found = []
-    for node in shown.nodes:
+    for node in view.nodes:
         for port in node.inputs:
             source, _, output = port.source.partition(".")
             if source == "request":
                 continue
-            kind = "edge rewired" if f"{node.name}.{port.name}" in shown.rewired else "edge"
+            kind = "edge rewired" if f"{node.name}.{port.name}" in view.rewired else "edge"
             kind = "edge dropped" if {source, node.name} & gone else kind
             ends = figures[f"node {source}"], figures[f"node {node.name}"]
             found.append((_edge(*ends, output, port.name), kind, types[port.source]))
-    for name, ref in shown.outputs.items():
+    for name, ref in view.outputs.items():
         source, _, output = ref.partition(".")
         ends = figures[f"node {source}"], figures[f"output {name}"]
         found.append((_edge(*ends, output, name), "edge", types[ref]))
@@ -183,9 +185,9 @@ def _edge(source: Figure, target: Figure, output: str, port: str) -> Edge:
     return Edge(source.name, target.name, leaves, enters)
 
 
-def palette(shown: Described) -> dict[str, int]:
+def palette(view: GraphView) -> dict[str, int]:
     """Type to colour, in the order in which they appear."""
-    types = dict.fromkeys(port.type for node in shown.nodes for port in node.outputs)
+    types = dict.fromkeys(port.type for node in view.nodes for port in node.outputs)
     return {name: at % COLOURS for at, name in enumerate(types)}
 
 
@@ -237,9 +239,9 @@ def _mark(line: Line, width: float, y: float, colour: int | None) -> str:
     return f'<path class="{kind}" d="M-4 {y - 4:.1f} l7 4 l-7 4 z"/>'
 
 
-def _extent(placed: Layout, shown: Described) -> tuple[float, float]:
-    title = (cells(f"{shown.name}: {shown.title}") + 4) * CHAR * 1.35
-    width = max(placed.width, title, cells(subtitle(shown)) * CHAR)
+def _extent(placed: Layout, view: GraphView) -> tuple[float, float]:
+    title = (cells(f"{view.name}: {view.title}") + 4) * CHAR * 1.35
+    width = max(placed.width, title, cells(subtitle(view)) * CHAR)
     return width + 2 * MARGIN, placed.height + HEAD + 2 * MARGIN
 
 

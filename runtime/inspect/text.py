@@ -4,34 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from runtime.inspect.rows import ComponentRow, Cost, Described, FieldRow, NodeRow, PortRow
+from runtime.inspect.rows import ComponentRow, Cost, FieldRow, GraphView, NodeRow, PortRow
 from runtime.plan.text import size
 
 
-def graph_text(shown: Described) -> str:
+def graph_text(view: GraphView) -> str:
     """A graph as a tree: request, components, nodes with their ports and types, outputs."""
-    lines = [f"{shown.name}: {shown.title}"]
-    lines += ["request", *(f"  {field_text(field)}" for field in shown.request)]
-    lines += ["components", *(f"  {_component(row)}" for row in shown.components)]
+    lines = [f"{view.name}: {view.title}"]
+    lines += ["request", *(f"  {field_text(field)}" for field in view.request)]
+    lines += ["components", *(f"  {_component(row)}" for row in view.components)]
     lines.append("nodes, in data-flow order")
-    for node in shown.present:
+    for node in view.present:
         lines += [f"  {line}" for line in _node(node)]
-    lines += ["outputs", *(f"  {name:16} <- {ref}" for name, ref in shown.outputs.items())]
-    for stage, dropped in shown.passes.items():
+    lines += ["outputs", *(f"  {name:16} <- {ref}" for name, ref in view.outputs.items())]
+    for stage, dropped in view.passes.items():
         if dropped:
             lines += [f"dropped by {stage}", *(f"  {n:16} {why}" for n, why in dropped.items())]
-    if shown.rewired:
+    if view.rewired:
         lines.append("rewired")
-        lines += [f"  {p:16} {old} -> {new}" for p, (old, new) in shown.rewired.items()]
-    if shown.took is not None:
-        lines.append(f"measured: {duration(shown.took)} in nodes")
+        lines += [f"  {p:16} {old} -> {new}" for p, (old, new) in view.rewired.items()]
+    if view.took is not None:
+        lines.append(f"measured: {duration(view.took)} in nodes")
     return "\n".join(lines)
 
 
-def measured(shown: Described) -> list[str]:
+def measured(view: GraphView) -> list[str]:
     """What the nodes of a measured run took, a line each."""
-    costs = [f"  {n.name:16} {cost_text(n.cost)}" for n in shown.nodes if n.cost]
-    return [f"measured: {duration(shown.took or 0)} in nodes", *costs] if costs else []
+    costs = [f"  {n.name:16} {cost_text(n.cost)}" for n in view.nodes if n.cost]
+    return [f"measured: {duration(view.took or 0)} in nodes", *costs] if costs else []
 
 
 def field_text(field: FieldRow) -> str:
@@ -41,10 +41,10 @@ def field_text(field: FieldRow) -> str:
         facts.append("required")
     elif field.value:
         facts.append(f"= {field.value}{' ' + field.unit if field.unit else ''}")
-    said = [field.limits] if field.limits else []
+    notes = [field.limits] if field.limits else []
     if field.default and field.default != field.value:
-        said.append(f"default {field.default}")
-    more = f" ({'; '.join(said)})" if said else ""
+        notes.append(f"default {field.default}")
+    more = f" ({'; '.join(notes)})" if notes else ""
     return f"{field.name:22} {' '.join(facts)}{more}".rstrip()
 
 
@@ -92,14 +92,14 @@ def _port(port: PortRow) -> str:
     return f"{port.name}: {port.type}" + (f" [{port.axes}]" if port.axes else "")
 
 
-def mermaid(shown: Described) -> str:
+def mermaid(view: GraphView) -> str:
     """A graph as a mermaid flowchart, left to right."""
     lines = ["flowchart LR", "    request([request])"]
-    for node in shown.present:
+    for node in view.present:
         needs = ", ".join(node.components.values())
         label = f"<b>{node.name}</b><br/>{node.type}" + (f"<br/><i>{needs}</i>" if needs else "")
         lines.append(f'    {_id(node.name)}["{label}"]')
-    for node in shown.present:
+    for node in view.present:
         arcs: dict[str, list[str]] = {}
         for port in node.inputs:
             source, _, output = port.source.partition(".")
@@ -107,7 +107,7 @@ def mermaid(shown: Described) -> str:
             arcs.setdefault(source, []).append(text)
         for source, texts in arcs.items():
             lines.append(f'    {_id(source)} -- "{", ".join(texts)}" --> {_id(node.name)}')
-    for name, ref in shown.outputs.items():
+    for name, ref in view.outputs.items():
         lines.append(f"    {_id(ref.partition('.')[0])} --> out_{_id(name)}([{name}])")
     return "\n".join(lines)
 

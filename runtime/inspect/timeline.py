@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
 
-from runtime.inspect.rows import Cost, Described, ItemRow
+from runtime.inspect.rows import Cost, GraphView, ItemRow
 from runtime.inspect.text import duration
 from runtime.plan.text import size
 
@@ -29,17 +29,17 @@ class Bar:
     note: str
 
 
-def timeline(shown: Described) -> str:
+def timeline(view: GraphView) -> str:
     """The timeline of a plan as an `svg` element."""
-    columns = [item for item in shown.plan if item.verb != "free"]
-    edges = _edges(columns, {n.name: n.cost for n in shown.nodes if n.cost})
-    lanes = list(bars(shown))
+    columns = [item for item in view.plan if item.verb != "free"]
+    edges = _edges(columns, {n.name: n.cost for n in view.nodes if n.cost})
+    lanes = list(bars(view))
     width, bottom = edges[-1] + 24, TOP + ROW * len(lanes)
-    most = shown.peak_nbytes or 1
+    most = view.peak_nbytes or 1
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" class="graph timeline" width="{width:.0f}" '
         f'height="{bottom + CHART:.0f}" viewBox="0 0 {width:.0f} {bottom + CHART:.0f}" role="img" '
-        f'aria-label="plan of {escape(shown.name)}">',
+        f'aria-label="plan of {escape(view.name)}">',
         f'<rect class="paper" width="{width:.0f}" height="{bottom + CHART:.0f}"/>',
     ]
     for at, item in enumerate(columns):
@@ -53,19 +53,19 @@ def timeline(shown: Described) -> str:
     return "\n".join([*parts, "</svg>"])
 
 
-def bars(shown: Described) -> Iterator[Bar]:
+def bars(view: GraphView) -> Iterator[Bar]:
     """A lane per component that is loaded, and per node that runs, in the order of the plan."""
-    end = sum(item.verb != "free" for item in shown.plan)
-    costs = {node.name: node.cost for node in shown.nodes}
-    yield from (Bar(name, "load", 0, end, "resident already") for name in shown.resident)
+    end = sum(item.verb != "free" for item in view.plan)
+    costs = {node.name: node.cost for node in view.nodes}
+    yield from (Bar(name, "load", 0, end, "resident already") for name in view.resident)
     at = 0
     freed = {}
-    for item in shown.plan:
+    for item in view.plan:
         at += item.verb != "free"
         if item.verb == "free":
             freed[item.name] = at
     at = 0
-    for item in shown.plan:
+    for item in view.plan:
         if item.verb == "free":
             continue
         last = end if item.verb == "load" else freed.get(item.name, end)

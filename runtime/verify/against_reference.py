@@ -14,7 +14,7 @@ from runtime.configure.select_graph import named_graph
 from runtime.errors import UserError
 from runtime.graph.parse import WHOLE
 from runtime.settings.policies import policy_fields
-from runtime.verify.compare import Edges, Parity, compare
+from runtime.verify.compare import Edges, Parity, Results, compare
 from runtime.verify.record import Recorder
 
 GRAPH = "diffusers"  # the graph that is a vanilla pipeline
@@ -25,7 +25,7 @@ TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class Verified:
-    """What came of it. reference: class of the pipeline. notes: what was not passed on to it."""
+    """The comparison. reference: class of the pipeline. notes: arguments that it does not take."""
 
     reference: str
     parity: Parity
@@ -56,7 +56,7 @@ def verify(
     checked = session.plan(outputs=[output]).checked
     ref = session.graph.outputs[output]
     parity = compare(
-        mine, theirs, Edges(checked, mine.stepping), (str(ref), result, other), tolerance
+        mine, theirs, Edges(checked, mine.stepping), Results(str(ref), result, other), tolerance
     )
     return Verified(class_name, parity, notes)
 
@@ -76,21 +76,21 @@ def beside(session: Runtime, class_name: str) -> Runtime:
             f"graph `{session.graph.name}` is the vanilla pipeline itself",
             help="name a graph that is to be compared with it", field="graph",
         )  # fmt: skip
-    said: dict[str, Any] = {}
+    overrides: dict[str, Any] = {}
     for group in ("model", "placement", "vae"):
         values = getattr(config.policies, group)
         for at, field in policy_fields()[group].items():
             value = getattr(values, field.name.split(".")[1])
             if value != field.default:
-                said[f"{group}.{at}"] = value
+                overrides[f"{group}.{at}"] = value
     for name in ("model.backend", "model.id"):
-        said.pop(name, None)
-    said.setdefault("model.path", str(config.checkpoint.root))
-    said["model.pipeline_class_name"] = class_name
+        overrides.pop(name, None)
+    overrides.setdefault("model.path", str(config.checkpoint.root))
+    overrides["model.pipeline_class_name"] = class_name
     for name, fact in session.engine.facts.items():
         if fact.nbytes and fact.dtype and name in config.checkpoint.keys:
-            said[f"components.{name}.dtype"] = fact.dtype
-    return Runtime.load(None, said, graph=GRAPH)
+            overrides[f"components.{name}.dtype"] = fact.dtype
+    return Runtime.load(None, overrides, graph=GRAPH)
 
 
 def translated(

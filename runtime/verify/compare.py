@@ -65,6 +65,15 @@ class Parity:
 
 
 @dataclass(frozen=True)
+class Results:
+    """The final values of both runs. edge: of our graph, where our result comes from."""
+
+    edge: str
+    ours: Any
+    theirs: Any
+
+
+@dataclass(frozen=True)
 class Edges:
     """Names of edges for records of our run. checked: the graph that ran; stepping: nodes."""
 
@@ -119,9 +128,9 @@ class Edges:
 
 
 def compare(
-    ours: Recorder, theirs: Recorder, edges: Edges, made: tuple[str, Any, Any], tolerance: float
+    ours: Recorder, theirs: Recorder, edges: Edges, results: Results, tolerance: float
 ) -> Parity:
-    """All rows. made: edge of our result, it, and theirs. tolerance: part of the largest value."""
+    """All rows. tolerance: largest difference, as part of the largest value."""
     pairs, alone = paired(ours.records, theirs.records)
     rows: list[Row] = []
     for mine, other in pairs:
@@ -130,8 +139,8 @@ def compare(
             at = next((i for i, row in enumerate(rows) if row.step == 1), len(rows))
             rows[at:at] = [row for row in new if row.value == SAMPLE_ROW]
         rows += [row for row in new if row.value != SAMPLE_ROW]
-    edge, mine_out, other_out = made
-    return Parity((*rows, *pixels(edge, tensors(mine_out), tensors(other_out))), alone)
+    ends = pixels(results.edge, tensors(results.ours), tensors(results.theirs))
+    return Parity((*rows, *ends), alone)
 
 
 SAMPLE_ROW = "initial noise"
@@ -145,18 +154,18 @@ def _rows(mine: Record, other: Record, edges: Edges, tolerance: float) -> Iterat
         if outputs := _worst(mine.outputs, other.outputs, tolerance):
             yield row(edges.out_of(mine), f"{mine.part} gives", step, *outputs[1:])
         return
-    for name, said, edge in (
+    for name, label, edge in (
         (SAMPLE, SAMPLE_ROW, edges.latents(mine.node, 0)),
         (PREDICTION, "prediction", edges.prediction(mine.node)),
     ):
         if name in mine.inputs and name in other.inputs and (name == PREDICTION or not mine.step):
-            yield row(edge, said, step, (mine.inputs[name], other.inputs[name]), tolerance)
+            yield row(edge, label, step, (mine.inputs[name], other.inputs[name]), tolerance)
     if outputs := _worst(mine.outputs, other.outputs, tolerance):
         yield row(edges.latents(mine.node, step), "latents after the step", step, *outputs[1:])
 
 
 def row(edge: str, value: str, step: int, both: tuple[Tensor, Tensor], tolerance: float) -> Row:
-    """Ours and theirs, element by element; sorted first where the runs lay out values apart."""
+    """Ours and theirs, element by element; both sorted where their shapes differ."""
     mine, other = both
     a, b, shape = numbers(mine), numbers(other), tuple(mine.shape)
     if a.numel() != b.numel():
@@ -164,7 +173,7 @@ def row(edge: str, value: str, step: int, both: tuple[Tensor, Tensor], tolerance
         return Row(edge, value, step, shape, float("nan"), float("nan"), None, note)
     note = ""
     if squeezed(mine) != squeezed(other):
-        a, b, note = a.sort().values, b.sort().values, "sorted: laid out apart"
+        a, b, note = a.sort().values, b.sort().values, "sorted: the layouts differ"
     most = float((a - b).abs().max()) if a.numel() else 0.0
     scale = float(b.abs().max()) if b.numel() else 0.0
     cosine = float(torch.dot(a, b) / (a.norm() * b.norm()).clamp_min(1e-300)) if scale else 1.0

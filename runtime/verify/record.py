@@ -148,11 +148,11 @@ class Recorder:
     ) -> None:
         """Keep the samples of a call."""
         try:
-            said = inspect.signature(forward).bind_partial(*args, **kwargs).arguments
+            arguments = inspect.signature(forward).bind_partial(*args, **kwargs).arguments
         except TypeError:  # a module in a wrapper that takes whatever comes
-            said = {**{str(i): a for i, a in enumerate(args)}, **kwargs}
-        said.pop("self", None)
-        inputs, outputs = flat(said), flat(out)
+            arguments = {**{str(i): a for i, a in enumerate(args)}, **kwargs}
+        arguments.pop("self", None)
+        inputs, outputs = flat(arguments), flat(out)
         count = 1 if label == SOLVER else samples(inputs)
         for i in range(count):
             self.records.append(

@@ -10,10 +10,10 @@ import pytest
 
 from runtime.configure.resolve import edit
 from runtime.graph import catalog
-from runtime.inspect.describe import describe
+from runtime.inspect.describe import describe_graph
 from runtime.inspect.layout import GAP_Y, Box, Edge, Layout, Place, lay_out, layers, settled
 from runtime.inspect.look import look
-from runtime.inspect.rows import Described
+from runtime.inspect.rows import GraphView
 from runtime.inspect.svg import CHAR, PAD, cells, drawing, edges, figures, svg
 
 GRAPHS = sorted(catalog.entries())
@@ -41,7 +41,7 @@ def within(layout: Layout) -> None:
         assert box.bottom <= layout.height + 1e-6
 
 
-def placed(shown: Described) -> Layout:
+def placed(shown: GraphView) -> Layout:
     made = figures(shown)
     arcs = edges(shown, {f.name: f for f in made})
     return lay_out([f.box for f in made], [edge for edge, _, _ in arcs])
@@ -49,7 +49,7 @@ def placed(shown: Described) -> Layout:
 
 @pytest.mark.parametrize("name", GRAPHS)
 def test_every_graph_is_drawn_without_overlaps(name: str) -> None:
-    shown = describe(look([edit("graph", name)]))
+    shown = describe_graph(look([edit("graph", name)]))
     layout = placed(shown)
     apart(layout)
     within(layout)
@@ -65,7 +65,7 @@ def test_every_graph_is_drawn_without_overlaps(name: str) -> None:
 @pytest.mark.parametrize("stage", ["prune", "fold"])
 def test_dropped_nodes_are_drawn_as_such(stage: str) -> None:
     settings = [edit("graph", "demo"), edit("request.guidance_scale", 1)]
-    shown = describe(look(settings, stage))
+    shown = describe_graph(look(settings, stage))
     apart(placed(shown))
     text = svg(shown)
     assert 'class="node dropped" data-box="node uncond"' in text

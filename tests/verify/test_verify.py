@@ -83,7 +83,7 @@ def test_values_that_are_laid_out_apart_are_compared_too(
     code, said = verified(capsys, "flux1", "--model-path", picture, *PICTURE)
     assert (code, said["equal"], said["alone"]) == (0, True, {})
     noise = next(r for r in said["rows"] if r["value"] == "initial noise")
-    assert noise["note"] == "sorted: laid out apart"  # the reference packs latents beforehand
+    assert noise["note"] == "sorted: the layouts differ"  # the reference packs latents beforehand
     taken = [r for r in said["rows"] if r["value"].startswith("transformer takes")]
     assert len(taken) == 6
     assert {r["note"] for r in taken} == {""}
