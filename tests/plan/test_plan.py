@@ -8,14 +8,11 @@ import pytest
 
 from runtime import Runtime
 from runtime.plan.items import Load, Recall, Run
-from runtime.run.residency import store
 
 
 @pytest.fixture(autouse=True)
-def _at_root(monkeypatch: pytest.MonkeyPatch) -> None:
+def _at_root(monkeypatch: pytest.MonkeyPatch, nothing_loaded: None) -> None:
     monkeypatch.chdir(Path(__file__).parents[2])
-    for held in store().resident():  # what other tests loaded would not have to be loaded
-        store().release(held.key)
 
 
 def toy(**overrides: object) -> Runtime:
@@ -71,8 +68,7 @@ def test_kept_results_are_recalled_and_their_inputs_not_run() -> None:
     assert other.items[0] == Recall("sum", "toy:arith.Add")
 
 
-def test_a_plan_predicts_the_weights_and_loads_none() -> None:
-    before = store().resident()
+def test_a_plan_predicts_the_weights_and_loads_none(loads_nothing: None) -> None:
     demo = Runtime.load()
     loads = [i for i in demo.plan(prompt="x", outputs=["file"]).items if isinstance(i, Load)]
     assert {i.component: i.nbytes for i in loads if i.nbytes} == {
@@ -80,7 +76,6 @@ def test_a_plan_predicts_the_weights_and_loads_none() -> None:
         "transformer": 11480064,
         "vae": 3435792,
     }
-    assert store().resident() == before
 
 
 def test_a_plan_of_one_node() -> None:
