@@ -16,9 +16,9 @@ from nodes.contracts import VAE, Scheduler, Transformer
 from nodes.guidance import Guided, classifier_free
 from nodes.latents import check_most, image_size
 from nodes.prediction import Prediction
-from nodes.schedule import fresh, schedule_of
+from nodes.schedule import new_scheduler, schedule_of
 from nodes.vae import to_bytes
-from nodes.vae_stream import Tiles, chunks, tiled, to_frames
+from nodes.vae_stream import Tiles, decode_chunks, decode_tiles, to_frames
 from runtime.contract.calls import Asking, Call
 from runtime.contract.declare import Component
 from runtime.contract.denoising import Denoiser, Schedule, Step
@@ -134,10 +134,10 @@ class CogVideoXSchedule:
 
     def run(self, *, steps: int) -> Out:
         """Set the timesteps on a scheduler of our own; the component stays as it is."""
-        scheduler = fresh(self.scheduler)
+        scheduler = new_scheduler(self.scheduler)
         scheduler.set_timesteps(steps)
         return self.Out(
-            replace(schedule_of(scheduler), solver=solvers.WithPreviousSample(scheduler))
+            replace(schedule_of(scheduler), solver=solvers.PreviousSampleSolver(scheduler))
         )
 
 
@@ -187,7 +187,7 @@ class StreamFrames:
         sizes = [2 + count % 2] + [2] * (count // 2 - 1) if count > 1 else [1]
 
         def parts() -> Iterator[Asking[Tensor]]:
-            return chunks(self.vae, decode_chunk, x, sizes)
+            return decode_chunks(self.vae, decode_chunk, x, sizes)
 
         return self.Out(VideoStream(parts, num_frames, fps))
 
@@ -236,7 +236,7 @@ def decode_chunk(vae: VAE, latents: Tensor, cache: Any) -> tuple[Tensor, Any]:
         return pixels, memory
 
     scaled = 1 / vae.config.scaling_factor * latents.to(vae.dtype)
-    pixels, memories = tiled(net, scaled, tiles, cache, tile)
+    pixels, memories = decode_tiles(net, scaled, tiles, cache, tile)
     return to_frames(pixels), memories
 
 

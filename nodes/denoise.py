@@ -15,9 +15,9 @@ from runtime.contract.values import Latents, Rng
 class Denoise:
     """Follow a schedule from noise to latents, one prediction and one solver step at a time.
 
-    rng      for solvers that draw; comes out as they left it
-    resume   where an earlier run stopped: `latents` and `rng` are then those of the state
-    latents  as the input, denoised
+    rng      for solvers that draw noise; the output is its state after the last step
+    resume   the state at which an earlier run stopped; its latents and rng replace the inputs
+    latents  the denoised latents, in the shapes and dtype of the input
     """
 
     class Out(NamedTuple):
@@ -33,30 +33,35 @@ class Denoise:
         rng: Rng | None = None,
         resume: DenoiseState | None = None,
     ) -> Asking[Out]:
-        """Yield the calls of each step, then StepDone with a state that nothing changes."""
+        """Yield the calls of each step, then StepDone with the state after it."""
         state = resume or DenoiseState(0, latents.parts, {}, rng, {})
         once: dict[Any, Any] = {}
         while state.index < schedule.count:
-            state = yield from advance(state, denoiser, schedule, once)
+            state = yield from denoise_step(state, denoiser, schedule, once)
             yield StepDone(state, schedule.count)
-        last: Any = state.rng  # none only where none came in, and then no edge leaves this port
+        # Without an rng at the input there is none at the output, and no edge may leave the port.
+        last: Any = state.rng
         return self.Out(Latents(state.parts), last)
 
 
-def advance(
+def denoise_step(
     state: DenoiseState, denoiser: Denoiser, schedule: Schedule, once: dict[Any, Any]
 ) -> Asking[DenoiseState]:
-    """One step. All that is new is in the result: a step may be dropped half-way or repeated."""
-    i, solver, memory = state.index, schedule.solver, cloned(state.memory)
+    """One step. It changes nothing of its arguments, so that a step can be abandoned or repeated.
+
+    once  what the run has prepared one time, by denoiser; it is filled in place
+    """
+    i, solver, memory = state.index, schedule.solver, copy_memory(state.memory)
     step = Step(i, schedule.count, schedule.timesteps[i], schedule.sigmas[i], memory, once)
-    seen = {k: solver.input(x, i) for k, x in state.parts.items()}
-    prediction = yield from denoiser.predict(seen, step)
-    parts, solved, rng = {}, {}, state.rng
+    inputs = {k: solver.input(x, i) for k, x in state.parts.items()}
+    prediction = yield from denoiser.predict(inputs, step)
+    parts, solver_states, rng = {}, {}, state.rng
     for k, x in state.parts.items():
-        parts[k], solved[k], rng = solver.step(state.solver.get(k, {}), prediction[k], x, i, rng)
-    return DenoiseState(i + 1, parts, solved, rng, memory)
+        before = state.solver.get(k, {})
+        parts[k], solver_states[k], rng = solver.step(before, prediction[k], x, i, rng)
+    return DenoiseState(i + 1, parts, solver_states, rng, memory)
 
 
-def cloned(memory: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy with its own mappings at every depth; the values in them are shared, never written."""
-    return {k: cloned(v) if isinstance(v, Mapping) else v for k, v in memory.items()}
+def copy_memory(memory: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of nested mappings at every depth. Their values are shared and never written to."""
+    return {k: copy_memory(v) if isinstance(v, Mapping) else v for k, v in memory.items()}

@@ -17,7 +17,7 @@ from nodes.contracts import VAE, Scheduler, TextEncoder, Tokenizer, Transformer
 from nodes.glm_prior import TOKEN, Prior
 from nodes.latents import image_size
 from nodes.prediction import Prediction
-from nodes.schedule import fresh, schedule_of
+from nodes.schedule import new_scheduler, schedule_of
 from runtime.contract.calls import Asking, Call
 from runtime.contract.declare import Component
 from runtime.contract.denoising import Denoiser, Parts, Schedule, Step
@@ -79,7 +79,7 @@ class SpaceTimesteps:
         mu = root * config.get("max_shift", 0.75) + config.get("base_shift", 0.25)
         train = config.num_train_timesteps
         timesteps = np.linspace(train, 1.0, steps + 1)[:-1].astype(np.int64).astype(np.float32)
-        scheduler = fresh(self.scheduler)
+        scheduler = new_scheduler(self.scheduler)
         scheduler.set_timesteps(timesteps=timesteps, sigmas=timesteps / train, mu=mu)
         return self.Out(schedule_of(scheduler))
 

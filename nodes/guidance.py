@@ -1,4 +1,4 @@
-"""Guidance: denoisers in, denoiser out."""
+"""Guidance: nodes that combine the predictions of several denoisers into one."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from runtime.contract.denoising import Denoiser, Parts, Step
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifierFree:
-    """Push the prediction away from the one of the negative prompt; off at a scale of 1 or less.
+    """Classifier-free guidance; it is off at a scale of 1 or less.
 
-    scale    1 is `cond` alone
-    instead  stands in for `scale` where guidance is on: of a second expert
-    rescale  part of the prediction that gets the deviation of `cond` back; 0 leaves it as it is
+    scale    guidance scale; at 1 the result is `cond` alone
+    instead  a scale that replaces `scale` where guidance is on, for the second expert of two
+    rescale  part of the prediction that is rescaled to the standard deviation of `cond`, 0 to 1
 
     Source: Ho and Salimans, arXiv:2207.12598, with w of Imagen (arXiv:2205.11487, equation 2);
     rescaling: arXiv:2305.08891, section 3.4.
@@ -32,7 +32,7 @@ class ClassifierFree:
 
     @staticmethod
     def bypass(*, scale: float) -> str | None:
-        """Guidance at 1 or less is its `cond`."""
+        """At a scale of 1 or less, `cond` replaces the node."""
         return "cond" if scale <= 1 else None
 
     def run(
@@ -44,17 +44,17 @@ class ClassifierFree:
         instead: float | None = None,
         rescale: float = 0.0,
     ) -> Out:
-        """Bind the two predictions."""
+        """Combine the two denoisers into one."""
         used = scale if instead is None else instead
         return self.Out(Guided(cond, uncond, partial(classifier_free, scale=used, rescale=rescale)))
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrueClassifierFree:
-    """Classifier-free guidance for a model with guidance distilled in: off without a negative.
+    """Classifier-free guidance of a guidance-distilled model; off without a negative prompt.
 
-    scale     1 is `cond` alone
-    negative  the text that `uncond` was made from; none: guidance is off at any scale
+    scale     guidance scale; at 1 the result is `cond` alone
+    negative  the negative prompt of `uncond`; without one guidance is off at any scale
 
     Source: diffusers 0.42, pipelines/flux/pipeline_flux.py, `true_cfg_scale`.
     """
@@ -64,23 +64,23 @@ class TrueClassifierFree:
 
     @staticmethod
     def bypass(*, scale: float, negative: str | None) -> str | None:
-        """Without a negative, or at a scale of 1 or less, guidance is its `cond`."""
+        """Without a negative prompt, or at a scale of 1 or less, `cond` replaces the node."""
         return "cond" if scale <= 1 or negative is None else None
 
     def run(
         self, *, cond: Denoiser, uncond: Denoiser, scale: float, negative: str | None = None
     ) -> Out:
-        """Bind the two predictions."""
+        """Combine the two denoisers into one."""
         return self.Out(Guided(cond, uncond, partial(classifier_free, scale=scale)))
 
 
 @dataclass(frozen=True, kw_only=True)
 class RouteByTimestep:
-    """Leave noisy timesteps to one expert and the rest to another.
+    """Use one expert for the noisy timesteps and another for the rest.
 
-    high      predicts from `boundary` on
-    low       predicts below it
-    boundary  part of the scheduler's training timesteps; none: `high` predicts always
+    high      predicts at timesteps of `boundary` and above
+    low       predicts at timesteps below `boundary`
+    boundary  fraction of the scheduler's training timesteps; without one `high` always predicts
 
     Source: Wan 2.2, github.com/Wan-Video/Wan2.2; diffusers 0.42, pipelines/wan/pipeline_wan.py.
     """
@@ -92,11 +92,11 @@ class RouteByTimestep:
 
     @staticmethod
     def bypass(*, boundary: float | None) -> str | None:
-        """Without a boundary there is one expert."""
+        """Without a boundary, `high` replaces the node."""
         return "high" if boundary is None else None
 
     def run(self, *, high: Denoiser, low: Denoiser, boundary: float | None = None) -> Out:
-        """Bind the two experts."""
+        """Combine the two experts into one denoiser."""
         if boundary is None:
             return self.Out(high)
         first = boundary * self.scheduler.config.num_train_timesteps
@@ -105,23 +105,26 @@ class RouteByTimestep:
 
 @dataclass(frozen=True, eq=False)
 class RoutedDenoiser:
-    """One of two denoisers, by the timestep. boundary: the least that `high` predicts at."""
+    """One of two denoisers, chosen by the timestep.
+
+    boundary  the lowest timestep at which `high` predicts
+    """
 
     high: Denoiser
     low: Denoiser
     boundary: float
 
     def predict(self, x: Parts, step: Step) -> Asking[Parts]:
-        """Ask for the prediction of the step's expert."""
-        expert, place = self.expert(step)
-        return (yield from expert.predict(x, step.at(place)))
+        """Ask for the prediction of the expert of this step."""
+        expert, key = self.expert(step)
+        return (yield from expert.predict(x, step.at(key)))
 
     def touches(self, step: Step) -> frozenset[str]:
-        """Those of the step's expert."""
+        """The networks of the expert of this step."""
         return self.expert(step)[0].touches(step)
 
     def expert(self, step: Step) -> tuple[Denoiser, str]:
-        """The denoiser of a step, and its place below this one."""
+        """The denoiser of a step, and the key of its memory."""
         return (self.high, "high") if step.t >= self.boundary else (self.low, "low")
 
 
@@ -132,10 +135,10 @@ def always(step: Step) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Guided:
-    """Two predictions made one: two passes, in the order of the reference.
+    """Guidance from two predictions, each a forward of its own, in the order of diffusers.
 
-    combine  cond and uncond of a modality, b ..., and the step, to what is predicted
-    on       whether a step is guided; where not, it is `cond` alone
+    combine  from cond and uncond of a modality, b ..., and the step, to the guided prediction
+    on       whether a step is guided; if not, the prediction is `cond` alone
     """
 
     cond: Denoiser
@@ -153,7 +156,7 @@ class Guided:
         return {k: self.combine(cond[k], uncond[k], step) for k in cond}
 
     def touches(self, step: Step) -> frozenset[str]:
-        """Those of all that is predicted."""
+        """The networks of both predictions, or of `cond` alone where the step is not guided."""
         alone = self.cond.touches(step)
         return alone | self.uncond.touches(step) if self.on(step) else alone
 
@@ -161,13 +164,16 @@ class Guided:
 def classifier_free(
     cond: Tensor, uncond: Tensor, step: Step, *, scale: float, rescale: float = 0.0
 ) -> Tensor:
-    """uncond + scale (cond - uncond), which gets back some deviation of `cond` where `rescale`."""
+    """uncond + scale (cond - uncond), partly rescaled to the deviation of `cond` (`rescale`)."""
     guided = uncond + scale * (cond - uncond)
-    return rescaled(guided, cond, rescale) if rescale > 0 else guided
+    return rescale_guidance(guided, cond, rescale) if rescale > 0 else guided
 
 
-def rescaled(guided: Tensor, cond: Tensor, part: float) -> Tensor:
-    """`part` of the guided prediction `b ...` at the deviation of `cond`, the rest as it is."""
+def rescale_guidance(guided: Tensor, cond: Tensor, part: float) -> Tensor:
+    """Give `part` of the guided prediction, b ..., the standard deviation of `cond`.
+
+    Source: Lin et al., arXiv:2305.08891, section 3.4.
+    """
     axes = list(range(1, cond.ndim))
     ratio = cond.std(dim=axes, keepdim=True) / guided.std(dim=axes, keepdim=True)
     return part * (guided * ratio) + (1 - part) * guided

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nodes.contracts import Scheduler, TextEncoder, Tokenizer, Transformer
 from nodes.prediction import Prediction
-from nodes.schedule import fresh, schedule_of, shift_name
+from nodes.schedule import new_scheduler, schedule_of, shift_name
 from nodes.text import tokenize
 from runtime.contract.calls import Asking, Call
 from runtime.contract.declare import Component
@@ -113,7 +113,7 @@ class EvenSchedule:
     def run(self, *, steps: int, shift: float | None = None) -> Out:
         """Set the timesteps on a scheduler of our own; the component stays as it is."""
         changes = {} if shift is None else {shift_name(self.scheduler.config): shift}
-        scheduler = fresh(self.scheduler, **changes)
+        scheduler = new_scheduler(self.scheduler, **changes)
         scheduler.set_timesteps(sigmas=np.linspace(1.0, 0.0, steps + 1)[:-1])
         return self.Out(schedule_of(scheduler))
 

@@ -1,4 +1,4 @@
-"""Initial noise, and the layouts of latents. Letters: b c t h w as in runtime.contract.values."""
+"""Initial noise, and the layouts of latents. Letters of axes as in runtime.contract.values."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from runtime.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class VideoNoise:
-    """Draw the noise that a video starts from.
+    """Draw the initial noise of a clip.
 
-    height, width  px, multiples of the VAE's scale times the transformer's patch
-    num_frames     frames, 1 plus a multiple of the VAE's scale in time
+    height, width  px, multiples of the VAE's spatial factor times the transformer's patch size
+    num_frames     frames, 1 plus a multiple of the VAE's temporal factor
     latents        `video`: 1 c t h w, float32
     """
 
@@ -41,29 +41,31 @@ class VideoNoise:
         return 4 * prod(self.shape(height, width, num_frames))
 
     def shape(self, height: int, width: int, num_frames: int) -> tuple[int, ...]:
-        """Axes 1 c t h w; a UserError where a size does not fit this checkpoint."""
+        """The shape 1 c t h w; a UserError where a size does not fit this checkpoint."""
         scale, patch = spatial_scale(self.vae.config), self.transformer.config.patch_size
         patch_rows, patch_columns = (patch, patch) if isinstance(patch, int) else patch[1:]
         check_multiple("height", height, scale * patch_rows)
         check_multiple("width", width, scale * patch_columns)
         frames = (num_frames - 1) // temporal_scale(self.vae.config) + 1
         config = self.transformer.config
-        # Those of its input may hold a condition beside the latents.
+        # `in_channels` can include the channels of a condition beside the latents.
         channels = getattr(config, "out_channels", None) or config.in_channels
         return 1, channels, frames, height // scale, width // scale
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageNoise:
-    """Draw the noise that a picture starts from.
+    """Draw the initial noise of a picture.
 
-    patches        a transformer whose config states `patch_size` and for how many patches a side it
-                   has positions (`pos_embed_max_size`); none: the parameter, and no limit
-    patch_size     latent pixels per token side; sizes are multiples of the VAE's scale times this
+    patches        a transformer whose config states `patch_size` and the largest number of patches
+                   per side (`pos_embed_max_size`); without one the parameter `patch_size` counts,
+                   and there is no limit
+    patch_size     latent pixels per side of a token; sizes are multiples of the VAE's spatial
+                   factor times this
     height, width  px
-    like           noise is drawn in the dtype of these hidden states, for in bfloat16 other numbers
-                   come out of the same seed; none: float32
-    packed         drawn as patches: channels are c times patch_size², h and w in patches
+    like           hidden states in whose dtype noise is drawn, float32 without them; a generator
+                   gives other values in bfloat16 than in float32
+    packed         whether noise is drawn as patches: c·patch_size² channels, h and w in patches
     latents        `image`: 1 c h w
     """
 
@@ -87,7 +89,7 @@ class ImageNoise:
         return 4 * prod(self.shape(height, width))
 
     def shape(self, height: int, width: int) -> tuple[int, ...]:
-        """Axes 1 c h w; a UserError where a size does not fit this checkpoint."""
+        """The shape 1 c h w; a UserError where a size does not fit this checkpoint."""
         patch_size = self.patches.config.patch_size if self.patches else self.patch_size
         rows, columns = image_size(self.vae.config, patch_size, height, width)
         most = self.patches.config.pos_embed_max_size if self.patches else None
@@ -100,11 +102,11 @@ class ImageNoise:
 
 @dataclass(frozen=True, kw_only=True)
 class ScaleNoise:
-    """Give noise of unit variance the deviation that the schedule starts from.
+    """Scale noise of unit variance to the standard deviation at which the schedule starts.
 
-    noise     what was drawn
-    schedule  of all steps
-    latents   as the noise
+    noise     latents of unit variance, by modality
+    schedule  its `deviation` is the factor (diffusers' `init_noise_sigma`)
+    latents   in the shapes of the noise
     """
 
     class Out(NamedTuple):
@@ -117,11 +119,12 @@ class ScaleNoise:
 
 @dataclass(frozen=True, kw_only=True)
 class AddNoise:
-    """Start a run from what a picture or clip shows: as noisy as the schedule's first step expects.
+    """Add noise to the latents of a picture or a clip, as the first step of the schedule expects.
 
-    latents   what is shown, by modality: normalised latents
-    noise     of the same shapes; comes out alone where `strength` is 1, and nothing is encoded then
-    schedule  of the steps that are taken: its first sigma is the part of noise
+    latents   normalised latents of the picture or the clip, by modality
+    noise     in the same shapes; at a `strength` of 1 the result is the noise, and the picture is
+              not encoded
+    schedule  of the steps that are run; its first sigma is the part of noise
 
     Source: SDEdit, arXiv:2108.01073; for flow matching (1 - sigma) x + sigma noise, as in diffusers
     0.42, `add_noise` of schedulers/scheduling_unipc_multistep.py.
@@ -132,7 +135,7 @@ class AddNoise:
 
     @staticmethod
     def bypass(*, strength: float) -> str | None:
-        """At strength 1 the run is that of a graph without a picture."""
+        """At a strength of 1, `noise` replaces the node."""
         return "noise" if strength >= 1 else None
 
     def run(self, *, latents: Latents, noise: Latents, schedule: Schedule, strength: float) -> Out:
@@ -145,7 +148,7 @@ class AddNoise:
 
 
 def image_size(config: Any, patch_size: int, height: int, width: int) -> tuple[int, int]:
-    """Latent rows and columns of a picture, `height` × `width` px; config: of its VAE."""
+    """Latent rows and columns of a picture of height × width px. config: of its VAE."""
     scale = spatial_scale(config)
     check_multiple("height", height, scale * patch_size)
     check_multiple("width", width, scale * patch_size)
@@ -153,7 +156,7 @@ def image_size(config: Any, patch_size: int, height: int, width: int) -> tuple[i
 
 
 def spatial_scale(config: Any) -> int:
-    """Pixels per latent pixel, as a VAE's config states it or else by its levels."""
+    """Pixels per latent pixel, from a VAE's config: stated, or computed from its levels."""
     for name in ("scale_factor_spatial", "spatial_compression_ratio"):
         stated = getattr(config, name, None)
         if stated is not None:
@@ -163,13 +166,13 @@ def spatial_scale(config: Any) -> int:
     for name in ("block_out_channels", "encoder_block_out_channels"):
         levels = getattr(config, name, None)
         if levels is not None:
-            return 1 << (len(levels) - 1)  # one halving between two of them
+            return 1 << (len(levels) - 1)  # each level but the last halves the size
     levels = getattr(config, "temperal_downsample", None)
     return int(config.scale_factor_spatial) if levels is None else 1 << len(levels)
 
 
 def temporal_scale(config: Any) -> int:
-    """Frames per latent frame but the first, as a VAE's config states it or else by its levels."""
+    """Frames per latent frame after the first, from a VAE's config: stated, or computed."""
     for name in ("scale_factor_temporal", "temporal_compression_ratio"):
         stated = getattr(config, name, None)
         if stated is not None:
@@ -178,13 +181,13 @@ def temporal_scale(config: Any) -> int:
 
 
 def latent_channels(config: Any) -> int:
-    """Channels of the latents, by the VAE's config."""
+    """Channels of the latents, from the VAE's config."""
     channels = getattr(config, "latent_channels", None)
     return int(config.z_dim if channels is None else channels)
 
 
 def check_multiple(name: str, value: int, multiple: int) -> None:
-    """Refuse a size that this checkpoint cannot draw; rounding it in silence would surprise."""
+    """Refuse a size that this checkpoint cannot make; nothing is rounded silently."""
     if value < multiple or value % multiple:
         low = value - value % multiple
         near = [str(x) for x in (low, low + multiple) if x >= multiple]
@@ -196,7 +199,7 @@ def check_multiple(name: str, value: int, multiple: int) -> None:
 
 
 def check_most(name: str, value: int, most: int) -> None:
-    """Refuse a size beyond what this checkpoint has positions for."""
+    """Refuse a size for which this checkpoint has no position embeddings."""
     if value > most:
         raise UserError(
             f"`{name}` expects at most {most} px for this checkpoint, got {value}",
@@ -206,14 +209,14 @@ def check_most(name: str, value: int, most: int) -> None:
 
 
 def pack(latents: Tensor) -> Tensor:
-    """Patches of 2×2 as tokens: b c 2h 2w to b (h w) (c 2 2)."""
+    """Patches of 2×2 latent pixels to tokens: b c 2h 2w to b (h w) (c 2 2)."""
     b, c, rows, columns = latents.shape
     patches = latents.reshape(b, c, rows // 2, 2, columns // 2, 2)
     return patches.permute(0, 2, 4, 1, 3, 5).reshape(b, rows // 2 * (columns // 2), c * 4)
 
 
 def unpack(tokens: Tensor, rows: int, columns: int) -> Tensor:
-    """Tokens back to a picture of `rows` × `columns`: b (h w) (c 2 2) to b c 2h 2w."""
+    """Tokens to latents of `rows` × `columns`: b (h w) (c 2 2) to b c 2h 2w."""
     b, _, width = tokens.shape
     patches = tokens.reshape(b, rows // 2, columns // 2, width // 4, 2, 2)
     return patches.permute(0, 3, 1, 4, 2, 5).reshape(b, width // 4, rows, columns)

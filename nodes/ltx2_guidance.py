@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from nodes.guidance import rescaled
+from nodes.guidance import rescale_guidance
 from runtime.contract.calls import Asking, gather
 from runtime.contract.denoising import Denoiser, Parts, Step
 
@@ -136,7 +136,7 @@ class JointlyGuided:
         sample = cond
         for i, other in weak.items():
             sample = sample + factors[i] * (cond - other)
-        return rescaled(sample, cond, strength.rescale) if strength.rescale > 0 else sample
+        return rescale_guidance(sample, cond, strength.rescale) if strength.rescale > 0 else sample
 
     def touches(self, step: Step) -> frozenset[str]:
         """Those of all that is predicted."""

@@ -1,4 +1,4 @@
-"""A network with its conditioning bound: the leaf of every tree of denoisers."""
+"""A network with its conditioning: the leaf of every tree of denoisers."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from runtime.contract.denoising import Parts, Step
 class Prediction:
     """What a network predicts for one prompt.
 
-    forward  `(net, latents, timestep, **bound, **shared)`, batch-first, to a tensor like the
-             latents. The timestep, b, comes as the scheduler made it: its form, its sign and the
-             order of its casts are the family's
-    bound    what else each sample takes, 1 ... or a list of one; none is left out
-    part     the modality that is predicted
-    shared   hashable values, equal within a batch
+    forward  `(net, latents, timestep, **bound, **shared)`, batch-first, to a tensor in the shape of
+             the latents. The timestep, b, has the scheduler's values and dtype; each family's
+             forward scales and casts it in its own order
+    bound    the conditioning: a tensor 1 ... or a list of one item by argument name; None is not
+             passed on
+    part     the modality that is predicted, such as `image`
+    shared   other arguments: hashable values, equal within a batch
     """
 
     network: Transformer
@@ -32,7 +33,7 @@ class Prediction:
     shared: Mapping[str, Any] = field(default_factory=dict)
 
     def predict(self, x: Parts, step: Step) -> Asking[Parts]:
-        """Ask for one forward."""
+        """Ask for one forward of the network."""
         latents = x[self.part]
         batched = {"latents": latents, "timestep": step.t.expand(len(latents))}
         batched |= {k: value for k, value in self.bound.items() if value is not None}
@@ -40,13 +41,14 @@ class Prediction:
         return {self.part: predicted}
 
     def touches(self, step: Step) -> frozenset[str]:
-        """The one network."""
+        """The name of the one network."""
         return frozenset([self.network.name])
 
 
 def to_unit(timestep: Tensor, latents: Tensor) -> Tensor:
-    """Timesteps b, 0 to 1000, to 0 to 1 in the latents' dtype.
+    """Timesteps b from 0 to 1000, scaled to 0 to 1 in the latents' dtype.
 
-    First the cast, then the division: the order shows in bfloat16.
+    The cast comes before the division, as in diffusers: in bfloat16 the other order gives other
+    values.
     """
     return timestep.to(latents.dtype) / 1000

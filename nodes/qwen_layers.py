@@ -18,7 +18,7 @@ from torch import Tensor
 from nodes.contracts import VAE, ImageProcessor, Scheduler, TextEncoder, Tokenizer
 from nodes.latents import image_size, latent_channels
 from nodes.qwen_edit import fitted, seen
-from nodes.schedule import fresh, schedule_of
+from nodes.schedule import new_scheduler, schedule_of
 from nodes.vae import decode_video
 from runtime.contract.calls import Asking, Call
 from runtime.contract.declare import Component
@@ -169,7 +169,7 @@ class LayerSchedule:
     def run(self, *, steps: int, height: int, width: int) -> Out:
         """Set the timesteps on a scheduler of our own; the component stays as it is."""
         tokens = prod(image_size(self.vae.config, PATCH, height, width)) // PATCH**2
-        scheduler = fresh(self.scheduler)
+        scheduler = new_scheduler(self.scheduler)
         sigmas = np.linspace(1.0, 0, steps + 1)[:-1]
         scheduler.set_timesteps(sigmas=sigmas, mu=(tokens / BASE_TOKENS) ** 0.5)
         return self.Out(schedule_of(scheduler))

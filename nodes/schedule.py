@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nodes import solvers
 from nodes.contracts import VAE, Scheduler
 from nodes.latents import image_size, temporal_scale
+from nodes.solvers import SchedulerSolver
 from runtime.contract.declare import Component
 from runtime.contract.denoising import Schedule
 from runtime.errors import UserError
@@ -21,11 +21,13 @@ SHIFT_NAMES = ("flow_shift", "shift")  # UniPC and DPM-Solver, flow-matching Eul
 
 @dataclass(frozen=True, kw_only=True)
 class FromScheduler:
-    """Take the schedule as the scheduler spaces it.
+    """Space the timesteps as the scheduler's config says.
 
-    steps     number of steps for the whole way from noise
-    shift     replaces the checkpoint's flow shift: larger spends more steps on noisy timesteps
-    strength  part of the steps that is taken, the last ones: where a run starts from a picture
+    steps     number of denoising steps from pure noise to the result
+    shift     replaces the flow shift of the scheduler's config; larger values spend more steps on
+              noisy timesteps
+    strength  the fraction of the steps that is run, from 0 to 1; the noisiest steps are left out
+              because the run starts from a picture or a clip
     """
 
     scheduler: Component[Scheduler]
@@ -34,22 +36,23 @@ class FromScheduler:
         schedule: Schedule
 
     def run(self, *, steps: int, shift: float | None = None, strength: float = 1.0) -> Out:
-        """Set the timesteps on a scheduler of our own; the component stays as it is."""
+        """Set the timesteps on a new scheduler, so that the component does not change."""
         changes = {} if shift is None else {shift_name(self.scheduler.config): shift}
-        scheduler = fresh(self.scheduler, **changes)
+        scheduler = new_scheduler(self.scheduler, **changes)
         scheduler.set_timesteps(steps)
-        return self.Out(schedule_of(scheduler, skipped(steps, strength)))
+        return self.Out(schedule_of(scheduler, steps_to_skip(steps, strength)))
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShiftByTokens:
-    """Space sigmas evenly, shifted the further the more tokens the picture or clip has.
+    """Space sigmas evenly, and shift them by the number of tokens of the picture or the clip.
 
-    patch_size     latent pixels per token side
-    single         sigmas are spaced in float32, whose last bit can differ from float64's rounded
-    steps          number of steps
+    patch_size     latent pixels per side of a token
+    single         the even sigmas are computed in float32, which can differ from float64 in the
+                   last bit
+    steps          number of denoising steps
     height, width  px
-    num_frames     frames of a clip; a picture is one
+    num_frames     frames of the clip; 1 for a picture
 
     Source: Esser et al., arXiv:2403.03206, section 5.3.2, as in diffusers 0.42,
     pipelines/flux/pipeline_flux.py.
@@ -64,7 +67,7 @@ class ShiftByTokens:
         schedule: Schedule
 
     def run(self, *, steps: int, height: int, width: int, num_frames: int = 1) -> Out:
-        """Set the timesteps on a scheduler of our own; the component stays as it is."""
+        """Set the timesteps on a new scheduler, so that the component does not change."""
         rows, columns = image_size(self.vae.config, self.patch_size, height, width)
         tokens = (rows // self.patch_size) * (columns // self.patch_size)
         if num_frames > 1:
@@ -73,21 +76,28 @@ class ShiftByTokens:
         return self.Out(evenly_spaced(self.scheduler, steps, mu, single=self.single))
 
 
-def evenly_spaced(scheduler: Scheduler, steps: int, mu: float, *, single: bool = False) -> Schedule:
-    """The schedule of sigmas from 1 to 1 / steps, shifted by `mu`. single: spaced in float32."""
-    made = fresh(scheduler)
-    if getattr(scheduler.config, "use_flow_sigmas", False):
-        made.set_timesteps(steps, mu=mu)  # such a scheduler spaces its sigmas itself
-        return schedule_of(made)
+def evenly_spaced(component: Scheduler, steps: int, mu: float, *, single: bool = False) -> Schedule:
+    """The schedule of even sigmas from 1 to 1 / steps, shifted by `mu`.
+
+    single  the even sigmas are computed in float32
+    """
+    scheduler = new_scheduler(component)
+    if getattr(component.config, "use_flow_sigmas", False):
+        scheduler.set_timesteps(steps, mu=mu)  # such a scheduler spaces its sigmas itself
+        return schedule_of(scheduler)
     even = np.linspace(1.0, 1 / steps, steps)
     if single:
         even = torch.linspace(1.0, 1 / steps, steps).double().numpy()
-    made.set_timesteps(sigmas=even, mu=mu)
-    return schedule_of(made)
+    scheduler.set_timesteps(sigmas=even, mu=mu)
+    return schedule_of(scheduler)
 
 
 def shift_by_tokens(tokens: int, config: Any) -> float:
-    """mu of the shift, on the line through (base tokens, base_shift), (max tokens, max_shift)."""
+    """The shift `mu` for a number of tokens.
+
+    It lies on the line through (base_image_seq_len, base_shift) and (max_image_seq_len, max_shift)
+    of the scheduler's config.
+    """
     base, most = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
     low, high = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
     slope = (high - low) / (most - base)
@@ -95,7 +105,7 @@ def shift_by_tokens(tokens: int, config: Any) -> float:
 
 
 def shift_name(config: Any) -> str:
-    """How this scheduler calls its flow shift; a UserError where it has none to set."""
+    """The config key of this scheduler's flow shift; a UserError where it has none to set."""
     dynamic = config.get("use_dynamic_shifting", False)
     name = next((name for name in SHIFT_NAMES if name in config), None)
     if name is None or dynamic:
@@ -108,14 +118,17 @@ def shift_name(config: Any) -> str:
     return name
 
 
-def fresh(scheduler: Scheduler, **changes: Any) -> Scheduler:
-    """A scheduler of the same config that nobody else holds, for schedulers keep state."""
-    made: Scheduler = type(scheduler).from_config(scheduler.config, **changes)
-    return made
+def new_scheduler(component: Scheduler, **changes: Any) -> Scheduler:
+    """A new scheduler with the component's config; schedulers keep state, so no two runs share one.
+
+    changes  config values that replace those of the component
+    """
+    scheduler: Scheduler = type(component).from_config(component.config, **changes)
+    return scheduler
 
 
-def skipped(steps: int, strength: float) -> int:
-    """Steps left out at the noisy end; the last step always stays.
+def steps_to_skip(steps: int, strength: float) -> int:
+    """How many of the noisiest steps are left out at this strength; the last step always runs.
 
     Source: diffusers 0.42, `get_timesteps` of pipelines/wan/pipeline_wan_video2video.py, which
     fails where `strength` leaves no step.
@@ -124,26 +137,29 @@ def skipped(steps: int, strength: float) -> int:
 
 
 def schedule_of(scheduler: Scheduler, skip: int = 0) -> Schedule:
-    """The schedule of a scheduler whose timesteps are set: from here on the solver's template.
+    """The schedule of a scheduler whose timesteps are set. The scheduler must not change after it.
 
     skip  steps left out at the start
     """
-    first = skip * getattr(scheduler, "order", 1)  # Heun's method has two timesteps a step
-    if hasattr(scheduler, "set_begin_index"):  # older ones find their place by the timestep
+    first = skip * getattr(scheduler, "order", 1)  # Heun's method has two timesteps per step
+    if hasattr(scheduler, "set_begin_index"):  # older schedulers look their timestep up
         scheduler.set_begin_index(first)
     if hasattr(scheduler, "is_scale_input_called"):
-        scheduler.is_scale_input_called = True  # the solver scales by copies: no warning is due
-    solver = solvers.FromScheduler(scheduler, first)
+        # The solver scales the input with copies, so the scheduler's own warning would be wrong.
+        scheduler.is_scale_input_called = True
+    solver = SchedulerSolver(scheduler, first)
     deviation = float(getattr(scheduler, "init_noise_sigma", 1.0))
     return Schedule(scheduler.timesteps[first:], sigmas_of(scheduler)[first:], solver, deviation)
 
 
 def sigmas_of(scheduler: Scheduler) -> Tensor:
-    """Deviation of the noise, of a signal of 1, at each timestep and the end; old ones have none.
+    """Standard deviation of the noise relative to the signal, n + 1, at each timestep and the end.
+
+    Schedulers without `sigmas` state the signal's part of the variance, `alphas_cumprod`.
 
     Source: Karras et al., arXiv:2206.00364, appendix C.3.4.
     """
     if hasattr(scheduler, "sigmas"):
         return scheduler.sigmas
-    kept = scheduler.alphas_cumprod[scheduler.timesteps.long()]
-    return torch.cat([((1 - kept) / kept).sqrt(), torch.zeros(1)])
+    signal = scheduler.alphas_cumprod[scheduler.timesteps.long()]
+    return torch.cat([((1 - signal) / signal).sqrt(), torch.zeros(1)])

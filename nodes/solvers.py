@@ -1,4 +1,4 @@
-"""Sampling methods as pure functions of their state."""
+"""Sampling methods as pure functions of their state: what diffusers' schedulers do in `step`."""
 
 from __future__ import annotations
 
@@ -15,21 +15,25 @@ from runtime.contract.values import Rng
 
 
 @dataclass(frozen=True, eq=False)
-class FromScheduler:
-    """A diffusers scheduler, made pure: copy, restore the state, step, take the changes out again.
+class SchedulerSolver:
+    """A diffusers scheduler as a pure function.
 
-    template  timesteps and begin index are set; never stepped, so runs may share it
-    first     the template's timestep that this run begins with
+    Each step copies the template, restores the state, calls `step` on the copy, and returns the
+    attributes that changed as the next state.
 
-    The template's tensors are on the CPU and the latents may be elsewhere: single numbers mix with
-    any device, and the schedulers move those that do not.
+    template  a scheduler whose timesteps and begin index are set; it never steps itself, so runs
+              can share it
+    first     index of the template's timestep at which this run begins
+
+    The template's tensors are on the CPU and the latents may be on another device: tensors of one
+    element mix with any device, and the schedulers move the others themselves.
     """
 
     template: Scheduler
     first: int = 0
 
     def input(self, x: Tensor, index: int) -> Tensor:
-        """x as the network wants it: scaled where the scheduler scales (Euler), else as it is."""
+        """The network's input: x, scaled by `scale_model_input` where the scheduler has one."""
         if not hasattr(self.template, "scale_model_input"):
             return x
         scheduler: Any = copy.copy(self.template)
@@ -42,51 +46,54 @@ class FromScheduler:
         self, state: Mapping[str, Any], prediction: Tensor, x: Tensor, index: int, rng: Rng | None
     ) -> tuple[Tensor, Mapping[str, Any], Rng | None]:
         """One step of the scheduler. state: the attributes that differ from the template's."""
-        scheduler = restored(self.template, state)
+        scheduler = restore(self.template, state)
         timestep = self.template.timesteps[self.first + index]
 
         def step(**options: Any) -> Tensor:
-            stepped: Tensor = scheduler.step(prediction, timestep, x, return_dict=False, **options)[
-                0
-            ]
-            return stepped
+            after: Tensor
+            (after, *_) = scheduler.step(prediction, timestep, x, return_dict=False, **options)
+            return after
 
-        if rng is not None and draws(type(scheduler)):
+        if rng is not None and takes_generator(type(scheduler)):
             after, rng = rng.using(lambda generator: step(generator=generator))
         else:
             after = step()
-        return after, changes(scheduler, self.template), rng
+        return after, changed_attributes(scheduler, self.template), rng
 
 
 @dataclass(frozen=True, eq=False)
-class WithPreviousSample:
-    """A scheduler whose caller keeps what it looks back at: the last step's denoised sample.
+class PreviousSampleSolver:
+    """A scheduler of CogVideoX, whose caller passes the previous step's denoised sample to `step`.
 
-    template  timesteps are set; its step changes nothing of it, so runs may share it
+    template  a scheduler whose timesteps are set; `step` changes nothing of it, so runs can share
+              it
 
-    Source: diffusers 0.42, pipelines/cogvideo/pipeline_cogvideox.py; the samplers without a look
-    back are called as all others. Latents keep their dtype, between float32 steps as well.
+    Source: diffusers 0.42, pipelines/cogvideo/pipeline_cogvideox.py. Schedulers whose `step` takes
+    no `old_pred_original_sample` are called as usual. Latents keep their dtype from step to step,
+    although a step computes in float32.
     """
 
     template: Scheduler
 
     def input(self, x: Tensor, index: int) -> Tensor:
-        """x as it is."""
+        """The network's input is x itself."""
         return x
 
     def step(
         self, state: Mapping[str, Any], prediction: Tensor, x: Tensor, index: int, rng: Rng | None
     ) -> tuple[Tensor, Mapping[str, Any], Rng | None]:
-        """One step. state: `denoised`, what the step before this one predicted."""
+        """One step. state: `denoised`, the denoised sample that the previous step predicted."""
         scheduler: Any = self.template
         times = scheduler.timesteps
-        given: tuple[Any, ...] = (prediction, times[index], x)
+        arguments: tuple[Any, ...] = (prediction, times[index], x)
         if "old_pred_original_sample" in inspect.signature(scheduler.step).parameters:
             back = times[index - 1] if index else None
-            given = (prediction, state.get("denoised"), times[index], back, x)
+            arguments = (prediction, state.get("denoised"), times[index], back, x)
 
         def step(**options: Any) -> tuple[Tensor, Tensor]:
-            stepped: tuple[Tensor, Tensor] = scheduler.step(*given, return_dict=False, **options)
+            stepped: tuple[Tensor, Tensor] = scheduler.step(
+                *arguments, return_dict=False, **options
+            )
             return stepped
 
         if rng is None:
@@ -96,29 +103,32 @@ class WithPreviousSample:
         return after.to(x.dtype), {"denoised": denoised}, rng
 
 
-def restored(template: Scheduler, state: Mapping[str, Any]) -> Scheduler:
-    """A copy of the template in this state; lists are copied, for schedulers write into theirs."""
+def restore(template: Scheduler, state: Mapping[str, Any]) -> Scheduler:
+    """A copy of the template in this state. Lists are copied, because schedulers write to them."""
     scheduler = copy.copy(template)
     values = {**vars(template), **state}
     vars(scheduler).update({k: list(v) if isinstance(v, list) else v for k, v in values.items()})
     return scheduler
 
 
-def changes(scheduler: Scheduler, template: Scheduler) -> dict[str, Any]:
-    """Attributes that a step changed, by identity: comparing tensors would wait for the device."""
+def changed_attributes(scheduler: Scheduler, template: Scheduler) -> dict[str, Any]:
+    """The attributes that a step changed.
+
+    Tensors are compared by identity: comparing their values would wait for the device.
+    """
     old = vars(template)
-    return {k: v for k, v in vars(scheduler).items() if not (k in old and same(v, old[k]))}
+    return {k: v for k, v in vars(scheduler).items() if not (k in old and is_same(v, old[k]))}
 
 
-def same(new: Any, old: Any) -> bool:
-    """Whether two attributes are one: the same object, or lists and numbers of the same things."""
+def is_same(new: Any, old: Any) -> bool:
+    """Whether two attributes are the same object, equal plain values, or lists of such pairs."""
     if isinstance(new, list) and isinstance(old, list):
-        return len(new) == len(old) and all(same(a, b) for a, b in zip(new, old, strict=True))
+        return len(new) == len(old) and all(is_same(a, b) for a, b in zip(new, old, strict=True))
     return new is old or (
         type(new) is type(old) and isinstance(new, int | float | str) and new == old
     )
 
 
-def draws(scheduler: type) -> bool:
-    """Whether the scheduler's step takes a generator."""
+def takes_generator(scheduler: type) -> bool:
+    """Whether the `step` of a scheduler class takes a generator."""
     return "generator" in inspect.signature(scheduler.step).parameters  # type: ignore[attr-defined]  # a Scheduler

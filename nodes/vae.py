@@ -16,9 +16,9 @@ from runtime.contract.values import Image, Latents, Video
 
 @dataclass(frozen=True, kw_only=True)
 class EncodeVideo:
-    """Encode RGB frames to normalised latents: the mode of what the encoder predicts.
+    """Encode RGB frames to normalised latents: the mode of the distribution that the VAE predicts.
 
-    video    f 8h 8w 3, uint8, f is 4(t-1)+1 (factors as the VAE's config states them)
+    video    4(t-1)+1 8h 8w 3, uint8 (the VAE's config states the factors)
     latents  `video`: 1 c t h w, float32, zero mean and unit variance per channel
 
     Source: Wan report, arXiv:2503.20314 (VAE).
@@ -30,17 +30,17 @@ class EncodeVideo:
         latents: Latents
 
     def run(self, *, video: Video) -> Asking[Out]:
-        """Ask for one encoding."""
+        """Ask for one forward of the encoder."""
         ((latents,),) = yield [Call(self.vae, encode_video, {"frames": video.frames[None]})]
         return self.Out(Latents({"video": latents}))
 
 
 @dataclass(frozen=True, kw_only=True)
 class EncodeImage:
-    """Encode an RGB picture to shifted and scaled latents: the mode of what the encoder predicts.
+    """Encode an RGB picture to latents: the mode of the distribution that the VAE predicts.
 
-    scaled   latents carry the VAE's scaling factor; normalised by channel, they may not
-    image    8h 8w 3, uint8 (factor as the VAE's config states it); none: latents without parts
+    scaled   whether latents are multiplied by the VAE's scaling factor
+    image    8h 8w 3, uint8 (the VAE's config states the factor); without one, latents have no parts
     latents  `image`: 1 c h w, in the VAE's dtype
     """
 
@@ -51,7 +51,7 @@ class EncodeImage:
         latents: Latents
 
     def run(self, *, image: Image | None = None) -> Asking[Out]:
-        """Ask for one encoding."""
+        """Ask for one forward of the encoder."""
         if image is None:
             return self.Out(Latents({}))
         batched, shared = {"pixels": image.pixels[None]}, {"scaled": self.scaled}
@@ -65,7 +65,7 @@ class DecodeVideo:
 
     latents  `video`: 1 c t h w, zero mean and unit variance per channel
     fps      frames per second
-    video    4(t-1)+1 8h 8w 3, uint8 (factors as the VAE's config states them)
+    video    4(t-1)+1 8h 8w 3, uint8 (the VAE's config states the factors)
 
     Source: Wan report, arXiv:2503.20314 (VAE).
     """
@@ -76,7 +76,7 @@ class DecodeVideo:
         video: Video
 
     def run(self, *, latents: Latents, fps: float = 16) -> Asking[Out]:
-        """Ask for one decoding."""
+        """Ask for one forward of the decoder."""
         batched = {"latents": latents.parts["video"]}
         ((frames,),) = yield [Call(self.vae, decode_video, batched)]
         return self.Out(Video(frames[0], fps))
@@ -84,12 +84,12 @@ class DecodeVideo:
 
 @dataclass(frozen=True, kw_only=True)
 class DecodeImage:
-    """Decode scaled and shifted latents to an RGB picture.
+    """Decode latents to an RGB picture.
 
-    scaled         latents carry the VAE's scaling factor; normalised by channel, they may not
+    scaled         whether latents are multiplied by the VAE's scaling factor
     latents        `image`: 1 c h w
-    height, width  px: the picture is scaled to cover this size and cut around its middle
-    image          8h 8w 3, uint8 (factor as the VAE's config states it), or of that size
+    height, width  px; the picture is scaled to cover this size and cropped around its centre
+    image          8h 8w 3, uint8 (the VAE's config states the factor), or height width 3
     """
 
     vae: Component[VAE]
@@ -101,7 +101,7 @@ class DecodeImage:
     def run(
         self, *, latents: Latents, height: int | None = None, width: int | None = None
     ) -> Asking[Out]:
-        """Ask for one decoding."""
+        """Ask for one forward of the decoder."""
         batched = {"latents": latents.parts["image"]}
         size = None if height is None or width is None else (height, width)
         shared = {"size": size, "scaled": self.scaled}
@@ -132,16 +132,16 @@ def decode_video(vae: VAE, latents: Tensor) -> tuple[Tensor]:
 def decode_image(
     vae: VAE, latents: Tensor, *, size: tuple[int, int] | None = None, scaled: bool = True
 ) -> tuple[Tensor]:
-    """Latents `b c h w` to pixels `b h w 3`, uint8, of this size where one is given."""
-    own = unscale(latents.to(vae.dtype), vae.config, scaled=scaled)
-    pixels = vae.decode(own, return_dict=False)[0]
+    """Latents `b c h w` to pixels `b h w 3`, uint8; size: height and width in px, or None."""
+    unscaled = unscale(latents.to(vae.dtype), vae.config, scaled=scaled)
+    pixels = vae.decode(unscaled, return_dict=False)[0]
     if size is not None:
-        pixels = covering(pixels, *size)
+        pixels = resize_and_crop(pixels, *size)
     return (to_bytes(pixels).permute(0, 2, 3, 1).contiguous(),)
 
 
-def covering(pixels: Tensor, height: int, width: int) -> Tensor:
-    """Pixels `b c h w`, scaled to cover a size and cut around the middle.
+def resize_and_crop(pixels: Tensor, height: int, width: int) -> Tensor:
+    """Scale pixels `b c h w` to cover a size in px, and crop them around the centre.
 
     Source: diffusers 0.42, `resize_and_crop_tensor` of image_processor.py.
     """
@@ -149,7 +149,7 @@ def covering(pixels: Tensor, height: int, width: int) -> Tensor:
     if (rows, columns) == (height, width):
         return pixels
     ratio = max(height / rows, width / columns)
-    # Never a pixel short, as the product of floats can be.
+    # The product of floats can be one pixel too small.
     scaled = max(int(rows * ratio), height), max(int(columns * ratio), width)
     pixels = torch.nn.functional.interpolate(pixels, scaled, mode="bilinear", align_corners=False)
     top, left = (scaled[0] - height) // 2, (scaled[1] - width) // 2
@@ -157,28 +157,28 @@ def covering(pixels: Tensor, height: int, width: int) -> Tensor:
 
 
 def scale(latents: Tensor, config: Any, *, scaled: bool = True) -> Tensor:
-    """Latents `b c h w` from the VAE's own scale, by one number or, where stated, by channel."""
+    """Latents `b c h w` of the VAE, normalised: per channel where its config has `latents_std`."""
     factor = config.scaling_factor if scaled else 1
     if getattr(config, "latents_std", None) is not None:
-        mean, deviation = by_channel(latents, config)
+        mean, deviation = image_statistics(latents, config)
         return (latents - mean) / deviation * factor
     shift = getattr(config, "shift_factor", None)
     return (latents if shift is None else latents - shift) * factor
 
 
 def unscale(latents: Tensor, config: Any, *, scaled: bool = True) -> Tensor:
-    """Latents `b c h w` back to the VAE's own scale."""
+    """The inverse of `scale`: normalised latents `b c h w` as the VAE's decoder takes them."""
     factor = config.scaling_factor if scaled else 1
     if getattr(config, "latents_std", None) is not None:
-        mean, deviation = by_channel(latents, config)
+        mean, deviation = image_statistics(latents, config)
         return latents * deviation / factor + mean
     shift = getattr(config, "shift_factor", None)
-    plain = latents / factor
-    return plain if shift is None else plain + shift
+    unscaled = latents / factor
+    return unscaled if shift is None else unscaled + shift
 
 
-def by_channel(latents: Tensor, config: Any) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of each channel, 1 c 1 1, in the latents' dtype."""
+def image_statistics(latents: Tensor, config: Any) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel, 1 c 1 1, in the latents' dtype."""
     mean, deviation = (
         torch.tensor(values).view(1, -1, 1, 1).to(latents)
         for values in (config.latents_mean, config.latents_std)
@@ -187,28 +187,28 @@ def by_channel(latents: Tensor, config: Any) -> tuple[Tensor, Tensor]:
 
 
 def normalise(latents: Tensor, config: Any) -> Tensor:
-    """Latents `b c t h w` as the VAE makes them to zero mean and unit variance per channel."""
-    mean, reciprocal = statistics(latents, config)
+    """Latents `b c t h w` of the VAE, normalised to zero mean and unit variance per channel."""
+    mean, reciprocal = video_statistics(latents, config)
     return (latents - mean) * reciprocal
 
 
 def denormalise(latents: Tensor, config: Any) -> Tensor:
-    """Latents `b c t h w` of unit variance back to the VAE's own mean and deviation.
+    """The inverse of `normalise`: latents `b c t h w` as the VAE's decoder takes them.
 
-    Per channel, or by one number where the VAE states no more.
+    A VAE whose config has no `latents_mean` is scaled by its one `scaling_factor`.
     """
     if getattr(config, "latents_mean", None) is None:
-        own: Tensor = latents / config.scaling_factor
-        return own
-    mean, reciprocal = statistics(latents, config)
+        unscaled: Tensor = latents / config.scaling_factor
+        return unscaled
+    mean, reciprocal = video_statistics(latents, config)
     return latents / reciprocal + mean
 
 
-def statistics(latents: Tensor, config: Any) -> tuple[Tensor, Tensor]:
-    """Mean and reciprocal of the deviation of each channel, 1 c 1 1 1, in the latents' dtype.
+def video_statistics(latents: Tensor, config: Any) -> tuple[Tensor, Tensor]:
+    """Mean and reciprocal standard deviation of each channel, 1 c 1 1 1, in the latents' dtype.
 
-    The reference works with the reciprocal: dividing by it differs from multiplying in the last
-    bit.
+    diffusers computes with the reciprocal: dividing by it differs in the last bit from multiplying
+    by the deviation.
     """
     mean, deviation = (
         torch.tensor(values).view(1, -1, 1, 1, 1).to(latents)
@@ -218,5 +218,5 @@ def statistics(latents: Tensor, config: Any) -> tuple[Tensor, Tensor]:
 
 
 def to_bytes(pixels: Tensor) -> Tensor:
-    """Pixels in [-1, 1] of any shape to uint8, rounded half to even as numpy does."""
+    """Pixels in [-1, 1] of any shape to uint8, rounded half to even as in numpy."""
     return ((pixels * 0.5 + 0.5).clamp(0, 1).float() * 255).round().to(torch.uint8)

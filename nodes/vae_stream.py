@@ -1,4 +1,4 @@
-"""Latents to pixels chunk by chunk: clips that never stand in memory as a whole."""
+"""Latents to pixels in chunks of frames, so that a clip is never in memory as a whole."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from runtime.contract.values import Latents, VideoStream
 
 @dataclass(frozen=True, kw_only=True)
 class DecodeCausal:
-    """Decode frame by frame with a causal VAE, whose convolutions remember what came before.
+    """Decode one latent frame at a time with a causal VAE, whose convolutions cache their input.
 
     latents  `video`: 1 c t h w, zero mean and unit variance per channel
     fps      frames per second
-    video    4(t-1)+1 8h 8w 3, uint8 (factors as the VAE's config states them)
+    video    4(t-1)+1 8h 8w 3, uint8 (the VAE's config states the factors)
 
-    Equal to decoding at once: such a VAE goes through a clip one latent frame at a time itself,
-    with a cache for each tile where it is to tile.
+    The result equals that of decoding the whole clip: the VAE itself decodes one latent frame at a
+    time, with a cache per tile where tiling is on.
 
     Source: diffusers 0.42, `_decode` and `tiled_decode` of autoencoder_kl_wan.py.
     """
@@ -36,20 +36,20 @@ class DecodeCausal:
         video: VideoStream
 
     def run(self, *, latents: Latents, fps: float = 16) -> Out:
-        """Bind; decoding starts when the stream is read."""
+        """Make the stream; decoding starts when it is read."""
         x = latents.parts["video"]
         frames = 1 + (x.shape[2] - 1) * self.vae.config.scale_factor_temporal
 
         def parts() -> Iterator[Asking[Tensor]]:
-            return chunks(self.vae, decode_causal, x, [1] * x.shape[2])
+            return decode_chunks(self.vae, decode_causal, x, [1] * x.shape[2])
 
         return self.Out(VideoStream(parts, frames, fps))
 
 
-def chunks(
+def decode_chunks(
     vae: VAE, forward: Callable[..., tuple[Any, ...]], latents: Tensor, sizes: list[int]
 ) -> Iterator[Asking[Tensor]]:
-    """Asks for the frames of each chunk. sizes: latent frames per chunk."""
+    """One generator per chunk, which asks for its frames. sizes: latent frames per chunk."""
     state: list[Any] = [None]
 
     def ask(chunk: Tensor) -> Asking[Tensor]:
@@ -66,20 +66,21 @@ def chunks(
 class Tiles:
     """How a VAE tiles, along rows and columns.
 
-    size, step   latents of a tile, and from one to the next
-    kept, blend  pixels that a tile gives, and over which it fades into the one before
+    size, stride  latent pixels of a tile, and from one tile to the next
+    crop, blend   pixels of a tile that go into the result, and over which it blends with the
+                  previous tile
     """
 
     size: tuple[int, int]
-    step: tuple[int, int]
-    kept: tuple[int, int]
+    stride: tuple[int, int]
+    crop: tuple[int, int]
     blend: tuple[int, int]
 
 
 def decode_causal(vae: VAE, latents: Tensor, cache: Any) -> tuple[Tensor, Any]:
-    """One latent frame `b c 1 h w` to pixels `b f h w 3`, uint8, and what the next one needs.
+    """One latent frame `b c 1 h w` to pixels `b f h w 3`, uint8, and the cache for the next one.
 
-    cache  what the frames before left, inputs of each tile's convolutions; none at the start
+    cache  per tile, the inputs of its convolutions at earlier frames; None at the first frame
     """
     net: Any = vae
 
@@ -90,58 +91,58 @@ def decode_causal(vae: VAE, latents: Tensor, cache: Any) -> tuple[Tensor, Any]:
         return pixels, tuple(memory)
 
     x, patch = denormalise(latents.to(vae.dtype), vae.config), vae.config.patch_size or 1
-    pixels, memories = tiled(net, x, causal_tiles(net), cache, tile)
+    pixels, caches = decode_tiles(net, x, causal_tiles(net), cache, tile)
     scale = net.spatial_compression_ratio // patch
     pixels = pixels[..., : x.shape[-2] * scale, : x.shape[-1] * scale]
-    return to_frames(unpatched(pixels, patch)), memories
+    return to_frames(unpatchify(pixels, patch)), caches
 
 
 def causal_tiles(net: Any) -> Tiles:
-    """The tiles of a VAE whose settings are sizes and strides in pixels."""
+    """The tiles of a VAE whose attributes state sizes and strides in pixels."""
     scale, patch = net.spatial_compression_ratio, net.config.patch_size or 1
     size = net.tile_sample_min_height, net.tile_sample_min_width
-    step = net.tile_sample_stride_height, net.tile_sample_stride_width
-    kept = step[0] // patch, step[1] // patch
-    blend = size[0] // patch - kept[0], size[1] // patch - kept[1]
-    latent = (size[0] // scale, size[1] // scale), (step[0] // scale, step[1] // scale)
-    return Tiles(*latent, kept, blend)
+    stride = net.tile_sample_stride_height, net.tile_sample_stride_width
+    crop = stride[0] // patch, stride[1] // patch
+    blend = size[0] // patch - crop[0], size[1] // patch - crop[1]
+    latent = (size[0] // scale, size[1] // scale), (stride[0] // scale, stride[1] // scale)
+    return Tiles(*latent, crop, blend)
 
 
-def tiled(
+def decode_tiles(
     net: Any,
     x: Tensor,
     tiles: Tiles,
     cache: Any,
     decode: Callable[[Tensor, Any], tuple[Tensor, Any]],
 ) -> tuple[Tensor, Any]:
-    """Decode latents `b c t h w`, in tiles where the VAE is to, and join the pixels.
+    """Decode latents `b c t h w`, in tiles where the VAE's tiling is on, and join the pixels.
 
-    cache   of each tile, from the chunk before
-    decode  a tile and its cache to pixels and the next cache
+    cache   of each tile, from the previous chunk; None at the first chunk
+    decode  from a tile and its cache to pixels and the next cache
     """
     height, width = x.shape[-2:]
     if not net.use_tiling or (height <= tiles.size[0] and width <= tiles.size[1]):
-        pixels, memory = decode(x, cache and cache[0])
-        return pixels, (memory,)
+        pixels, next_cache = decode(x, cache and cache[0])
+        return pixels, (next_cache,)
     rows: list[list[Tensor]] = []
-    memories: list[Any] = []
-    for i in range(0, height, tiles.step[0]):
+    caches: list[Any] = []
+    for i in range(0, height, tiles.stride[0]):
         rows.append([])
-        for j in range(0, width, tiles.step[1]):
+        for j in range(0, width, tiles.stride[1]):
             part = x[..., i : i + tiles.size[0], j : j + tiles.size[1]]
-            pixels, memory = decode(part, cache and cache[len(memories)])
+            pixels, next_cache = decode(part, cache and cache[len(caches)])
             rows[-1].append(pixels)
-            memories.append(memory)
-    lines = []
+            caches.append(next_cache)
+    joined = []
     for i, row in enumerate(rows):
-        for j in range(len(row)):  # the VAE's own blending writes into the tile
+        for j in range(len(row)):  # the VAE's `blend` methods write into the tile
             if i > 0:
                 row[j] = net.blend_v(rows[i - 1][j], row[j], tiles.blend[0])
             if j > 0:
                 row[j] = net.blend_h(row[j - 1], row[j], tiles.blend[1])
-        kept = [tile[..., : tiles.kept[0], : tiles.kept[1]] for tile in row]
-        lines.append(torch.cat(kept, dim=-1))
-    return torch.cat(lines, dim=-2), tuple(memories)
+        cropped = [tile[..., : tiles.crop[0], : tiles.crop[1]] for tile in row]
+        joined.append(torch.cat(cropped, dim=-1))
+    return torch.cat(joined, dim=-2), tuple(caches)
 
 
 def to_frames(pixels: Tensor) -> Tensor:
@@ -149,8 +150,8 @@ def to_frames(pixels: Tensor) -> Tensor:
     return to_bytes(pixels).permute(0, 2, 3, 4, 1).contiguous()
 
 
-def unpatched(pixels: Tensor, patch: int) -> Tensor:
-    """Channels back to squares of pixels: b (c p q) f h w to b c f (h q) (w p)."""
+def unpatchify(pixels: Tensor, patch: int) -> Tensor:
+    """Move channels into patches of pixels: b (c p q) f h w to b c f (h q) (w p)."""
     b, _, f, h, w = pixels.shape
     pixels = pixels.reshape(b, -1, patch, patch, f, h, w)
     return pixels.permute(0, 1, 4, 5, 3, 6, 2).reshape(b, -1, f, h * patch, w * patch)

@@ -16,7 +16,7 @@ from PIL import Image
 from cli.main import main
 from demo.classify import read_picture
 from nodes.latents import AddNoise
-from nodes.schedule import skipped
+from nodes.schedule import steps_to_skip
 from runtime import Runtime, UserError
 from runtime.contract import values
 from runtime.files.image_files import read_image
@@ -113,7 +113,7 @@ def test_full_strength_is_the_graph_without_a_picture(edit: Runtime) -> None:
     [(12, 1.0, 12), (12, 0.99, 11), (12, 0.5, 6), (12, 0.02, 1), (1, 0.5, 1), (1000, 0.02, 20)],
 )
 def test_strength_takes_the_last_steps(steps: int, strength: float, left: int) -> None:
-    assert steps - skipped(steps, strength) == left
+    assert steps - steps_to_skip(steps, strength) == left
 
 
 def as_grey(folder: Path, picture: Image.Image) -> tuple[Path, Image.Image]:

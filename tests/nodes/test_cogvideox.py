@@ -10,7 +10,7 @@ import pytest
 import torch
 from diffusers import CogVideoXDPMScheduler
 
-from nodes.solvers import WithPreviousSample
+from nodes.solvers import PreviousSampleSolver
 from runtime import Runtime
 from runtime.contract.values import Rng
 from runtime.errors import UserError
@@ -40,7 +40,7 @@ def test_what_does_not_fit_is_refused(
 def test_a_solver_that_looks_back_steps_again_from_its_state() -> None:
     scheduler: Any = CogVideoXDPMScheduler(prediction_type="v_prediction")
     scheduler.set_timesteps(4)
-    solver = WithPreviousSample(scheduler)
+    solver = PreviousSampleSolver(scheduler)
     x, fresh = Rng.from_seed(3).normal((1, 1, 4, 2, 2))
     after, state, rng = solver.step({}, 0.5 * x, x, 0, fresh)
     first, *_ = solver.step(state, 0.5 * after, after, 1, rng)

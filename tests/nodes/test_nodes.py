@@ -17,7 +17,7 @@ from nodes.denoise import Denoise
 from nodes.flux import FluxDenoiser, positions
 from nodes.guidance import ClassifierFree, TrueClassifierFree
 from nodes.latents import ImageNoise, VideoNoise, pack, unpack
-from nodes.solvers import FromScheduler
+from nodes.solvers import SchedulerSolver
 from nodes.text import clean, masked_states
 from nodes.vae import denormalise, to_bytes
 from nodes.wan import WanDenoiser
@@ -61,7 +61,7 @@ def vanilla(scheduler: Any, x: Tensor, steps: int, seed: int) -> Tensor:
     return x
 
 
-def walk(solver: FromScheduler, x: Tensor, steps: int, rng: Rng) -> Iterator[Tensor]:
+def walk(solver: SchedulerSolver, x: Tensor, steps: int, rng: Rng) -> Iterator[Tensor]:
     state: Mapping[str, Any] = {}
     after: Rng | None = rng
     for i in range(steps):
@@ -74,7 +74,7 @@ def walk(solver: FromScheduler, x: Tensor, steps: int, rng: Rng) -> Iterator[Ten
 def test_solver_is_the_scheduler_without_its_state(name: str, config: dict[str, Any]) -> None:
     node = schedules.FromScheduler(scheduler=made(name, config))
     solver = node.run(steps=6).schedule.solver
-    assert isinstance(solver, FromScheduler)
+    assert isinstance(solver, SchedulerSolver)
     before = {k: v for k, v in vars(solver.template).items() if not isinstance(v, list)}
     lists = {k: list(v) for k, v in vars(solver.template).items() if isinstance(v, list)}
     walks = [walk(solver, start(s), 6, Rng.from_seed(s)) for s in (0, 1)]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from nodes.vae import covering
+from nodes.vae import resize_and_crop
 from runtime import Runtime
 from runtime.errors import UserError
 from tests.support.tiny import sana
@@ -42,4 +42,4 @@ def test_a_size_that_does_not_fit_is_refused(tmp_path: Path) -> None:
 
 def test_a_picture_that_is_cut_is_never_a_pixel_short() -> None:
     assert int(992 * (501 / 992)) == 500, "where floats fall short"
-    assert covering(torch.zeros(1, 3, 992, 256), 501, 100).shape == (1, 3, 501, 100)
+    assert resize_and_crop(torch.zeros(1, 3, 992, 256), 501, 100).shape == (1, 3, 501, 100)
