@@ -11,7 +11,7 @@ from server.errors import ApiError
 from server.input_files import discard, keep
 from server.job import Job
 from server.request_to_runs import Pictures, with_pictures
-from server.served import Served
+from server.served_model import Served
 from server.service import Service
 
 RETRY_SECONDS = "30"

@@ -13,7 +13,7 @@ from server.errors import HANDLERS
 from server.images import Images
 from server.middleware import middleware
 from server.models import Models
-from server.served import Served
+from server.served_model import Served
 from server.service import Service
 from server.videos import Videos
 

@@ -18,7 +18,7 @@ from starlette.routing import Route
 
 from server.accept import accept, encoding, new_id
 from server.errors import ApiError, Json, bad, not_found
-from server.file_answers import index_of, local, send, stored_file, url_of
+from server.file_responses import index_of, local, send, stored_file, url_of
 from server.job import Job
 from server.request_body import Given, read
 from server.request_to_runs import Pictures, build_runs, check_model, sources
@@ -30,7 +30,7 @@ from server.schemas import (
     edit_fields,
     image_fields,
 )
-from server.served import FRAMES, PICTURE, STEPS, Served
+from server.served_model import FRAMES, PICTURE, STEPS, Served
 from server.service import Service
 
 JSON, FORM = "application/json", "multipart/form-data"

@@ -14,7 +14,7 @@ from starlette.routing import Route
 from server.errors import ApiError, Json
 from server.openapi import document
 from server.request_to_runs import no_model
-from server.served import Served, model_path
+from server.served_model import Served, model_path
 from server.service import Service
 
 

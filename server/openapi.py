@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from server.answer_schemas import SCHEMAS
+from server.response_schemas import SCHEMAS
 from server.schemas import edit_fields, image_fields, request_schema, video_fields
-from server.served import Served
+from server.served_model import Served
 
 Operation = dict[str, Any]
 PICTURES = ("image/png", "image/jpeg", "image/webp")

@@ -16,7 +16,7 @@ from server.errors import ApiError, bad, said_by
 from server.input_files import Source
 from server.request_body import Given
 from server.schemas import FIELD_OF, MAX_OUTPUTS, SIZE
-from server.served import FRAMES, MASK, STEPS, Served
+from server.served_model import FRAMES, MASK, STEPS, Served
 
 DEFAULT_SEED = 42
 # Pictures by the request field they fill: under which name each came, and what it is.

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from runtime.settings.policies import Server
-from server.files import Folders, remove_files, sweep
 from server.job import Job, Kind
+from server.job_files import Folders, remove_files, sweep
 from server.jobs import Jobs
 from server.upload_retries import Uploads
 

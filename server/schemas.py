@@ -8,7 +8,7 @@ from typing import Any
 
 from runtime.settings.field import Field
 from runtime.settings.policies import PRESETS, QUALITIES
-from server.served import FILES, MASK, PICTURE, Served
+from server.served_model import FILES, MASK, PICTURE, Served
 
 MAX_OUTPUTS = 10  # OpenAI's
 MAX_PROMPT = 32_000  # characters; OpenAI's

@@ -17,13 +17,13 @@ from contextlib import suppress
 from typing import Any, Literal, TypeVar
 
 from runtime import Runtime, Setting
-from server.files import Folders, remove_half_written, remove_outputs
 from server.job import Job, JobError, Kind, Status
+from server.job_files import Folders, remove_half_written, remove_outputs
 from server.jobs import Jobs
-from server.live_job import Running
 from server.protocol import pack
+from server.replica import EngineDied, Replica
 from server.retention import Retention
-from server.supervisor import EngineDied, Replica
+from server.running_job import Running
 from server.upload_retries import Uploads, stored
 
 OBEY_SECONDS = 120.0  # a step may be long: an engine that does not stop by then is killed

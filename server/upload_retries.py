@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from itertools import count
 from typing import Any
 
-from server.files import Folders, remove
 from server.job import Job, StoredFile
+from server.job_files import Folders, remove
 from server.jobs import Jobs
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 300.0  # seconds

@@ -16,13 +16,13 @@ from starlette.routing import Route
 
 from server.accept import accept, encoding, new_id
 from server.errors import Json, bad, not_found
-from server.file_answers import index_of, local, send, stored_file, url_of
+from server.file_responses import index_of, local, send, stored_file, url_of
 from server.job import Job
 from server.previews import spritesheet, thumbnail
 from server.request_body import read
 from server.request_to_runs import build_runs, check_model, fitting_frames, seconds_text, sources
 from server.schemas import SECONDS, video_fields
-from server.served import FRAMES, Served
+from server.served_model import FRAMES, Served
 from server.service import Service
 
 POLL = {"openai-poll-after-ms": "500"}

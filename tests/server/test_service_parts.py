@@ -12,10 +12,10 @@ import torch
 
 from runtime import NodeFailed, Raw, Setting, UserError
 from runtime.errors import Position
-from server.files import Folders, remove, sweep
+from server.engine_connection import ending
 from server.job import Job, StoredFile
 from server.job_attempt import failure
-from server.link import ending
+from server.job_files import Folders, remove, sweep
 from server.protocol import pack, unpack, without_folders
 
 NO_MEMORY = "DefaultCPUAllocator: can't allocate memory: you tried to allocate 10 bytes."

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from server.engine_connection import Link
 from server.job import Job
-from server.link import Link
-from server.supervisor import Replica
+from server.replica import Replica
 
 WRITE_SECONDS = 0.5  # between two writes of progress to the database
 ALMOST = 99  # percent: only a completed job has 100

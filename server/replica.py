@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from server.link import Link
+from server.engine_connection import Link
 from server.protocol import ENDS
 
 State = Literal["stopped", "starting", "idle", "busy", "restarting", "refused"]
