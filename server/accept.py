@@ -1,4 +1,4 @@
-"""The last steps of every request that makes something: keep its pictures, queue its job."""
+"""The last steps of every generation request: store its uploads, then queue its job."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from server.errors import ApiError
 from server.input_files import discard, keep
 from server.job import Job
 from server.request_to_runs import Pictures, with_pictures
-from server.served_model import Served
+from server.served_model import ServedModel
 from server.service import Service
 
 RETRY_SECONDS = "30"
@@ -22,42 +22,44 @@ def new_id(prefix: str) -> str:
     return f"{prefix}_{secrets.token_hex(16)}"
 
 
-def encoding(served: Served, values: Mapping[str, Any], suffix: str, word: str) -> dict[str, Any]:
-    """How files are written: as the request says, else by `word`, else as the server was told."""
-    told = served.policies.output
-    by_word = word if word != "default" else told.quality
+def file_encoding(
+    served: ServedModel, values: Mapping[str, Any], suffix: str, word: str
+) -> dict[str, Any]:
+    """How files are written: by the request, else by `word`, else by the server's settings."""
+    output = served.policies.output
+    by_word = word if word != "default" else output.quality
     return {
         "suffix": suffix,
         "quality": values.get("output_quality", by_word),
-        "compression": values.get("output_compression", told.compression),
-        "x264_preset": values.get("x264_preset", told.x264_preset),
+        "compression": values.get("output_compression", output.compression),
+        "x264_preset": values.get("x264_preset", output.x264_preset),
     }
 
 
 def _check_engines(service: Service) -> None:
-    """Refuse what would wait for nothing: every engine says that it cannot start."""
+    """Refuse a job that no engine would ever run: every engine has refused to start."""
     states = {engine["state"] for engine in service.stats()["engines"]}
     if states == {"refused"}:
         why = f"the engine cannot start: {service.not_ready()}"
         raise ApiError(503, why, code="not_ready", headers={"Retry-After": RETRY_SECONDS})
 
 
-async def accept(served: Served, service: Service, job: Job, pictures: Pictures) -> Job:
-    """Keep the pictures that came along and queue the job; durable when this returns.
+async def accept(served: ServedModel, service: Service, job: Job, pictures: Pictures) -> Job:
+    """Store the uploads of a request and queue its job; the job is durable on return.
 
-    A job that is refused leaves no file behind. Where nobody knows whether it was accepted, because
-    this was cancelled, its files stay: the next start removes those that no job owns.
+    A job that is refused leaves no file behind. Where this coroutine is cancelled, it is unknown
+    whether the job was accepted, so its files stay: the next start removes files without a job.
     """
     _check_engines(service)
     folder = service.folders.inputs
     flat = [pair for pairs in pictures.values() for pair in pairs]
-    kept = await keep(job.id, flat, folder, served.policies.server)
+    stored = await keep(job.id, flat, folder, served.policies.server)
     try:
-        rest = iter(kept)
+        rest = iter(stored)
         paths = {name: [next(rest) for _ in pairs] for name, pairs in pictures.items()}
         runs = with_pictures(served, job.runs, paths)
-        whole = dataclasses.replace(job, runs=runs, inputs=tuple(path.name for path in kept))
-        return await service.submit(whole)
+        complete = dataclasses.replace(job, runs=runs, inputs=tuple(path.name for path in stored))
+        return await service.submit(complete)
     except Exception:
-        discard(kept)
+        discard(stored)
         raise

@@ -1,4 +1,4 @@
-"""The HTTP application: routes, layers around them, and the service's life."""
+"""The HTTP application: routes, middleware, and the start and stop of the service."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from server.errors import HANDLERS
 from server.images import Images
 from server.middleware import middleware
 from server.models import Models
-from server.served_model import Served
+from server.served_model import ServedModel
 from server.service import Service
 from server.videos import Videos
 
 
 def make_app(service: Service, runtime: Runtime, policies: Policies) -> Starlette:
     """The application; it starts the service and stops it."""
-    served = Served.of(runtime, policies)
+    served = ServedModel.of(runtime, policies)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -37,5 +37,5 @@ def make_app(service: Service, runtime: Runtime, policies: Policies) -> Starlett
         exception_handlers=HANDLERS,
         lifespan=lifespan,
     )
-    app.router.redirect_slashes = False  # what is not served is a 404, with a slash or without
+    app.router.redirect_slashes = False  # `/path/` is not another name of `/path`
     return app

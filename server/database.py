@@ -1,6 +1,6 @@
-"""SQLite in a thread of its own: one connection, one lock per folder, transactions that are kept.
+"""SQLite in a thread of its own: one connection, one lock per folder, durable transactions.
 
-Knows nothing of jobs: it is given a schema, and functions that work on the connection.
+The module knows nothing of jobs: callers pass a schema, and functions that use the connection.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Schema:
+class DatabaseSchema:
     """Statements that make an empty database of a version (from 1)."""
 
     version: int
@@ -30,7 +30,7 @@ class Schema:
 
 
 class Database:
-    """One open database; coroutines await work that its thread does, in the order they asked."""
+    """One open database; coroutines await work that its thread does, in order of the calls."""
 
     def __init__(
         self, thread: ThreadPoolExecutor, connection: sqlite3.Connection, lock: int
@@ -39,7 +39,7 @@ class Database:
         self._is_open = True
 
     @classmethod
-    async def open(cls, path: Path, schema: Schema) -> Database:
+    async def open(cls, path: Path, schema: DatabaseSchema) -> Database:
         """Open or make the database at `path`, as the only server that uses it; UserError if not.
 
         The lock lies beside it (`{name}.lock`) and goes with the process, however that dies.
@@ -47,9 +47,9 @@ class Database:
         thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="jobs")
 
         def opened() -> tuple[sqlite3.Connection, int]:
-            lock = _locked(path)
+            lock = _lock_folder(path)
             try:
-                return _connected(path, schema), lock
+                return _connect(path, schema), lock
             except BaseException:
                 os.close(lock)
                 raise
@@ -62,7 +62,7 @@ class Database:
         return cls(thread, connection, lock)
 
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """What `work` finds."""
+        """The result of `work`, which only reads."""
         return await self._run(lambda: work(self._connection))
 
     async def write(self, work: Callable[[sqlite3.Connection], T], *, durable: bool = True) -> T:
@@ -74,16 +74,16 @@ class Database:
         return await self._run(lambda: _write(self._connection, work, durable))
 
     async def close(self) -> None:
-        """Finish what was asked, close, let another server in."""
+        """Finish the work in the queue, close the connection, release the lock."""
         if not self._is_open:
             return
         self._is_open = False
         await self._run(self._connection.close)
-        self._thread.shutdown()  # nothing is left to wait for but the thread's own end
+        self._thread.shutdown()  # all work is done, so this only ends the thread
         os.close(self._lock)
 
     async def _run(self, work: Callable[[], T]) -> T:
-        # Shielded: what was asked happens, also when the coroutine that asked is cancelled.
+        # Shielded: the work is done also when the coroutine that awaits it is cancelled.
         return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, work))
 
 
@@ -108,7 +108,7 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-def _locked(path: Path) -> int:
+def _lock_folder(path: Path) -> int:
     """The descriptor that holds the lock of the database at `path`."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -132,7 +132,7 @@ def _locked(path: Path) -> int:
     return lock
 
 
-def _connected(path: Path, schema: Schema) -> sqlite3.Connection:
+def _connect(path: Path, schema: DatabaseSchema) -> sqlite3.Connection:
     """The connection, of the thread that calls, its schema made and its pages checked."""
     try:
         # Autocommit: transactions are begun and ended here, not by the module's guesses.
@@ -153,7 +153,7 @@ def _connected(path: Path, schema: Schema) -> sqlite3.Connection:
     return connection
 
 
-def _prepare(connection: sqlite3.Connection, path: Path, schema: Schema) -> None:
+def _prepare(connection: sqlite3.Connection, path: Path, schema: DatabaseSchema) -> None:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > schema.version:
         raise UserError(

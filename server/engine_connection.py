@@ -1,4 +1,4 @@
-"""One engine process as the event loop sees it: messages both ways, its log, its end."""
+"""The connection of the event loop to one engine process: messages, log and exit."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from server.protocol import line
+from server.protocol import encode_line
 
 LONGEST_LINE = 2**20  # bytes of a message from an engine
 
 
-class Link:
+class EngineConnection:
     """A running engine process and the pipes to it. Made by `open`."""
 
     def __init__(
@@ -28,7 +28,7 @@ class Link:
         self._log: asyncio.Task[None] | None = None
 
     @classmethod
-    async def open(cls, label: str) -> Link:
+    async def open(cls, label: str) -> EngineConnection:
         """Start an engine; its log goes to stderr, each line behind `label`. Raises OSError."""
         to_read, to_write = os.pipe()
         from_read, from_write = os.pipe()
@@ -63,12 +63,12 @@ class Link:
         return self._process.pid
 
     def send(self, message: Mapping[str, Any]) -> None:
-        """Send a message; to a dead engine it is lost."""
+        """Send a message; it is dropped where the engine is dead."""
         if not self._target.is_closing():
-            self._target.write(line(message))
+            self._target.write(encode_line(message))
 
     async def messages(self) -> AsyncIterator[dict[str, Any]]:
-        """Messages, until the engine closes its end."""
+        """Messages, until the engine closes the pipe."""
         while text := await self._source.readline():
             yield json.loads(text)
 
@@ -82,7 +82,7 @@ class Link:
             self._process.kill()
 
     async def ended(self, patience: float) -> str:
-        """Wait for the exit, killing after `patience` seconds; how it ended, in words."""
+        """Wait for the exit, and kill after `patience` seconds; returns how the process ended."""
         try:
             async with asyncio.timeout(patience):
                 code = await self._process.wait()
@@ -90,12 +90,12 @@ class Link:
             self.kill()
             code = await self._process.wait()
         if self._log:
-            await asyncio.wait([self._log], timeout=1)  # a process it started may hold its log
+            await asyncio.wait([self._log], timeout=1)  # a child may keep it open
             self._log.cancel()
         return ending(code)
 
     async def _relay(self, label: str) -> None:
-        """Pass the engine's output on, a line at a time."""
+        """Copy the engine's output to our stderr, line by line."""
         assert self._process.stdout is not None
         rest = b""
         while chunk := await self._process.stdout.read(2**16):
@@ -106,7 +106,7 @@ class Link:
 
 
 def ending(code: int) -> str:
-    """How a process ended, in words."""
+    """How a process ended, as a sentence."""
     if code >= 0:
         return f"the engine process ended with exit code {code}"
     try:
@@ -125,6 +125,6 @@ def _show(label: str, lines: list[bytes]) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """Ours, with the modules that this process sees: with -P the folder we stand in is no part."""
+    """Our environment, with our `sys.path`: option -P leaves the working directory out."""
     places = [entry or str(Path.cwd()) for entry in sys.path]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(places)}

@@ -1,8 +1,8 @@
 """The engine: a child process that holds one loaded pipeline and runs one job at a time.
 
 Started by the server as `python -m server.engine_process READ_FD WRITE_FD`. The main thread
-runs jobs; a second one listens, so that a job can be cancelled and the process ends with its pipe;
-where there is an object store, a third one sends files that it did not take at first.
+runs jobs; a second one reads the pipe, so that a job can be cancelled, and ends the process when
+the pipe closes; where there is an object store, a third one retries uploads that failed.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from typing import Any
 
 from runtime import Runtime, UserError
 from runtime.configure.resolve import edit
-from server.protocol import line, unpack, without_folders
+from server.protocol import encode_line, strip_folders, unpack_settings
 
 DEVICE_LOST = 70  # exit status: only a new process can use the device again
 
 
 class Pipe:
-    """This end of both pipes. Sending is safe from several threads."""
+    """The engine's end of both pipes. Sending is safe from several threads."""
 
     def __init__(self, read_fd: int, write_fd: int) -> None:
         for fd in (read_fd, write_fd):
-            os.set_inheritable(fd, False)  # or a process that we start would keep them open
+            os.set_inheritable(fd, False)  # a child process would keep them open
         self._source, self._target = os.fdopen(read_fd, "rb"), os.fdopen(write_fd, "wb")
         self._lock = threading.Lock()
 
     def send(self, message: Mapping[str, Any]) -> None:
-        """Send a message; without a server to read it, the process ends."""
+        """Send a message; ends the process where the server is gone."""
         try:
             with self._lock:
-                self._target.write(line(message))
+                self._target.write(encode_line(message))
                 self._target.flush()
         except OSError:
             os._exit(0)
@@ -52,7 +52,7 @@ class Pipe:
 
 
 class Worker:
-    """Takes orders from the pipe."""
+    """Reads messages from the pipe and runs jobs."""
 
     def __init__(self, pipe: Pipe) -> None:
         self._pipe = pipe
@@ -85,7 +85,7 @@ class Worker:
         """Run jobs in the order they come; returns the exit status where it cannot go on."""
         from server.job_attempt import Attempt
 
-        outputs = wanted_outputs(runtime)
+        outputs = required_outputs(runtime)
         if "url" in outputs:
             run = threading.Thread(target=self._send_objects, args=(runtime, folder), daemon=True)
             run.start()
@@ -95,11 +95,11 @@ class Worker:
                 self._current = attempt
                 if attempt.id in self._cancelled:
                     attempt.cancel()
-            end = attempt.go(self._pipe.send)
+            end = attempt.run(self._pipe.send)
             with self._lock:
                 self._current = None
                 self._cancelled.discard(attempt.id)
-            if attempt.objects and "done" not in end:  # nobody will ever ask for these
+            if attempt.objects and "done" not in end:  # no job will own these objects
                 self._objects.put({"discard": attempt.id, "names": attempt.objects})
             self._pipe.send(end | {"leaving": attempt.broken})
             if attempt.broken:
@@ -117,7 +117,7 @@ class Worker:
                     try:
                         delete_object(store, name)
                     except UploadFailed as problem:
-                        log(f"the object {name} stays in the store: {problem.reason}")
+                        log_line(f"the object {name} stays in the store: {problem.reason}")
                 continue
             path = folder / message["name"]
             reply = {"name": message["name"]}
@@ -129,8 +129,8 @@ class Worker:
             self._pipe.send(reply)
 
 
-def wanted_outputs(runtime: Runtime) -> tuple[str, ...]:
-    """Outputs that every run computes; raises UserError where the graph lacks one."""
+def required_outputs(runtime: Runtime) -> tuple[str, ...]:
+    """Outputs of the graph that every run computes; raises UserError where one is missing."""
     wanted = ("file",) + ("url",) * (runtime.config.policies.storage.type != "none")
     for name in wanted:
         if name not in runtime.graph.outputs:
@@ -147,22 +147,22 @@ def configured(load: Mapping[str, Any]) -> Runtime:
     """The pipeline of the `load` message; replicas spread over the devices of the machine."""
     from runtime import device as devices
 
-    settings = unpack(load["load"])
-    runtime = Runtime.load(settings, allow_unused=True)  # the server has told what is unused
+    settings = unpack_settings(load["load"])
+    runtime = Runtime.load(settings, allow_unused=True)  # the server has reported unused settings
     places = devices.available()
-    places = places[:-1] or places  # the last one is the host, for where there is nothing else
+    places = places[:-1] or places  # the last one is the host, used only where there is no other
     if runtime.config.policies.placement.device == "auto" and len(places) > 1:
         settings.append(edit("placement.device", places[load["replica"] % len(places)]))
         runtime = Runtime.load(settings, allow_unused=True)
     return runtime
 
 
-def prepare(runtime: Runtime) -> None:
-    """Check the graph and load every component; raises UserError where that cannot be."""
+def load_components(runtime: Runtime) -> None:
+    """Check the graph and load every component; raises UserError where that fails."""
     from runtime.files.object_store import check
     from runtime.run.residency import store
 
-    wanted_outputs(runtime)
+    required_outputs(runtime)
     policies = runtime.config.policies
     if policies.storage.type != "none":
         check(policies.storage.store())
@@ -176,38 +176,38 @@ def prepare(runtime: Runtime) -> None:
         )
 
 
-def start(pipe: Pipe, load: Mapping[str, Any]) -> Runtime | None:
-    """Load, and say so; none where the engine cannot start, which it has said."""
+def start_pipeline(pipe: Pipe, load: Mapping[str, Any]) -> Runtime | None:
+    """Load the pipeline and send `ready`; or send `refused` and return None."""
     began = time.perf_counter()
     try:
         runtime = configured(load)
-        prepare(runtime)
+        load_components(runtime)
     except Exception as problem:
         if isinstance(problem, UserError):
-            log(str(problem))
+            log_line(str(problem))
         else:
             traceback.print_exception(problem, file=sys.stderr)
-        said = str(problem) if isinstance(problem, UserError) else _named(problem)
-        pipe.send({"refused": without_folders(said)})
+        reason = str(problem) if isinstance(problem, UserError) else _describe(problem)
+        pipe.send({"refused": strip_folders(reason)})
         return None
     seconds = round(time.perf_counter() - began, 3)
     pipe.send({"ready": {"device": str(runtime.engine.device), "load_seconds": seconds}})
     return runtime
 
 
-def _named(problem: Exception) -> str:
+def _describe(problem: Exception) -> str:
     return f"{type(problem).__name__}: {problem}"
 
 
-def log(text: str) -> None:
-    """Say something on stderr, which is the server's log."""
-    print(text, file=sys.stderr, flush=True)  # noqa: T201  # there is no other way out
+def log_line(text: str) -> None:
+    """Write a line to stderr, which the server copies to its log."""
+    print(text, file=sys.stderr, flush=True)  # noqa: T201  # stderr is the log of this process
 
 
 def main(read_fd: int, write_fd: int) -> int:
     """Be an engine until the pipe closes; returns the exit status."""
-    # Signals to the whole group (Ctrl-C, a service that stops) are the server's to answer: it
-    # drains, and closes the pipe.
+    # The server handles signals to the whole process group (Ctrl-C, a service manager): it drains,
+    # then closes the pipe.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     faulthandler.enable()
@@ -217,11 +217,11 @@ def main(read_fd: int, write_fd: int) -> int:
         return 0
     worker = Worker(pipe)
     threading.Thread(target=worker.listen, daemon=True).start()
-    runtime = start(pipe, load)
+    runtime = start_pipeline(pipe, load)
     return worker.work(runtime, Path(load["outputs"])) if runtime else 0
 
 
 if __name__ == "__main__":
     code = main(*map(int, sys.argv[1:3]))
     sys.stderr.flush()
-    os._exit(code)  # at a plain exit the listening thread would hold the pipe's lock
+    os._exit(code)  # a plain exit would wait for the lock of the thread that reads the pipe

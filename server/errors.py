@@ -1,4 +1,4 @@
-"""Errors in OpenAI's shape: `{"error": {message, type, param, code}}`, whatever went wrong."""
+"""Every error in OpenAI's shape: `{"error": {message, type, param, code}}`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from server.service import Draining, QueueFull
 
 
 class ApiError(Exception):
-    """An answer that is an error.
+    """An error response.
 
     param  the field, query parameter or header at fault
     code   a short word that programs can compare
@@ -37,8 +37,8 @@ class ApiError(Exception):
         self.headers = dict(headers or {})
 
 
-class Json(Response):
-    """An answer in JSON. Lone surrogates, which no encoding has, become question marks."""
+class JsonResponse(Response):
+    """A response in JSON. Lone surrogates, which UTF-8 cannot encode, become question marks."""
 
     media_type = "application/json"
 
@@ -48,8 +48,8 @@ class Json(Response):
         return text.encode("utf-8", "replace")
 
 
-def bad(message: str, param: str | None = None, code: str = "invalid_value") -> ApiError:
-    """A 400: what the client sent is wrong."""
+def bad_request(message: str, param: str | None = None, code: str = "invalid_value") -> ApiError:
+    """A 400: the request is wrong."""
     return ApiError(400, message, param=param, code=code)
 
 
@@ -58,14 +58,14 @@ def not_found(message: str, code: str = "not_found", param: str | None = None) -
     return ApiError(404, message, param=param, code=code)
 
 
-def said_by(problem: UserError, param: str | None = None) -> ApiError:
-    """A 400 from a mistake that the runtime found; its help goes into the message."""
+def from_user_error(problem: UserError, param: str | None = None) -> ApiError:
+    """A 400 for an error of the runtime; its help becomes part of the message."""
     message = f"{problem.message}; {problem.help}" if problem.help else problem.message
-    return bad(message, param or problem.field.removeprefix("request.") or None)
+    return bad_request(message, param or problem.field.removeprefix("request.") or None)
 
 
-def answer(error: ApiError, request_id: str | None = None) -> Json:
-    """The error as an answer; failures of the server name the request's id."""
+def error_response(error: ApiError, request_id: str | None = None) -> JsonResponse:
+    """The response for an error; the message of a 5xx ends with the request's id."""
     failed = error.status >= 500
     tail = f" (request {request_id})" if failed and request_id else ""
     body = {
@@ -74,7 +74,7 @@ def answer(error: ApiError, request_id: str | None = None) -> Json:
         "param": error.param,
         "code": error.code,
     }
-    return Json({"error": body}, error.status, headers=error.headers)
+    return JsonResponse({"error": body}, error.status, headers=error.headers)
 
 
 def _type(status: int) -> str:
@@ -85,17 +85,17 @@ def _type(status: int) -> str:
 
 async def _api_error(request: Request, problem: Exception) -> Response:
     assert isinstance(problem, ApiError)
-    return answer(problem, request.scope.get("request_id"))
+    return error_response(problem, request.scope.get("request_id"))
 
 
 async def _user_error(request: Request, problem: Exception) -> Response:
     assert isinstance(problem, UserError)
-    return answer(said_by(problem))
+    return error_response(from_user_error(problem))
 
 
 async def _queue_full(request: Request, problem: Exception) -> Response:
     assert isinstance(problem, QueueFull)
-    return answer(
+    return error_response(
         ApiError(
             429,
             f"the queue is full; try again in {problem.retry_after} s",
@@ -105,15 +105,17 @@ async def _queue_full(request: Request, problem: Exception) -> Response:
 
 
 async def _draining(request: Request, problem: Exception) -> Response:
-    return answer(ApiError(503, "the server is stopping", code="shutting_down"))
+    return error_response(ApiError(503, "the server is stopping", code="shutting_down"))
 
 
-async def _gone(request: Request, problem: Exception) -> Response:
-    return answer(ApiError(499, "the client went away", code="client_closed_request"))
+async def _client_disconnected(request: Request, problem: Exception) -> Response:
+    return error_response(
+        ApiError(499, "the client closed the connection", code="client_closed_request")
+    )
 
 
 async def _http_error(request: Request, problem: Exception) -> Response:
-    """What Starlette itself refuses: no such route, or not with this method."""
+    """Errors of Starlette: an unknown path, or a method that the path does not have."""
     assert isinstance(problem, HTTPException)
     status, path = problem.status_code, request.url.path
     message = {
@@ -122,11 +124,11 @@ async def _http_error(request: Request, problem: Exception) -> Response:
     }.get(status, problem.detail)
     code = HTTPStatus(status).phrase.lower().replace(" ", "_")
     headers = {"Allow": _methods(request)} if status == 405 else problem.headers
-    return answer(ApiError(status, message, code=code, headers=headers))
+    return error_response(ApiError(status, message, code=code, headers=headers))
 
 
 def _methods(request: Request) -> str:
-    """The methods that any route takes at this path."""
+    """The methods that the routes of this path take."""
     found: set[str] = set()
     for route in request.app.routes:
         if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
@@ -139,6 +141,6 @@ HANDLERS = {
     UserError: _user_error,
     QueueFull: _queue_full,
     Draining: _draining,
-    ClientDisconnect: _gone,
+    ClientDisconnect: _client_disconnected,
     HTTPException: _http_error,
 }

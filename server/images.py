@@ -1,4 +1,4 @@
-"""`/v1/images`: pictures, made while the client waits."""
+"""`/v1/images`: the request is answered when its pictures are made."""
 
 from __future__ import annotations
 
@@ -16,35 +16,36 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from server.accept import accept, encoding, new_id
-from server.errors import ApiError, Json, bad, not_found
-from server.file_responses import index_of, local, send, stored_file, url_of
+from server.accept import accept, file_encoding, new_id
+from server.errors import ApiError, JsonResponse, bad_request, not_found
+from server.file_responses import file_response, index_of, local_path, stored_file, url_of
 from server.job import Job
-from server.request_body import Given, read
+from server.request_body import RequestBody, read_body
 from server.request_to_runs import Pictures, build_runs, check_model, sources
 from server.schemas import (
     ENCODING_BY_QUALITY,
-    FORMATS,
+    FORM_TYPE,
+    JSON_TYPE,
     STEPS_BY_QUALITY,
+    SUFFIX_BY_FORMAT,
     Accepts,
     edit_fields,
     image_fields,
 )
-from server.served_model import FRAMES, PICTURE, STEPS, Served
+from server.served_model import FRAMES_FIELD, IMAGE_FIELD, STEPS_FIELD, ServedModel
 from server.service import Service
 
-JSON, FORM = "application/json", "multipart/form-data"
-PATCH = 16  # px, the side of what counts as one image token
-WORD = re.compile(r"\w+|[^\w\s]")  # what counts as one text token
+IMAGE_TOKEN_SIDE = 16  # px, the side of what counts as one image token
+TEXT_TOKEN = re.compile(r"\w+|[^\w\s]")  # what counts as one text token
 ECHOED_QUALITY = {"auto": "high", "standard": "high", "hd": "high"}
 FAILED_STATUS = {"invalid_request": 400, "timeout": 504, "shutting_down": 503}
 
 
 @dataclass(frozen=True)
 class Images:
-    """The operations on pictures."""
+    """The operations on images."""
 
-    served: Served
+    served: ServedModel
     service: Service
 
     def routes(self) -> list[Route]:
@@ -56,31 +57,31 @@ class Images:
         ]
 
     async def generate(self, request: Request) -> Response:
-        """Make pictures from a prompt."""
+        """Generate images from a prompt."""
         accepts = image_fields(self.served)
-        return await self._make(request, await self._read(request, accepts, JSON), "")
+        return await self._make(request, await self._read(request, accepts, JSON_TYPE), "")
 
     async def edit(self, request: Request) -> Response:
-        """Make pictures from a prompt and a picture."""
+        """Generate images from a prompt and uploaded images."""
         accepts = edit_fields(self.served)
-        given = await self._read(request, accepts, FORM)
-        if not any(given.files.get(name) for name in ("image", "url", PICTURE)):
-            raise bad("`image` is required", "image", "missing_required_parameter")
+        given = await self._read(request, accepts, FORM_TYPE)
+        if not any(given.files.get(name) for name in ("image", "url", IMAGE_FIELD)):
+            raise bad_request("`image` is required", "image", "missing_required_parameter")
         return await self._make(request, given, "b64_json")
 
     async def content(self, request: Request) -> Response:
-        """One picture's file."""
+        """The file of one image."""
         job = await self.service.get(request.path_params["id"])
         if job is None or job.kind != "image":
             raise not_found(f"there is no image `{request.path_params['id'][:100]}`")
         file = stored_file(job, index_of(request.query_params.get("variant", "0")))
-        return send(self.service.folders.outputs, file)
+        return file_response(self.service.folders.outputs, file)
 
-    async def _read(self, request: Request, accepts: Accepts, type: str) -> Given:
+    async def _read(self, request: Request, accepts: Accepts, type: str) -> RequestBody:
         limit = (self.served.policies.server.max_upload_mb + 1) << 20
-        return await read(request, accepts, (type,), limit)
+        return await read_body(request, accepts, (type,), limit)
 
-    async def _make(self, request: Request, given: Given, form: str) -> Response:
+    async def _make(self, request: Request, given: RequestBody, form: str) -> Response:
         values = given.values
         check_model(self.served, values)
         _check_unsupported(self.served, values)
@@ -88,31 +89,31 @@ class Images:
         asked = self._still(values)
         runs = build_runs(self.served, asked, pictures)
         word = ENCODING_BY_QUALITY[values.get("quality", "auto")]
-        suffix = FORMATS[values.get("output_format", "png")]
-        meta = _meta(self.served, values, runs[0], form, pictures)
-        written = encoding(self.served, values, suffix, word)
+        suffix = SUFFIX_BY_FORMAT[values.get("output_format", "png")]
+        meta = _image_meta(self.served, values, runs[0], form, pictures)
+        written = file_encoding(self.served, values, suffix, word)
         if meta["response_format"] == "b64_json":
-            written["upload"] = False  # an upload deletes the file that the answer is to hold
+            written["upload"] = False  # an upload removes the local file, which the response needs
         job = Job(
             id=new_id("img"), kind="image", runs=runs, created_at=int(time.time()),
             encoding=written, meta=meta,
         )  # fmt: skip
         job = await accept(self.served, self.service, job, pictures)
         job = await finished(request, self.service, job.id)
-        return Json(await self._answer(request, job))
+        return JsonResponse(await self._answer(request, job))
 
     def _still(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """The request for single frames, with as many steps as its quality says."""
         asked = dict(values)
-        if FRAMES in self.served.fields and asked.setdefault(FRAMES, 1) != 1:
-            raise bad("a picture has one frame; POST /v1/videos makes clips", FRAMES)
+        if FRAMES_FIELD in self.served.fields and asked.setdefault(FRAMES_FIELD, 1) != 1:
+            raise bad_request("an image has one frame; POST /v1/videos makes videos", FRAMES_FIELD)
         field, fraction = (
-            self.served.fields.get(STEPS),
+            self.served.fields.get(STEPS_FIELD),
             STEPS_BY_QUALITY.get(values.get("quality", "")),
         )
-        if field is not None and fraction is not None and STEPS not in asked:
-            usual = self.served.runtime.request.get(STEPS, field.default) or 1
-            asked[STEPS] = max(round(usual * fraction), int(field.min or 1))
+        if field is not None and fraction is not None and STEPS_FIELD not in asked:
+            usual = self.served.runtime.request.get(STEPS_FIELD, field.default) or 1
+            asked[STEPS_FIELD] = max(round(usual * fraction), int(field.min or 1))
         return asked
 
     async def _answer(self, request: Request, job: Job) -> dict[str, Any]:
@@ -134,43 +135,49 @@ class Images:
     async def _item(self, request: Request, job: Job, index: int) -> dict[str, Any]:
         form, file = job.meta["response_format"], job.files[index]
         data = None
-        path = local(self.service.folders.outputs, file)
+        path = local_path(self.service.folders.outputs, file)
         if form != "url" and path is not None:
             data = base64.b64encode(await asyncio.to_thread(path.read_bytes)).decode()
-        shown = form != "b64_json" or data is None  # the store may have the only copy
+        include_url = form != "b64_json" or data is None  # where only the object store has the file
         return {
             "b64_json": data,
-            "url": url_of(request, job, index) if shown else None,
+            "url": url_of(request, job, index) if include_url else None,
             "revised_prompt": job.meta["prompt"],
             "file_path": file.name,
             "resize": None,
         }
 
 
-def _check_unsupported(served: Served, values: Mapping[str, Any]) -> None:
-    """What OpenAI offers and this server does not, said rather than ignored."""
+def _check_unsupported(served: ServedModel, values: Mapping[str, Any]) -> None:
+    """Refuse options of OpenAI that this server does not have, rather than ignore them."""
     if not served.pictures:
-        raise bad("this model makes clips only: POST /v1/videos", "model", "unsupported_output")
+        raise bad_request(
+            "this model makes videos only: POST /v1/videos", "model", "unsupported_output"
+        )
     if values.get("stream"):
-        raise bad(
-            "answers are not streamed here; leave `stream` out", "stream", "unsupported_value"
+        raise bad_request(
+            "this server does not stream images; leave `stream` out", "stream", "unsupported_value"
         )
     if values.get("partial_images"):
-        raise bad("there are no partial images here; leave them out", "partial_images",
-                  "unsupported_value")  # fmt: skip
+        raise bad_request(
+            "this server sends no partial images; leave `partial_images` out", "partial_images",
+            "unsupported_value",
+        )  # fmt: skip
     if values.get("background") == "transparent":
-        raise bad("pictures are opaque here; leave `background` out", "background",
-                  "unsupported_value")  # fmt: skip
+        raise bad_request(
+            "this server makes opaque images only; leave `background` out", "background",
+            "unsupported_value",
+        )  # fmt: skip
 
 
-def _meta(
-    served: Served,
+def _image_meta(
+    served: ServedModel,
     values: Mapping[str, Any],
     run: Mapping[str, Any],
     form: str,
     pictures: Pictures,
 ) -> dict[str, Any]:
-    """What the answer repeats."""
+    """The values of the request that the response repeats."""
     quality = values.get("quality", "auto")
     sides = run.get("width"), run.get("height")
     return {
@@ -187,13 +194,13 @@ def _meta(
 def usage(meta: Mapping[str, Any], outputs: int) -> dict[str, Any]:
     """Tokens, counted without the model's tokenizer, which this process does not load.
 
-    A word or a punctuation mark of the prompt is a text token; a patch of 16x16 px is an image
-    token, of the pictures drawn and of those sent, which are drawn over at the same size.
+    A word or a punctuation mark of the prompt is one text token. A patch of 16x16 px is one image
+    token, of the images made and of those uploaded, which count at the size of the result.
     """
     width, height = map(int, (meta["size"] or "0x0").split("x"))
-    patches = math.ceil(width / PATCH) * math.ceil(height / PATCH)
+    patches = math.ceil(width / IMAGE_TOKEN_SIDE) * math.ceil(height / IMAGE_TOKEN_SIDE)
     text, given, drawn = (
-        len(WORD.findall(meta["prompt"])),
+        len(TEXT_TOKEN.findall(meta["prompt"])),
         patches * meta["pictures"],
         patches * outputs,
     )
@@ -212,12 +219,12 @@ def usage(meta: Mapping[str, Any], outputs: int) -> dict[str, Any]:
 
 
 async def finished(request: Request, service: Service, id: str) -> Job:
-    """The completed job; a failure is an ApiError.
+    """Wait for the job, and return it completed; raises ApiError where it failed.
 
-    A client that goes away cancels it: the service cancels what nobody waits for any more.
+    When the client disconnects, the wait ends, and the service cancels the job.
     """
     waiting = asyncio.ensure_future(service.wait(id))
-    gone = asyncio.ensure_future(_gone(request))
+    gone = asyncio.ensure_future(_disconnect(request))
     try:
         await asyncio.wait({waiting, gone}, return_when=asyncio.FIRST_COMPLETED)
         if waiting.done():
@@ -228,10 +235,10 @@ async def finished(request: Request, service: Service, id: str) -> Job:
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task
-    raise ApiError(499, "the client went away", code="client_closed_request")
+    raise ApiError(499, "the client closed the connection", code="client_closed_request")
 
 
-async def _gone(request: Request) -> None:
+async def _disconnect(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
 

@@ -19,7 +19,7 @@ from runtime.files.atomic_write import whole
 from runtime.files.image_files import DAMAGED
 from runtime.files.safe_fetch import fetch
 from runtime.settings.policies import Server
-from server.errors import ApiError, bad, said_by
+from server.errors import ApiError, bad_request, from_user_error
 
 SUFFIXES = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp", "GIF": ".gif", "BMP": ".bmp"}
 Source = UploadFile | str
@@ -71,7 +71,7 @@ def _data_url(param: str, url: str) -> bytes:
         encoded = unquote_to_bytes(data)
         return base64.b64decode(encoded, validate=True) if head.endswith(";base64") else encoded
     except (binascii.Error, ValueError):
-        raise bad(f"`{param}` is a damaged data URL", param) from None
+        raise bad_request(f"`{param}` is a damaged data URL", param) from None
 
 
 def _fetched(param: str, url: str, folder: Path, most: int) -> bytes:
@@ -80,7 +80,7 @@ def _fetched(param: str, url: str, folder: Path, most: int) -> bytes:
         try:
             return fetch(url, Path(place), max_bytes=most).read_bytes()
         except UserError as problem:
-            raise said_by(
+            raise from_user_error(
                 UserError(f"`{param}`: {problem.message}", help=problem.help), param
             ) from None
 
@@ -101,7 +101,7 @@ def _suffix(param: str, data: bytes, policy: Server) -> str:
         with Image.open(BytesIO(data), formats=tuple(SUFFIXES)) as image:
             width, height = image.size
             if width * height > policy.max_pixels:
-                raise bad(
+                raise bad_request(
                     f"`{param}` has {width}x{height} pixels; {policy.max_pixels} are the most",
                     param,
                 )
@@ -109,8 +109,10 @@ def _suffix(param: str, data: bytes, policy: Server) -> str:
             return SUFFIXES[str(image.format)]
     except UnidentifiedImageError:
         known = ", ".join(SUFFIXES)
-        raise bad(f"`{param}` is no picture; send one of {known}", param, "invalid_image") from None
+        raise bad_request(
+            f"`{param}` is no picture; send one of {known}", param, "invalid_image"
+        ) from None
     except Image.DecompressionBombError:
-        raise bad(f"`{param}` has too many pixels", param, "invalid_image") from None
+        raise bad_request(f"`{param}` has too many pixels", param, "invalid_image") from None
     except DAMAGED as problem:
-        raise bad(f"`{param}` is damaged: {problem}", param, "invalid_image") from None
+        raise bad_request(f"`{param}` is damaged: {problem}", param, "invalid_image") from None

@@ -1,4 +1,4 @@
-"""A job: what was accepted, how far it is, what came of it. Plain data."""
+"""A job: an accepted request, its progress and its result. Plain data."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Kind = Literal["image", "video"]
+JobKind = Literal["image", "video"]
 Status = Literal["queued", "in_progress", "completed", "failed", "cancelled"]
 TERMINAL: frozenset[Status] = frozenset({"completed", "failed", "cancelled"})
 
 
 @dataclass(frozen=True)
 class JobError:
-    """Why a job failed, in OpenAI's words: a short code, and a message without server paths."""
+    """Why a job failed, as in OpenAI's API: a short code, and a message without server paths."""
 
     code: str
     message: str
@@ -23,9 +23,9 @@ class JobError:
 class StoredFile:
     """One output file.
 
-    name    in the output folder, from the job's id: `{id}_{index}{suffix}`; also its object key
-    url     where the object store serves it; none while it is local only
-    upload  why it is not (yet) in the object store, where one is configured
+    name    in the output folder, `{id}_{index}{suffix}`; also the key in the object store
+    url     in the object store; none while the file is local only
+    upload  why the last upload failed, where an object store is configured
     """
 
     name: str
@@ -39,18 +39,18 @@ class StoredFile:
 class Job:
     """One accepted request.
 
-    runs      complete request values, one per output file, checked before
+    runs      complete and checked request values, one run per output file
     encoding  suffix, quality, compression, x264_preset; `upload: false` keeps the files here
     inputs    names of uploaded files in the input folder that belong to this job
-    meta      what answers repeat: model, prompt, size, seconds, response_format, ...
+    meta      values that responses repeat: model, prompt, size, seconds, response_format, ...
     progress  0 to 100, by denoising step; 100 only when completed
     attempts  how often an engine started it
     times     Unix seconds
-    seconds   time that the engine took
+    seconds   run time in the engine
     """
 
     id: str
-    kind: Kind
+    kind: JobKind
     runs: tuple[Mapping[str, Any], ...]
     created_at: int
     encoding: Mapping[str, Any] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""One job on a loaded pipeline: its runs in order, each to a file. Runs in the engine process."""
+"""One attempt at a job in the engine process: its runs in order, each written to a file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from runtime import device as devices
 from runtime.events import Planned, Stepped
 from runtime.files.image_files import MEDIA_TYPES
 from runtime.files.object_store import UploadFailed
-from server.protocol import without_folders
+from server.protocol import strip_folders
 
 LONGEST_MESSAGE = 500  # characters
 Send = Callable[[Mapping[str, Any]], None]
@@ -40,10 +40,10 @@ class Attempt:
         self._run: Run | None = None
         self._stopped = False
         self._files: list[dict[str, Any]] = []
-        self.broken = False  # the device is lost to this process
+        self.broken = False  # only a new process can use the device again
 
     def cancel(self) -> None:
-        """Stop at the end of the step that is running."""
+        """Stop after the current step."""
         with self._lock:
             self._stopped = True
             if self._run:
@@ -51,11 +51,11 @@ class Attempt:
 
     @property
     def objects(self) -> list[str]:
-        """Names of what it has put into the object store."""
+        """Names of the objects that it has uploaded."""
         return [file["name"] for file in self._files if file.get("url")]
 
-    def go(self, send: Send) -> dict[str, Any]:
-        """Run; the message that ends the job. Steps are sent as they are done."""
+    def run(self, send: Send) -> dict[str, Any]:
+        """Run all runs, sending each step; returns the message that ends the job."""
         began = time.perf_counter()
         devices.reset_peak(self._runtime.engine.device)
         peak = 0.0
@@ -78,7 +78,7 @@ class Attempt:
         }
 
     def _one(self, index: int, name: str, send: Send) -> tuple[list[dict[str, Any]], float]:
-        """One run: what was written, and the peak of memory in MB."""
+        """One run: its files, and the peak of memory in MB."""
         encoding = dict(self._order["encoding"])
         upload = encoding.pop("upload", True)
         run = self._runtime.start(
@@ -103,57 +103,63 @@ class Attempt:
         except UploadFailed as problem:
             if problem.path is None:
                 raise
-            # The file is there, and only the store did not take it: the job has succeeded.
-            return [kept(path, problem.reason) for path in siblings(problem.path, name)], 0.0
+            # The local file exists and only its upload failed, so the job has succeeded.
+            return [
+                not_uploaded(path, problem.reason) for path in siblings(problem.path, name)
+            ], 0.0
         outputs, after = run.result.outputs, run.result.memory["after"]
         peak = after["peak_allocated_mb"] or after["peak_host_anon_mb"]
-        files = several(outputs["file"])
-        urls = [u.url for u in several(outputs["url"])] if "url" in outputs else [None] * len(files)
-        return [_described(f) | {"url": u} for f, u in zip(files, urls, strict=True)], peak
+        files = as_tuple(outputs["file"])
+        urls = (
+            [u.url for u in as_tuple(outputs["url"])] if "url" in outputs else [None] * len(files)
+        )
+        return [_file_message(f) | {"url": u} for f, u in zip(files, urls, strict=True)], peak
 
 
-def several(made: Any) -> tuple[Any, ...]:
-    """What an output holds: one, or a tuple where a run makes several files."""
+def as_tuple(made: Any) -> tuple[Any, ...]:
+    """An output as a tuple: a run may make one file, or several."""
     return made if isinstance(made, tuple) else (made,)
 
 
 def siblings(path: Path, name: str) -> list[Path]:
-    """The files of a run by one of them: alone it has the name that was given, else NAME_1, ..."""
+    """All files of a run, found by one of them: NAME where it is the only one, else NAME_1, ..."""
     return [path] if path.stem == name else sorted(path.parent.glob(f"{name}_*{path.suffix}"))
 
 
-def _described(file: File) -> dict[str, Any]:
+def _file_message(file: File) -> dict[str, Any]:
     return {"name": file.path.name, "media_type": file.media_type, "size": file.size}
 
 
-def kept(path: Path, reason: str) -> dict[str, Any]:
-    """A file that the object store did not take."""
+def not_uploaded(path: Path, reason: str) -> dict[str, Any]:
+    """The message of a file whose upload failed."""
     media_type = MEDIA_TYPES[path.suffix.lower()]
-    return _described(File(path, media_type, path.stat().st_size)) | {"upload": reason}
+    return _file_message(File(path, media_type, path.stat().st_size)) | {"upload": reason}
 
 
 def failure(id: str, problem: Exception) -> dict[str, Any]:
-    """The message of a failed job; what its own message must not show goes to the log."""
-    ours = isinstance(problem.__cause__, OSError)  # a full disk is no mistake of the client
+    """The message of a failed job. Details that a client must not see go to the log."""
+    ours = isinstance(problem.__cause__, OSError)  # a full disk is not the client's mistake
     if isinstance(problem, UserError) and not ours:
-        return _failed(id, "invalid_request", str(problem))
+        return _failure_message(id, "invalid_request", str(problem))
     log = secrets.token_hex(4)
     print(f"failure {log} of job {id}:", file=sys.stderr)  # noqa: T201  # stderr is its log
     traceback.print_exception(problem, file=sys.stderr)
     cause = _cause(problem)
     if _out_of_memory(cause):
-        return _failed(
+        return _failure_message(
             id, "out_of_memory",
             "there is not enough memory for this request: ask for a smaller size or fewer frames "
             f"(failure {log} in the server's log)",
         )  # fmt: skip
     where = f"node `{problem.node}` failed: " if isinstance(problem, NodeFailed) else ""
-    said = traceback.format_exception_only(cause)[-1].strip()
-    return _failed(id, "generation_failed", f"{where}{said} (failure {log} in the server's log)")
+    reason = traceback.format_exception_only(cause)[-1].strip()
+    return _failure_message(
+        id, "generation_failed", f"{where}{reason} (failure {log} in the server's log)"
+    )
 
 
-def _failed(id: str, code: str, message: str) -> dict[str, Any]:
-    short = without_folders(message)
+def _failure_message(id: str, code: str, message: str) -> dict[str, Any]:
+    short = strip_folders(message)
     if len(short) > LONGEST_MESSAGE:
         short = f"{short[: LONGEST_MESSAGE // 2]} ... {short[-LONGEST_MESSAGE // 2 :]}"
     return {"failed": id, "code": code, "message": short}

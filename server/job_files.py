@@ -1,4 +1,4 @@
-"""The files of jobs: where they are, and their removal. Imports no torch."""
+"""Output and input files of jobs: their folders, and how they are removed. Imports no torch."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from pathlib import Path
 
 from server.job import Job
 
-# Names that only a server makes: those of jobs' files, and of files that were half written.
-OURS = re.compile(r"([a-z]{2,12}[_-][0-9a-f]{24,40})(?:[._-].*)?")
+# Names that only a server makes: of the files of jobs, and of files during an atomic write.
+JOB_FILE = re.compile(r"([a-z]{2,12}[_-][0-9a-f]{24,40})(?:[._-].*)?")
 HALF_WRITTEN = re.compile(r"\.([0-9a-f]+)-[0-9a-f]{8}(?:\.\w+)?")
-ABANDONED_SECONDS = 3600.0  # nothing takes longer to be written
+ABANDONED_SECONDS = 3600.0  # no file takes longer to write
 
 
 @dataclass(frozen=True)
 class Folders:
-    """Where outputs and uploaded inputs lie."""
+    """The folders of outputs and of uploaded inputs."""
 
     outputs: Path
     inputs: Path
 
 
 def remove_outputs(folders: Folders, job: Job) -> None:
-    """Remove whatever a job has written, finished or not."""
+    """Remove the output files of a job, finished or not."""
     for path in folders.outputs.glob(f"{job.id}_*"):
         path.unlink(missing_ok=True)
     remove(folders.outputs, (file.name for file in job.files))
@@ -47,16 +47,16 @@ def remove(folder: Path, names: Iterable[str]) -> None:
 
 
 def remove_half_written(folders: Folders, pid: int) -> None:
-    """Remove what a process that died was writing."""
+    """Remove the unfinished files of a process that died."""
     for path in folders.outputs.glob(f".{pid:x}-*"):
         if HALF_WRITTEN.fullmatch(path.name):
             path.unlink(missing_ok=True)
 
 
-def sweep(folders: Folders, jobs: Collection[Job]) -> list[str]:
-    """Remove our files that belong to none of the jobs; their names.
+def remove_orphans(folders: Folders, jobs: Collection[Job]) -> list[str]:
+    """Remove files that belong to none of the jobs; returns their names.
 
-    Of a job that ended only what its row names is kept; what has been uploaded is in the store.
+    Of a job that ended, only the local files that its row names stay: the store has the others.
     """
     unfinished = {job.id for job in jobs if not job.is_over}
     outputs = {file.name for job in jobs for file in job.files if file.url is None}
@@ -64,7 +64,7 @@ def sweep(folders: Folders, jobs: Collection[Job]) -> list[str]:
     removed = []
     for folder, known in ((folders.outputs, outputs), (folders.inputs, inputs)):
         for path in folder.iterdir() if folder.is_dir() else ():
-            named = OURS.fullmatch(path.name)
+            named = JOB_FILE.fullmatch(path.name)
             orphan = named and path.name not in known and named[1] not in unfinished
             if (orphan or _is_abandoned(path)) and path.is_file():
                 path.unlink(missing_ok=True)
@@ -75,8 +75,8 @@ def sweep(folders: Folders, jobs: Collection[Job]) -> list[str]:
 
 
 def _is_abandoned(path: Path) -> bool:
-    """Whether a file was half written by a process that is gone: `sglang generate` may share the
-    folder, and in a container another process may have that number by now."""
+    """Whether a file was left by a process that died during its atomic write. `sglang generate` may
+    share the folder, and in a container another process may have that process id by now."""
     named = HALF_WRITTEN.fullmatch(path.name)
     if not named:
         return False
@@ -87,7 +87,7 @@ def _is_abandoned(path: Path) -> bool:
 
 
 def _is_alive(pid: int) -> bool:
-    """Whether a process runs; one that ended, and that nobody has waited for, does not."""
+    """Whether a process runs. A zombie does not."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text("ascii", errors="replace")
     except OSError:

@@ -1,4 +1,4 @@
-"""The jobs that were accepted: durable, in SQLite, awaited by coroutines."""
+"""The table of accepted jobs: durable, in SQLite, with an async interface."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from server.database import Database, Schema
-from server.job import TERMINAL, Job, JobError, Kind, Status, StoredFile
+from server.database import Database, DatabaseSchema
+from server.job import TERMINAL, Job, JobError, JobKind, Status, StoredFile
 
-COLUMNS = tuple(f.name for f in dataclasses.fields(Job))
+JOB_COLUMNS = tuple(f.name for f in dataclasses.fields(Job))
 JSON_COLUMNS = frozenset({"runs", "encoding", "inputs", "meta", "files", "error"})
-FIXED = frozenset({"id", "kind", "created_at"})
-CHEAP = frozenset({"progress"})  # written often, and told anew by a job that runs again
+IMMUTABLE = frozenset({"id", "kind", "created_at"})
+NOT_DURABLE = frozenset({"progress"})  # written often; a job that runs again starts it from 0
 
 # `seq` is the order of insertion among jobs of one second; every index ends with it.
-SCHEMA = Schema(
+SCHEMA = DatabaseSchema(
     1,
     (
         """CREATE TABLE jobs (
@@ -46,35 +46,35 @@ SCHEMA = Schema(
         "CREATE INDEX jobs_by_status ON jobs (status, created_at)",
     ),
 )
-SELECT = f"SELECT {', '.join(COLUMNS)} FROM jobs"
+SELECT = f"SELECT {', '.join(JOB_COLUMNS)} FROM jobs"
 FINISHED_AT = "coalesce(completed_at, created_at)"
 
 
 class Jobs:
-    """The store. What a job's JSON fields hold comes back as JSON does: tuples inside as lists."""
+    """The job table. JSON columns are read back as JSON: tuples inside them become lists."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     @classmethod
     async def open(cls, path: Path) -> Jobs:
-        """The jobs at `path`, made where there are none.
+        """Open the database at `path`, or make it.
 
         Raises UserError where another live server uses them, or the file cannot be read.
         """
         return cls(await Database.open(path, SCHEMA))
 
     async def close(self) -> None:
-        """Finish what was asked, and let another server in."""
+        """Finish the work in the queue, and release the lock."""
         await self._database.close()
 
     async def add(self, job: Job) -> None:
-        """Keep a new job: it is on the disk on return."""
-        marks = ", ".join("?" * len(COLUMNS))
-        insert = f"INSERT INTO jobs ({', '.join(COLUMNS)}) VALUES ({marks})"
+        """Insert a new job: it is on the disk on return."""
+        marks = ", ".join("?" * len(JOB_COLUMNS))
+        insert = f"INSERT INTO jobs ({', '.join(JOB_COLUMNS)}) VALUES ({marks})"
 
         def work(db: sqlite3.Connection) -> None:
-            db.execute(insert, [_packed(name, getattr(job, name)) for name in COLUMNS])
+            db.execute(insert, [_column_value(name, getattr(job, name)) for name in JOB_COLUMNS])
 
         await self._database.write(work)
 
@@ -84,7 +84,7 @@ class Jobs:
 
     async def page(
         self,
-        kind: Kind,
+        kind: JobKind,
         *,
         after: str | None = None,
         limit: int = 20,
@@ -114,7 +114,7 @@ class Jobs:
         return found[:limit], len(found) > limit
 
     async def queued(self) -> list[Job]:
-        """Jobs that wait, oldest first."""
+        """Queued jobs, oldest first."""
         return await self._database.read(lambda db: _all(db, f"status = 'queued' {_by('asc')}"))
 
     async def change(
@@ -126,7 +126,7 @@ class Jobs:
         or a status is given and the job's is final: a job ends once. Progress alone is written
         without waiting for the disk.
         """
-        unknown = fields.keys() - set(COLUMNS) | fields.keys() & FIXED
+        unknown = fields.keys() - set(JOB_COLUMNS) | fields.keys() & IMMUTABLE
         if unknown or not fields:
             raise TypeError(f"cannot change {sorted(unknown) or 'nothing'} of a job")
         if fields.get("status", "queued") not in get_args(Status):
@@ -140,10 +140,10 @@ class Jobs:
                 return None
             return _set(db, id, fields)
 
-        return await self._database.write(work, durable=not fields.keys() <= CHEAP)
+        return await self._database.write(work, durable=not fields.keys() <= NOT_DURABLE)
 
     async def remove(self, id: str) -> Job | None:
-        """Forget a job; the job as it was, if there was one."""
+        """Delete a job; returns the job as it was, if there was one."""
 
         def work(db: sqlite3.Connection) -> Job | None:
             job = _get(db, id)
@@ -153,10 +153,10 @@ class Jobs:
         return await self._database.write(work)
 
     async def recover(self, attempts: int) -> list[Job]:
-        """Take up what an earlier process left, before any engine starts; the jobs that changed.
+        """Recover the jobs of an earlier process, before any engine starts; returns those changed.
 
-        A video that ran waits again, at the place it had, or has failed where it was started
-        `attempts` times. Of an image nobody waits for the answer any more: it is cancelled.
+        A video that was running is queued again at its old place, or fails where it was started
+        `attempts` times. An image is cancelled: the client that waited for it is gone.
         """
         now = int(time.time())
 
@@ -170,9 +170,9 @@ class Jobs:
         return await self._database.write(work)
 
     async def expired(self, keep: int, hours: float, now: int) -> list[Job]:
-        """Jobs that ended and are not among the `keep` last, or ended over `hours` ago.
+        """Jobs that ended more than `hours` ago, or that are not among the `keep` last to end.
 
-        Oldest first. Their rows stay: the caller removes files, then the job.
+        Oldest first. The rows stay: the caller removes the files, then the job.
         """
         ended = f"status IN {tuple(sorted(TERMINAL))}"
         recent = f"SELECT seq FROM jobs WHERE {ended} ORDER BY {FINISHED_AT} DESC, seq DESC LIMIT ?"
@@ -182,7 +182,7 @@ class Jobs:
         return await self._database.read(lambda db: _all(db, where, now - hours * 3600, keep))
 
     async def counts(self) -> Mapping[Status, int]:
-        """How many jobs there are of every status."""
+        """The number of jobs by status."""
         rows = await self._database.read(
             lambda db: db.execute("SELECT status, count(*) FROM jobs GROUP BY status").fetchall()
         )
@@ -212,25 +212,25 @@ def _all(db: sqlite3.Connection, where: str, *values: Any) -> list[Job]:
 
 
 def _set(db: sqlite3.Connection, id: str, fields: Mapping[str, Any]) -> Job:
-    """Write fields of a job that is there, and read it back."""
+    """Update fields of an existing job, and read it back."""
     names = ", ".join(f"{name} = ?" for name in fields)
-    values = [_packed(name, value) for name, value in fields.items()]
+    values = [_column_value(name, value) for name, value in fields.items()]
     db.execute(f"UPDATE jobs SET {names} WHERE id = ?", [*values, id])
     job = _get(db, id)
     assert job is not None
     return job
 
 
-def _packed(name: str, value: Any) -> Any:
+def _column_value(name: str, value: Any) -> Any:
     """A field's value as its column holds it."""
     if name not in JSON_COLUMNS:
         return value
-    # ASCII with escapes: SQLite's text has no place for lone surrogates, which a client may send.
-    return json.dumps(value, default=_plain)
+    # ASCII with escapes: a client may send lone surrogates, which SQLite's UTF-8 text cannot hold.
+    return json.dumps(value, default=_to_json)
 
 
-def _plain(value: Any) -> Any:
-    """What `json` does not know, as what it knows."""
+def _to_json(value: Any) -> Any:
+    """A value that `json` cannot encode, as one that it can."""
     if isinstance(value, JobError | StoredFile):
         return asdict(value)
     if isinstance(value, Mapping):
@@ -241,7 +241,7 @@ def _plain(value: Any) -> Any:
 def _job(row: Iterable[Any]) -> Job:
     values = {
         name: json.loads(value) if name in JSON_COLUMNS else value
-        for name, value in zip(COLUMNS, row, strict=True)
+        for name, value in zip(JOB_COLUMNS, row, strict=True)
     }
     values["runs"], values["inputs"] = tuple(values["runs"]), tuple(values["inputs"])
     values["files"] = tuple(StoredFile(**file) for file in values["files"])

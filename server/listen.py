@@ -1,4 +1,4 @@
-"""From a configured runtime to a listening server: the socket, the folders, uvicorn."""
+"""Start the HTTP server for a configured runtime: socket, folders, uvicorn."""
 
 from __future__ import annotations
 
@@ -66,11 +66,11 @@ def _cannot_listen(policy: Server, problem: OSError) -> UserError:
 
 async def _serve(settings: Sequence[Setting], runtime: Runtime, listening: socket.socket) -> int:
     policies = runtime.config.policies
-    folders = prepare(Path(policies.output.path), policies.server.input_save_path)
+    folders = make_folders(Path(policies.output.path), policies.server.input_save_path)
     jobs = await Jobs.open(folders.outputs / "jobs.sqlite3")
     service = Service(settings, runtime, jobs, folders)
     host, port = listening.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
+    address = f"[{host}]" if ":" in host else host
     config = uvicorn.Config(
         make_app(service, runtime, policies),
         lifespan="on",
@@ -79,13 +79,13 @@ async def _serve(settings: Sequence[Setting], runtime: Runtime, listening: socke
         timeout_graceful_shutdown=policies.server.http_graceful_shutdown_timeout,
         server_header=False,
     )
-    server = Announcing(config, f"listening on http://{shown}:{port}")
+    server = AnnouncingServer(config, f"listening on http://{address}:{port}")
     await server.serve(sockets=[listening])
     return 0 if server.started else 1
 
 
-def prepare(outputs: Path, inputs: str | None) -> Folders:
-    """The output and input folders, made where they are missing."""
+def make_folders(outputs: Path, inputs: str | None) -> Folders:
+    """Make the output and input folders where they are missing."""
     made = Folders(outputs.expanduser(), Path(inputs or outputs / "inputs").expanduser())
     for folder in (made.outputs, made.inputs):
         try:
@@ -98,8 +98,8 @@ def prepare(outputs: Path, inputs: str | None) -> Folders:
     return made
 
 
-class Announcing(uvicorn.Server):
-    """A server that says on stderr where it listens, once it does."""
+class AnnouncingServer(uvicorn.Server):
+    """A server that prints its address on stderr when it listens."""
 
     def __init__(self, config: uvicorn.Config, announcement: str) -> None:
         super().__init__(config)
@@ -109,4 +109,4 @@ class Announcing(uvicorn.Server):
         """Start, then announce."""
         await super().startup(sockets)
         if self.started:
-            print(self.announcement, file=sys.stderr, flush=True)  # noqa: T201  # for people and tests
+            print(self.announcement, file=sys.stderr, flush=True)  # noqa: T201  # users and tests read it

@@ -1,4 +1,4 @@
-"""What surrounds every request: its id, the API key, failures, harmless security headers."""
+"""Middleware: request ids, CORS, API key, security headers, and a 500 for any exception."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from runtime.settings.policies import Server
-from server.errors import ApiError, answer
+from server.errors import ApiError, error_response
 
 OPEN = frozenset({"/liveness", "/health", "/health_generate"})
-HARMLESS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
-EXPOSED = ("X-Request-Id", "openai-poll-after-ms", "Retry-After", "Content-Disposition")
+SECURITY_HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
+EXPOSED_HEADERS = ("X-Request-Id", "openai-poll-after-ms", "Retry-After", "Content-Disposition")
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 log = logging.getLogger("uvicorn.error")
 
 
 def middleware(policy: Server) -> list[Middleware]:
-    """The layers, outermost first. Preflights of pages carry no key: CORS is before `ApiKey`."""
+    """The middleware, outermost first. CORS is before `ApiKey`: preflight requests carry no key."""
     cors = Middleware(
         CORSMiddleware,
         allow_origins=policy.cors_origin,
         allow_methods=("GET", "POST", "DELETE"),
         allow_headers=("*",),
-        expose_headers=EXPOSED,
+        expose_headers=EXPOSED_HEADERS,
     )
     key = Middleware(ApiKey, key=policy.api_key or "")
     return [
-        Middleware(Identified),
+        Middleware(RequestId),
         *([cors] if policy.cors_origin else ()),
-        Middleware(Failures),
+        Middleware(InternalErrors),
         *([key] if policy.api_key else ()),
     ]
 
 
-class Identified:
-    """Give every request an id, the client's own where it is a plain word, and send it back."""
+class RequestId:
+    """Give every request an id, its own `X-Request-Id` where that is valid, and send it back."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -61,15 +61,15 @@ class Identified:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-Id"] = name
-                for header, value in HARMLESS.items():
+                for header, value in SECURITY_HEADERS.items():
                     headers[header] = value
             await send(message)
 
         await self.app(scope, receive, marked)
 
 
-class Failures:
-    """Answer 500 with the request's id where a handler raised; the traceback goes to the log."""
+class InternalErrors:
+    """Answer 500 with the request's id where a handler raises; the traceback goes to the log."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -93,7 +93,7 @@ class Failures:
             if started:
                 raise
             error = ApiError(500, "the server failed; its log tells why", code="internal_error")
-            await answer(error, scope["request_id"])(scope, receive, send)
+            await error_response(error, scope["request_id"])(scope, receive, send)
 
 
 class ApiKey:
@@ -112,11 +112,11 @@ class ApiKey:
             "the API key is missing or wrong: send it as `Authorization: Bearer KEY`",
             code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"},
         )  # fmt: skip
-        await answer(error)(scope, receive, send)
+        await error_response(error)(scope, receive, send)
 
     def _knows(self, scope: Scope) -> bool:
-        said = Headers(scope=scope).get("authorization", "")
-        scheme, _, token = said.partition(" ")
+        header = Headers(scope=scope).get("authorization", "")
+        scheme, _, token = header.partition(" ")
         return hmac.compare_digest(token.strip().encode("latin-1"), self.key) and (
             scheme.lower() == "bearer"
         )

@@ -1,4 +1,4 @@
-"""What is served and how it is: models, server, health."""
+"""Information about the model and the server, and the health endpoints."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from server.errors import ApiError, Json
+from server.errors import ApiError, JsonResponse
 from server.openapi import document
 from server.request_to_runs import no_model
-from server.served_model import Served, model_path
+from server.served_model import ServedModel, model_path
 from server.service import Service
 
 
 @dataclass(frozen=True)
 class Models:
-    """The operations that tell and change nothing. created: Unix seconds."""
+    """The read-only operations. created: Unix seconds."""
 
-    served: Served
+    served: ServedModel
     service: Service
     created: int = field(default_factory=lambda: int(time.time()))
 
@@ -44,22 +44,22 @@ class Models:
 
     async def list(self, request: Request) -> Response:
         """The one model."""
-        return Json({"object": "list", "data": [self._model()]})
+        return JsonResponse({"object": "list", "data": [self._model()]})
 
     async def retrieve(self, request: Request) -> Response:
         """The model by one of its names."""
         name = request.path_params["id"]
         if name not in self.served.names:
             raise no_model(self.served, name)
-        return Json(self._model())
+        return JsonResponse(self._model())
 
     async def about(self, request: Request) -> Response:
-        """The model in short."""
-        return Json({"model_path": model_path(self.served.runtime), **self._details()})
+        """A summary of the model."""
+        return JsonResponse({"model_path": model_path(self.served.runtime), **self._details()})
 
     async def server(self, request: Request) -> Response:
-        """The server."""
-        return Json(
+        """Information about the server."""
+        return JsonResponse(
             {
                 "model_path": model_path(self.served.runtime),
                 "served_model_name": self.served.name,
@@ -70,12 +70,12 @@ class Models:
         )
 
     async def model(self, request: Request) -> Response:
-        """What the model takes and gives."""
+        """Inputs and outputs of the model."""
         details = self._details()
         outputs = [
             n for n, can in (("image", self.served.pictures), ("video", self.served.clips)) if can
         ]
-        return Json(
+        return JsonResponse(
             {
                 "model_path": model_path(self.served.runtime),
                 "is_generation": True,
@@ -92,26 +92,26 @@ class Models:
 
     async def path(self, request: Request) -> Response:
         """The model's name on the hub."""
-        return Json({"model_path": model_path(self.served.runtime)})
+        return JsonResponse({"model_path": model_path(self.served.runtime)})
 
     async def stats(self, request: Request) -> Response:
-        """Queue and engines."""
-        return Json(self.service.stats())
+        """Counters of the queue, and the state of each engine."""
+        return JsonResponse(self.service.stats())
 
     async def alive(self, request: Request) -> Response:
         """Say that HTTP is answered, whatever the engines do."""
-        return Json({"status": "ok"})
+        return JsonResponse({"status": "ok"})
 
     async def ready(self, request: Request) -> Response:
         """Whether an engine can take a job."""
         reason = self.service.not_ready()
         if reason is not None:
             raise ApiError(503, f"not ready: {reason}", code="not_ready")
-        return Json({"status": "ok"})
+        return JsonResponse({"status": "ok"})
 
     async def openapi(self, request: Request) -> Response:
         """The OpenAPI document."""
-        return Json(document(self.served, version()))
+        return JsonResponse(document(self.served, version()))
 
     def _model(self) -> dict[str, Any]:
         return {

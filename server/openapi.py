@@ -1,20 +1,26 @@
-"""The OpenAPI 3.1 document of this server, made from the served graph's fields."""
+"""The OpenAPI 3.1 document of this server, made from the request fields of the served graph."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from server.response_schemas import SCHEMAS
-from server.schemas import edit_fields, image_fields, request_schema, video_fields
-from server.served_model import Served
+from server.schemas import (
+    FORM_TYPE,
+    JSON_TYPE,
+    edit_fields,
+    image_fields,
+    request_schema,
+    video_fields,
+)
+from server.served_model import ServedModel
 
 Operation = dict[str, Any]
-PICTURES = ("image/png", "image/jpeg", "image/webp")
-JSON, FORM = "application/json", "multipart/form-data"
+IMAGE_TYPES = ("image/png", "image/jpeg", "image/webp")
 BODY_ERRORS = (400, 404, 413, 415, 429, 503, 504)
 
 
-def document(served: Served, version: str) -> dict[str, Any]:
+def document(served: ServedModel, version: str) -> dict[str, Any]:
     """The document. Every operation may also answer 401, 405 and 500."""
     key = served.policies.server.api_key is not None
     security: dict[str, Any] = {"security": [{"key": []}]} if key else {}
@@ -22,27 +28,33 @@ def document(served: Served, version: str) -> dict[str, Any]:
     return {
         "openapi": "3.1.0",
         "info": {"title": f"sglang serve: {served.name}", "version": version},
-        "paths": _made(served) | _told(key),
+        "paths": _generation_paths(served) | _information_paths(key),
         "components": {"schemas": SCHEMAS, **schemes},
         **security,
     }
 
 
-def _made(served: Served) -> dict[str, Any]:
+def _generation_paths(served: ServedModel) -> dict[str, Any]:
     generate = request_schema(image_fields(served), served)
     edit = request_schema(edit_fields(served), served, form=True)
-    clip = request_schema(video_fields(served), served)
-    clip_form = request_schema(video_fields(served), served, form=True)
+    clip_bodies = {
+        JSON_TYPE: request_schema(video_fields(served), served),
+        FORM_TYPE: request_schema(video_fields(served), served, form=True),
+    }
     return {
         "/v1/images/generations": {
-            "post": _operation("generateImages", "Images", {JSON: generate}, BODY_ERRORS)
+            "post": _operation("generateImages", "Images", {JSON_TYPE: generate}, BODY_ERRORS)
         },
-        "/v1/images/edits": {"post": _operation("editImages", "Images", {FORM: edit}, BODY_ERRORS)},
-        "/v1/images/{id}/content": {"parameters": [_id()], "get": _file("imageContent", PICTURES, [
-            _query("variant", {"type": "string", "pattern": "^[0-9]{1,3}$"}),
-        ])},
+        "/v1/images/edits": {
+            "post": _operation("editImages", "Images", {FORM_TYPE: edit}, BODY_ERRORS)
+        },
+        "/v1/images/{id}/content": {"parameters": [_id()], "get": _file(
+            "imageContent", IMAGE_TYPES, [
+                _query("variant", {"type": "string", "pattern": "^[0-9]{1,3}$"}),
+            ],
+        )},
         "/v1/videos": {
-            "post": _operation("createVideo", "Video", {JSON: clip, FORM: clip_form}, BODY_ERRORS),
+            "post": _operation("createVideo", "Video", clip_bodies, BODY_ERRORS),
             "get": {**_operation("listVideos", "Videos", errors=(400,)), "parameters": [
                 _query("after", {"type": "string"}),
                 _query("limit", {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}),
@@ -63,7 +75,7 @@ def _made(served: Served) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _told(key: bool) -> dict[str, Any]:
+def _information_paths(key: bool) -> dict[str, Any]:
     model = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
     paths: dict[str, Any] = {
         "/v1/models": {"get": _operation("listModels", "Models")},
@@ -89,11 +101,11 @@ def _operation(
     *,
     open: bool = False,
 ) -> Operation:
-    """An operation that answers JSON. open: no key is asked for."""
-    found = {"description": "OK", "content": {JSON: {"schema": _ref(schema)}}}
+    """An operation that answers JSON. open: needs no API key."""
+    found = {"description": "OK", "content": {JSON_TYPE: {"schema": _ref(schema)}}}
     body: Operation = {}
     if bodies:
-        content = {type: {"schema": said} for type, said in bodies.items()}
+        content = {type: {"schema": body} for type, body in bodies.items()}
         body = {"requestBody": {"required": True, "content": content}}
     return {
         "operationId": name,
@@ -110,19 +122,22 @@ def _file(name: str, types: tuple[str, ...], parameters: list[dict[str, Any]]) -
         "operationId": name,
         "parameters": parameters,
         "responses": {
-            "200": {"description": "the file", "content": content},
-            "206": {"description": "a range of it", "content": content},
-            "302": {"description": "the object store has it"},
-            "416": {"description": "no such range"},
+            "200": {"description": "the whole file", "content": content},
+            "206": {"description": "the requested byte range", "content": content},
+            "302": {"description": "the file is in the object store"},
+            "416": {"description": "the range lies outside the file"},
             **_errors((400, 404)),
         },
     }
 
 
 def _errors(statuses: tuple[int, ...]) -> dict[str, Any]:
-    content = {JSON: {"schema": _ref("Error")}}
+    content = {JSON_TYPE: {"schema": _ref("Error")}}
     every = (*statuses, 401, 405, 500)
-    return {str(s): {"description": "an error", "content": content} for s in sorted(every)}
+    return {
+        str(s): {"description": "an error in OpenAI's shape", "content": content}
+        for s in sorted(every)
+    }
 
 
 def _ref(name: str) -> dict[str, str]:

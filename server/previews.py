@@ -1,4 +1,4 @@
-"""Pictures of a clip, made from its file when they are asked for."""
+"""Thumbnail and spritesheet of a video, made from its file on request."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def _frames(path: Path) -> Iterator[Image.Image]:
 
 
 def _length(path: Path) -> int:
-    """The number of frames; a file that does not say is counted."""
+    """The number of frames: from the header, else counted."""
     with av.open(str(path)) as file:
-        said = file.streams.video[0].frames
-        return int(said) or sum(1 for _ in file.decode(video=0))
+        count = file.streams.video[0].frames
+        return int(count) or sum(1 for _ in file.decode(video=0))
 
 
 def _small(frame: Image.Image) -> Image.Image:

@@ -1,4 +1,4 @@
-"""What server and engine say to each other: one JSON object per line, small, over two pipes.
+"""Messages between server and engine: one small JSON object per line, over two pipes.
 
 To the engine                                        From it
 {"load": [settings], "replica": 0, "outputs": dir}   {"ready": {...}} or {"refused": message}
@@ -10,7 +10,7 @@ To the engine                                        From it
                                                      {"upload_failed": id, "name", "message"}
 {"discard": id, "names"}: objects in the store       nothing
 
-Behind the last word on a job, "leaving": true says that the engine is about to exit.
+The message that ends a job has "leaving": true where the engine is about to exit.
 
 The engine exits when its pipe closes, whatever it is doing. Imports no torch.
 """
@@ -25,22 +25,22 @@ from typing import Any
 from runtime.errors import Position
 from runtime.settings.setting import Raw, Setting
 
-ENDS = ("done", "failed", "cancelled")  # the last word on a job
-# Folders of an absolute path, which no answer may show; neither URLs nor relative paths.
+ENDS = ("done", "failed", "cancelled")  # keys of the messages that end a job
+# The folders of an absolute path, which no response may show. URLs and relative paths stay.
 FOLDERS = re.compile(r"(?<![\w/:.~-])~?(?:/[^\s/'\"`]+)*/(?=[\w.])")
 
 
-def line(message: Mapping[str, Any]) -> bytes:
+def encode_line(message: Mapping[str, Any]) -> bytes:
     """A message as its line."""
     return json.dumps(message).encode() + b"\n"
 
 
-def pack(settings: Iterable[Setting]) -> list[dict[str, Any]]:
-    """Settings as JSON; those of the server, its API key among them, are not the engine's."""
+def pack_settings(settings: Iterable[Setting]) -> list[dict[str, Any]]:
+    """Settings as JSON, without those of the server: the engine must not get its API key."""
     return [
         {
             "path": list(s.path),
-            "value": _packed(s.value),
+            "value": _pack_value(s.value),
             "name": s.name,
             "position": [s.position.file, s.position.line, s.position.column],
         }
@@ -49,36 +49,36 @@ def pack(settings: Iterable[Setting]) -> list[dict[str, Any]]:
     ]
 
 
-def unpack(packed: Iterable[Mapping[str, Any]]) -> list[Setting]:
-    """The settings that `pack` packed."""
+def unpack_settings(packed: Iterable[Mapping[str, Any]]) -> list[Setting]:
+    """The settings that `pack_settings` packed."""
     return [
-        Setting(tuple(p["path"]), _unpacked(p["value"]), p["name"], Position(*p["position"]))
+        Setting(tuple(p["path"]), _unpack_value(p["value"]), p["name"], Position(*p["position"]))
         for p in packed
     ]
 
 
-def _packed(value: Any) -> Any:
-    """A value as JSON that says which text is `Raw`; every map is marked, so that none is taken
-    for a mark."""
+def _pack_value(value: Any) -> Any:
+    """A value as JSON that marks text of type `Raw`. Maps are marked, too: a map with the key `raw`
+    is not such text."""
     if isinstance(value, Raw):
         return {"raw": str(value)}
     if isinstance(value, Mapping):
-        return {"map": {str(k): _packed(v) for k, v in value.items()}}
+        return {"map": {str(k): _pack_value(v) for k, v in value.items()}}
     if isinstance(value, list | tuple):
-        return [_packed(v) for v in value]
+        return [_pack_value(v) for v in value]
     return value
 
 
-def _unpacked(value: Any) -> Any:
+def _unpack_value(value: Any) -> Any:
     if isinstance(value, list):
-        return [_unpacked(v) for v in value]
+        return [_unpack_value(v) for v in value]
     if not isinstance(value, dict):
         return value
     if "raw" in value:
         return Raw(value["raw"])
-    return {k: _unpacked(v) for k, v in value["map"].items()}
+    return {k: _unpack_value(v) for k, v in value["map"].items()}
 
 
-def without_folders(text: str) -> str:
+def strip_folders(text: str) -> str:
     """The text with absolute paths cut to their last part."""
     return FOLDERS.sub("", text)

@@ -7,28 +7,31 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from server.engine_connection import Link
+from server.engine_connection import EngineConnection
 from server.protocol import ENDS
 
-State = Literal["stopped", "starting", "idle", "busy", "restarting", "refused"]
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds before an engine that died is started again
-FIRST_RETRY, LONGEST_RETRY = 30.0, 600.0  # before one that refused to start is
-HEALTHY = 60.0  # seconds after which an engine counts as healthy
-EXIT_PATIENCE = 5.0  # seconds for an engine to exit by itself
+EngineState = Literal["stopped", "starting", "idle", "busy", "restarting", "refused"]
+FIRST_RESTART_SECONDS, LAST_RESTART_SECONDS = (
+    0.5,
+    30.0,
+)  # seconds before an engine that died is started again
+FIRST_RELOAD_SECONDS, LAST_RELOAD_SECONDS = 30.0, 600.0  # before one that refused to start is
+HEALTHY_SECONDS = 60.0  # seconds after which an engine counts as healthy
+EXIT_TIMEOUT_SECONDS = 5.0  # seconds for an engine to exit by itself
 
 log = logging.getLogger("sglang.server")
 
 
 class EngineDied(Exception):
-    """The engine died before it ended the job; says how."""
+    """The engine died before it ended the job; the message says how."""
 
 
 class Replica:
-    """One engine and its successors.
+    """One engine, replaced by a new process whenever it dies.
 
     load     the `load` message
-    changed  called when the engine has nothing to do
-    heard    called with messages that are about no running job
+    changed  called when the engine becomes idle
+    on_message  called with messages that do not belong to the running job
     """
 
     def __init__(
@@ -36,14 +39,14 @@ class Replica:
         index: int,
         load: Mapping[str, Any],
         changed: Callable[[], None],
-        heard: Callable[[Mapping[str, Any]], None],
+        on_message: Callable[[Mapping[str, Any]], None],
     ) -> None:
-        self.index, self._load, self._changed, self._heard = index, load, changed, heard
-        self.state: State = "stopped"
+        self.index, self._load, self._changed, self._on_message = index, load, changed, on_message
+        self.state: EngineState = "stopped"
         self.reason = ""  # why it is not ready
         self.restarts = 0
-        self.ready: Mapping[str, Any] = {}  # what the engine told when it was
-        self._link: Link | None = None
+        self.ready: Mapping[str, Any] = {}  # the engine's `ready` message
+        self._link: EngineConnection | None = None
         self._task: asyncio.Task[None] | None = None
         self._reply: asyncio.Future[dict[str, Any]] | None = None
         self._on_step: Callable[[int, int], None] = _ignore
@@ -57,7 +60,7 @@ class Replica:
 
     @property
     def is_ready(self) -> bool:
-        """Whether the model is loaded and jobs are run."""
+        """Whether the model is loaded."""
         return self.state in {"idle", "busy"}
 
     def start(self) -> None:
@@ -65,27 +68,27 @@ class Replica:
         self._task = asyncio.get_running_loop().create_task(self._supervise())
 
     async def stop(self) -> None:
-        """Stop for good; a job that runs ends with EngineDied."""
+        """Stop for good; a running job ends with EngineDied."""
         if self._task:
             self._task.cancel()
             await asyncio.wait([self._task])
         self.state, self.reason = "stopped", "the engine is stopped"
 
-    def claim(self) -> Link:
+    def claim(self) -> EngineConnection:
         """Take an idle engine for one job."""
         assert self.state == "idle"
         assert self._link is not None
         self.state = "busy"
         return self._link
 
-    def release(self, claim: Link) -> None:
-        """Give back an engine that was claimed and ran nothing."""
+    def release(self, claim: EngineConnection) -> None:
+        """Release an engine that was claimed and not used."""
         if claim is self._link and self.state == "busy":
             self.state = "idle"
             self._changed()
 
     async def run(
-        self, claim: Link, order: Mapping[str, Any], on_step: Callable[[int, int], None]
+        self, claim: EngineConnection, order: Mapping[str, Any], on_step: Callable[[int, int], None]
     ) -> dict[str, Any]:
         """Run a job on a claimed engine; the message that ends it. Raises EngineDied.
 
@@ -98,7 +101,7 @@ class Replica:
         claim.send(order)
         return await self._reply
 
-    def tell(self, message: Mapping[str, Any]) -> bool:
+    def send(self, message: Mapping[str, Any]) -> bool:
         """Send a message to the engine; false where none is ready."""
         if self._link is None or not self.is_ready:
             return False
@@ -108,14 +111,17 @@ class Replica:
     async def _supervise(self) -> None:
         while True:
             self.state, self.reason = "starting", "the engine is loading the model"
-            self.reason, refused = await self._one_life()
+            self.reason, refused = await self._run_process()
             if refused:
-                self.state, pause = "refused", min(FIRST_RETRY * 2**self._refusals, LONGEST_RETRY)
+                self.state, pause = (
+                    "refused",
+                    min(FIRST_RELOAD_SECONDS * 2**self._refusals, LAST_RELOAD_SECONDS),
+                )
                 self._refusals += 1
             else:
                 self.state, pause = (
                     "restarting",
-                    min(FIRST_PAUSE * 2**self._failures, LONGEST_PAUSE),
+                    min(FIRST_RESTART_SECONDS * 2**self._failures, LAST_RESTART_SECONDS),
                 )
                 self._failures += 1
             message = "engine %d: %s; it is started again in %g s"
@@ -123,11 +129,11 @@ class Replica:
             await asyncio.sleep(pause)
             self.restarts += 1
 
-    async def _one_life(self) -> tuple[str, bool]:
+    async def _run_process(self) -> tuple[str, bool]:
         """Run one process to its end; why it ended, and whether it refused to start."""
         reason, refused = "", False
         try:
-            link = self._link = await Link.open(f"[engine {self.index}] ")
+            link = self._link = await EngineConnection.open(f"[engine {self.index}] ")
         except OSError as problem:
             return f"the engine cannot be started: {problem.strerror}", False
         try:
@@ -135,44 +141,44 @@ class Replica:
             async for message in link.messages():
                 if "refused" in message:
                     reason, refused = str(message["refused"]), True
-                self._hear(message)
-        except ValueError as problem:  # no JSON, or a line without end: nothing it says can be used
+                self._handle(message)
+        except ValueError as problem:  # not JSON, or too long a line: the engine is broken
             link.kill()
-            reason = f"the engine said what is no message ({problem})"
+            reason = f"the engine sent an invalid message ({problem})"
         finally:
             link.close()
-            how = await link.ended(EXIT_PATIENCE)
+            how = await link.ended(EXIT_TIMEOUT_SECONDS)
             reason = reason or how
-            self._bury(reason)
+            self._forget_process(reason)
         return reason, refused
 
-    def _hear(self, message: dict[str, Any]) -> None:
+    def _handle(self, message: dict[str, Any]) -> None:
         if "step" in message:
             self._on_step(int(message["done"]), int(message["of"]))
         elif "ready" in message:
             self.ready = message["ready"]
             self._ready_at = asyncio.get_running_loop().time()
             self._refusals = 0
-            self._rest()
+            self._become_idle()
         elif any(end in message for end in ENDS):
             self._failures = 0
             reply, self._reply, self._on_step = self._reply, None, _ignore
             if reply and not reply.done():
                 reply.set_result(message)
             if not message.get("leaving"):
-                self._rest()
+                self._become_idle()
         elif "refused" not in message:
-            self._heard(message)
+            self._on_message(message)
 
-    def _rest(self) -> None:
+    def _become_idle(self) -> None:
         self.state, self.reason = "idle", ""
         self._changed()
 
-    def _bury(self, reason: str) -> None:
-        """Forget a process that ended; its job hears of it."""
+    def _forget_process(self, reason: str) -> None:
+        """Forget a process that ended; its job ends with EngineDied."""
         self._link = None
         self.state, self.reason = "restarting", reason
-        if self._ready_at and asyncio.get_running_loop().time() - self._ready_at >= HEALTHY:
+        if self._ready_at and asyncio.get_running_loop().time() - self._ready_at >= HEALTHY_SECONDS:
             self._failures = 0
         self._ready_at = None
         reply, self._reply, self._on_step = self._reply, None, _ignore
@@ -181,4 +187,4 @@ class Replica:
 
 
 def _ignore(done: int, of: int) -> None:
-    """Steps that nobody waits for."""
+    """Ignore steps while no job is claimed."""

@@ -1,4 +1,4 @@
-"""Bodies of requests: JSON and multipart, bounded, read into typed values and uploads."""
+"""Request bodies: JSON and multipart, limited in size, parsed into typed values and uploads."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from starlette.requests import Request
 
 from runtime import Raw, UserError, did_you_mean
 from runtime.settings.field import Field, show
-from server.errors import ApiError, bad, said_by
+from server.errors import ApiError, bad_request, from_user_error
 from server.schemas import MAX_NUMBER, MAX_PROMPT, Accepts
 
 JSON_BYTES = 1 << 20
-PATIENCE = 8 << 20
+DRAIN_BYTES = 8 << 20
 MAX_FILES, MAX_FIELDS = 16, 200
-KINDS: Mapping[str, tuple[tuple[type, ...], str]] = {
+JSON_TYPES: Mapping[str, tuple[tuple[type, ...], str]] = {
     "int": ((int, float), "a whole number"),
     "seed": ((int, float), "a whole number"),
     "float": ((int, float), "a number"),
@@ -30,10 +30,10 @@ KINDS: Mapping[str, tuple[tuple[type, ...], str]] = {
 
 
 @dataclass
-class Given:
-    """A body, read.
+class RequestBody:
+    """A parsed body.
 
-    values   typed, by field name; what is null or left out is missing
+    values   typed, by field name; fields that are null or absent are left out
     files    uploads and URLs, by field name
     """
 
@@ -41,31 +41,34 @@ class Given:
     files: dict[str, list[UploadFile | str]] = field(default_factory=dict)
 
 
-async def read(request: Request, accepts: Accepts, types: tuple[str, ...], limit: int) -> Given:
+async def read_body(
+    request: Request, accepts: Accepts, types: tuple[str, ...], limit: int
+) -> RequestBody:
     """The body by its content type. types: those accepted; limit: bytes of a multipart body."""
-    said = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if said in types and said == "multipart/form-data":
-        return typed(await _form(request, limit), accepts, as_text=True)
-    if said in types:
-        return typed(await _json(request), accepts, as_text=False)
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if content_type in types and content_type == "multipart/form-data":
+        return parse_fields(await _form(request, limit), accepts, as_text=True)
+    if content_type in types:
+        return parse_fields(await _json(request), accepts, as_text=False)
+    found = show(content_type) if content_type else "missing"
     raise ApiError(
         415,
-        f"the content type is {show(said) if said else 'missing'}; send {' or '.join(types)}",
+        f"the content type is {found}; send {' or '.join(types)}",
         param="Content-Type", code="unsupported_media_type",
     )  # fmt: skip
 
 
-async def _bounded(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
+async def _limited_chunks(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
     """The body's chunks; an ApiError beyond `limit` bytes.
 
-    A little of what is too much is taken in: a client that still sends does not read the answer.
+    Some more bytes are read and dropped: a client reads the response only after it has sent all.
     """
     total = 0
     async for chunk in request.stream():
         total += len(chunk)
         if total <= limit:
             yield chunk
-        elif total > 2 * limit + PATIENCE:
+        elif total > 2 * limit + DRAIN_BYTES:
             break
     if total > limit:
         _too_large(limit)
@@ -76,36 +79,38 @@ def _too_large(limit: int) -> NoReturn:
 
 
 async def _json(request: Request) -> dict[str, list[Any]]:
-    data = b"".join([chunk async for chunk in _bounded(request, JSON_BYTES)])
+    data = b"".join([chunk async for chunk in _limited_chunks(request, JSON_BYTES)])
     try:
         body = json.loads(data, parse_constant=_no_constant)
         json.dumps(body, ensure_ascii=False).encode()  # lone surrogates have no encoding
     except UnicodeError:
-        raise bad("the body is not UTF-8", code="invalid_json") from None
+        raise bad_request("the body is not UTF-8", code="invalid_json") from None
     except ValueError as problem:
-        raise bad(f"the body is not JSON: {problem}", code="invalid_json") from None
+        raise bad_request(f"the body is not JSON: {problem}", code="invalid_json") from None
     except RecursionError:
-        raise bad("the body is nested too deeply", code="invalid_json") from None
+        raise bad_request("the body is nested too deeply", code="invalid_json") from None
     if not isinstance(body, dict):
-        raise bad(f"the body must be a JSON object, got {show(body)}", code="invalid_json")
+        raise bad_request(f"the body must be a JSON object, got {show(body)}", code="invalid_json")
     return {name: [value] for name, value in body.items()}
 
 
 def _no_constant(word: str) -> NoReturn:
-    raise ValueError(f"{word} is no number of JSON")
+    raise ValueError(f"{word} is not a JSON number")
 
 
 async def _form(request: Request, limit: int) -> dict[str, list[Any]]:
     parser = MultiPartParser(
-        request.headers, _bounded(request, limit),
+        request.headers, _limited_chunks(request, limit),
         max_files=MAX_FILES, max_fields=MAX_FIELDS, max_part_size=JSON_BYTES,
     )  # fmt: skip
     try:
         form = await parser.parse()
     except MultiPartException as problem:
-        raise bad(f"the multipart body: {problem.message}", code="invalid_multipart") from None
+        raise bad_request(
+            f"the multipart body: {problem.message}", code="invalid_multipart"
+        ) from None
     except (ValueError, KeyError, LookupError) as problem:
-        raise bad(f"the multipart body: {problem}", code="invalid_multipart") from None
+        raise bad_request(f"the multipart body: {problem}", code="invalid_multipart") from None
     made: dict[str, list[Any]] = {}
     for name, value in form.multi_items():
         made.setdefault(_form_name(name), []).append(value)
@@ -117,9 +122,9 @@ def _form_name(name: str) -> str:
     return re.sub(r"\[(image_url)?\]$", "", name)
 
 
-def typed(body: Mapping[str, list[Any]], accepts: Accepts, *, as_text: bool) -> Given:
+def parse_fields(body: Mapping[str, list[Any]], accepts: Accepts, *, as_text: bool) -> RequestBody:
     """Every value parsed by its field; an ApiError names the first that cannot be."""
-    given = Given()
+    given = RequestBody()
     for name, values in body.items():
         if name.partition("[")[0] in accepts.unused:
             continue
@@ -128,16 +133,16 @@ def typed(body: Mapping[str, list[Any]], accepts: Accepts, *, as_text: bool) -> 
             continue
         if name not in accepts.fields:
             near = did_you_mean(name, accepts.names)
-            raise bad(
-                f"`{_short(name)}` is no field of this request" + (f"; {near}" if near else ""),
+            raise bad_request(
+                f"`{_short(name)}` is not a field of this request" + (f"; {near}" if near else ""),
                 _short(name), "unknown_parameter",
             )  # fmt: skip
         value = _value(accepts.fields[name], values, as_text=as_text)
         if value is not None:
             given.values[name] = value
-    for name in accepts.needed:
+    for name in accepts.required:
         if name not in given.values:
-            raise bad(f"`{name}` is required", name, "missing_required_parameter")
+            raise bad_request(f"`{name}` is required", name, "missing_required_parameter")
     return given
 
 
@@ -153,29 +158,33 @@ def _files(name: str, value: Any) -> list[UploadFile | str]:
         return [f for item in value for f in _files(name, item)]
     if isinstance(value, dict) and set(value) <= {"image_url", "file_id"}:
         if value.get("file_id") is not None:
-            raise bad("there is no file store: send the file or its URL", f"{name}.file_id")
+            raise bad_request(
+                "this server has no Files API: send the file itself or its URL", f"{name}.file_id"
+            )
         value = value.get("image_url")
     if not isinstance(value, UploadFile | str):
-        raise bad(f"`{name}` expects a picture or its URL, got {show(value)}", name, "invalid_type")
+        raise bad_request(
+            f"`{name}` expects an image or its URL, got {show(value)}", name, "invalid_type"
+        )
     return [value]
 
 
 def _value(field: Field, values: list[Any], *, as_text: bool) -> Any:
-    """One typed value, or a tuple of them for seeds and lists; none where nothing was said."""
+    """One typed value, or a tuple of them for seeds and lists; None where the field is empty."""
     several = field.many or field.type == "seed"
     if as_text:
         if any(isinstance(v, UploadFile) for v in values):
-            raise bad(f"`{field.name}` is no file", field.name, "invalid_type")
+            raise bad_request(f"`{field.name}` takes text, not a file", field.name, "invalid_type")
         if field.type != "text":
             values = [Raw(v) for v in values if v != ""]
     elif several and isinstance(values[0], list):
         values = values[0]
         if not values:
-            raise bad(f"`{field.name}` is an empty list", field.name)
+            raise bad_request(f"`{field.name}` is an empty list", field.name)
         if None in values:
-            raise bad(f"`{field.name}` has a null in its list", field.name, "invalid_type")
+            raise bad_request(f"`{field.name}` has a null in its list", field.name, "invalid_type")
     if len(values) > 1 and not several:
-        raise bad(f"`{field.name}` is given {len(values)} times", field.name)
+        raise bad_request(f"`{field.name}` is given {len(values)} times", field.name)
     parsed = [_one(field, value, as_text=as_text) for value in values]
     parsed = [value for value in parsed if value is not None]
     return (tuple(parsed) if several else parsed[0]) if parsed else None
@@ -187,28 +196,30 @@ def _one(field: Field, value: Any, *, as_text: bool) -> Any:
     if not as_text:
         value = _strict(field, value)
     elif field.type != "text" and len(value) > MAX_NUMBER and field.type != "map":
-        raise bad(f"`{field.name}` is too long: {show(str(value))}", field.name)
+        raise bad_request(f"`{field.name}` is too long: {show(str(value))}", field.name)
     try:
         parsed = field.parse(value) if not field.many else field.parse([value])[0]
     except UserError as problem:
-        raise said_by(problem, field.name) from None
+        raise from_user_error(problem, field.name) from None
     if parsed is None:  # the word null: a form has no nulls
-        raise bad(f"`{field.name}` is {show(str(value))}; leave it out", field.name, "invalid_type")
+        raise bad_request(
+            f"`{field.name}` is {show(str(value))}; leave it out", field.name, "invalid_type"
+        )
     if field.type == "text" and len(parsed) > MAX_PROMPT:
-        raise bad(f"`{field.name}` is longer than {MAX_PROMPT} characters", field.name)
+        raise bad_request(f"`{field.name}` is longer than {MAX_PROMPT} characters", field.name)
     if field.name == "prompt" and not parsed:
-        raise bad("`prompt` is empty; say what to draw", "prompt")
+        raise bad_request("`prompt` is empty; describe what to generate", "prompt")
     return parsed
 
 
 def _strict(field: Field, value: Any) -> Any:
     """In JSON a number is a number; OpenAI's `seconds` may be one or text."""
-    kinds, expected = KINDS.get(field.type, ((str,), "text"))
+    kinds, expected = JSON_TYPES.get(field.type, ((str,), "text"))
     if field.name == "seconds" and isinstance(value, int | float) and not isinstance(value, bool):
         return f"{value:.3f}".rstrip("0").rstrip(".") if abs(value) < 1e7 else str(value)
     right = isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))
     if not right:
-        raise bad(
+        raise bad_request(
             f"`{field.name}` expects {expected}, got {show(value)}", field.name, "invalid_type"
         )
     return value

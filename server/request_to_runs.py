@@ -1,4 +1,4 @@
-"""From what a request says to complete runs, one per output file; everything is checked here."""
+"""Turn a parsed request into complete runs, one per output file, and check all of it."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ from PIL import Image
 from runtime import UserError
 from runtime.settings.field import Field
 from runtime.settings.field import plain as shown_number
-from server.errors import ApiError, bad, said_by
+from server.errors import ApiError, bad_request, from_user_error
 from server.input_files import Source
-from server.request_body import Given
+from server.request_body import RequestBody
 from server.schemas import FIELD_OF, MAX_OUTPUTS, SIZE
-from server.served_model import FRAMES, MASK, STEPS, Served
+from server.served_model import FRAMES_FIELD, MASK_FIELD, STEPS_FIELD, ServedModel
 
 DEFAULT_SEED = 42
-# Pictures by the request field they fill: under which name each came, and what it is.
+# Uploads by the request field that they fill: the name under which each was sent, and its source.
 Pictures = Mapping[str, Sequence[tuple[str, Source]]]
-LIMITS = {FRAMES: ("max_frames", "frames"), STEPS: ("max_steps", "steps")}
+LIMITS = {FRAMES_FIELD: ("max_frames", "frames"), STEPS_FIELD: ("max_steps", "steps")}
 
 
-def check_model(served: Served, values: Mapping[str, Any]) -> None:
+def check_model(served: ServedModel, values: Mapping[str, Any]) -> None:
     """Refuse a model that is not the served one."""
     name = values.get("model")
     if name is not None and name not in served.names:
         raise no_model(served, name)
 
 
-def no_model(served: Served, name: str) -> ApiError:
-    """The error for a model that is not here."""
+def no_model(served: ServedModel, name: str) -> ApiError:
+    """The error for an unknown model."""
     return ApiError(
         404,
-        f"the model `{name[:100]}` does not exist here; this server has `{served.name}`",
+        f"the model `{name[:100]}` does not exist; this server has `{served.name}`",
         param="model", code="model_not_found",
     )  # fmt: skip
 
 
 def build_runs(
-    served: Served, values: Mapping[str, Any], pictures: Pictures
+    served: ServedModel, values: Mapping[str, Any], pictures: Pictures
 ) -> tuple[Mapping[str, Any], ...]:
     """Complete request values, one run per output.
 
@@ -62,70 +62,74 @@ def build_runs(
         except UserError as problem:
             if problem.field in served.image_fields and problem.field not in pictures:
                 code, what = "missing_required_parameter", _what(problem.field)
-                raise bad(f"this model needs a {what}; send one", problem.field, code) from None
-            raise said_by(problem, _param(problem, values)) from None
+                raise bad_request(
+                    f"this model needs a {what}; send one", problem.field, code
+                ) from None
+            raise from_user_error(problem, _param(problem, values)) from None
     _within_limits(served, runs[0], values)
     return tuple(runs)
 
 
 def with_pictures(
-    served: Served, runs: Sequence[Mapping[str, Any]], paths: Mapping[str, Sequence[Path]]
+    served: ServedModel, runs: Sequence[Mapping[str, Any]], paths: Mapping[str, Sequence[Path]]
 ) -> tuple[Mapping[str, Any], ...]:
     """The runs with the paths of kept pictures, by request field."""
-    said = {
+    paths_by_field = {
         name: [str(p) for p in found] if served.fields[name].many else str(found[0])
         for name, found in paths.items()
     }
-    return tuple({**run, **said} for run in runs)
+    return tuple({**run, **paths_by_field} for run in runs)
 
 
-def sized(served: Served, values: Mapping[str, Any]) -> dict[str, int]:
-    """`width` and `height` that `size` says; nothing where it is `auto`."""
+def sized(served: ServedModel, values: Mapping[str, Any]) -> dict[str, int]:
+    """`width` and `height` of `size`; empty where it is `auto`."""
     size = values.get("size", "auto")
     if not re.fullmatch(SIZE, size):
-        raise bad(f'`size` expects WIDTHxHEIGHT or auto, got "{size[:60]}"', "size")
+        raise bad_request(f'`size` expects WIDTHxHEIGHT or auto, got "{size[:60]}"', "size")
     if size in {"", "auto"}:
         return {}
     made = {}
     for name, number in zip(("width", "height"), map(int, size.split("x")), strict=True):
         field = served.fields.get(name)
         if field is None:
-            raise bad("this model draws one size only; leave `size` out", "size")
+            raise bad_request("this model makes one size only; leave `size` out", "size")
         if values.get(name, number) != number:
-            raise bad(f"`size` is {size}, but `{name}` is {values[name]}", "size")
+            raise bad_request(f"`size` is {size}, but `{name}` is {values[name]}", "size")
         try:
             made[name] = field.parse(number, f"`size`: {name}")
         except UserError as problem:
-            raise said_by(problem, "size") from None
+            raise from_user_error(problem, "size") from None
     return made
 
 
-def count(values: Mapping[str, Any]) -> int | None:
-    """How many outputs are asked for, where it is said."""
+def output_count(values: Mapping[str, Any]) -> int | None:
+    """The number of outputs, where the request gives it."""
     n, other = values.get("n"), values.get("num_outputs_per_prompt")
     if n is not None and other is not None and n != other:
-        raise bad(f"`n` is {n}, but `num_outputs_per_prompt` is {other}", "n")
+        raise bad_request(f"`n` is {n}, but `num_outputs_per_prompt` is {other}", "n")
     return n if n is not None else other
 
 
-def _seeds(served: Served, values: Mapping[str, Any]) -> Sequence[int | None]:
+def _seeds(served: ServedModel, values: Mapping[str, Any]) -> Sequence[int | None]:
     """One seed per output: as listed, or one seed and its successors."""
-    n, field = count(values), served.seed
+    n, field = output_count(values), served.seed
     if field is None:
         return [None] * (n or 1)
     given: Sequence[int] = values.get(field.name) or ()
     if len(given) > 1:
         if len(given) != (n or len(given)):
-            raise bad(f"`{field.name}` has {len(given)} seeds for {n} outputs", field.name)
+            raise bad_request(f"`{field.name}` has {len(given)} seeds for {n} outputs", field.name)
         if len(given) > MAX_OUTPUTS:
-            raise bad(f"`{field.name}` has {len(given)} seeds; {MAX_OUTPUTS} are the most", "seed")
+            raise bad_request(
+                f"`{field.name}` has {len(given)} seeds; {MAX_OUTPUTS} are the most", "seed"
+            )
         return given
     configured = served.runtime.request.get(field.name) or ()
     fallback = DEFAULT_SEED if field.default is None else int(field.default)
     first = (*given, *configured, fallback)[0]
     seeds = [first + i for i in range(n or 1)]
     if seeds[-1] >= 2**63:
-        raise bad(f"`{field.name}` leaves no room for {n} seeds below 2^63", field.name)
+        raise bad_request(f"`{field.name}` leaves no room for {n} seeds below 2^63", field.name)
     return seeds
 
 
@@ -136,41 +140,43 @@ def _param(problem: UserError, values: Mapping[str, Any]) -> str | None:
     return problem.field.removeprefix("request.") or None
 
 
-def _within_limits(served: Served, run: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+def _within_limits(served: ServedModel, run: Mapping[str, Any], values: Mapping[str, Any]) -> None:
     """The server's limits, which also hold for a graph's defaults."""
     policy = served.policies.server
     pixels = (run.get("width") or 0) * (run.get("height") or 0)
     if pixels > policy.max_pixels:
         size = f"{run['width']}x{run['height']}"
-        raise bad(
-            f"{size} is {pixels} pixels; this server draws at most {policy.max_pixels}",
+        raise bad_request(
+            f"{size} is {pixels} pixels; this server makes at most {policy.max_pixels}",
             "width" if "width" in values else "size",
         )
     for name, (limit, unit) in LIMITS.items():
         most = getattr(policy, limit)
         if (run.get(name) or 0) > most:
-            raise bad(f"`{name}` is {run[name]}; this server allows at most {most} {unit}", name)
+            raise bad_request(
+                f"`{name}` is {run[name]}; this server allows at most {most} {unit}", name
+            )
 
 
-def sources(served: Served, given: Given) -> Pictures:
+def sources(served: ServedModel, given: RequestBody) -> Pictures:
     """The pictures of a request by the field that they fill. An error: too many, or any for a
     graph that has no such field."""
     found: dict[str, list[tuple[str, Source]]] = {}
     for name, items in given.files.items():
         field = name if name in served.fields else FIELD_OF[name]
         if items and field not in served.fields:
-            what = "no mask" if field == MASK else "no picture: it draws from text alone"
-            raise bad(f"this model takes {what}", name, "unsupported_parameter")
+            what = "no mask" if field == MASK_FIELD else "no picture: it draws from text alone"
+            raise bad_request(f"this model takes {what}", name, "unsupported_parameter")
         for item in items:
             found.setdefault(field, []).append((name, item))
     for field, pairs in found.items():
         if len(pairs) > 1 and not served.fields[field].many:
-            raise bad(f"this model takes one {_what(field)}, got {len(pairs)}", pairs[1][0])
+            raise bad_request(f"this model takes one {_what(field)}, got {len(pairs)}", pairs[1][0])
     return found
 
 
 def _what(field: str) -> str:
-    return "mask" if field == MASK else "picture"
+    return "mask" if field == MASK_FIELD else "picture"
 
 
 def fitting_frames(field: Field, wanted: float) -> int:

@@ -1,21 +1,21 @@
-"""JSON Schemas of answers."""
+"""JSON Schemas of responses."""
 
 from __future__ import annotations
 
 from typing import Any
 
-Schema = dict[str, Any]
+JsonSchema = dict[str, Any]
 
-TEXT: Schema = {"type": "string"}
-WHOLE: Schema = {"type": "integer"}
-NUMBER: Schema = {"type": "number"}
+STRING: JsonSchema = {"type": "string"}
+INTEGER: JsonSchema = {"type": "integer"}
+FLOAT: JsonSchema = {"type": "number"}
 
 
-def _or_null(schema: Schema) -> Schema:
+def _or_null(schema: JsonSchema) -> JsonSchema:
     return {**schema, "type": [schema["type"], "null"]}
 
 
-def _object(required: Schema, optional: Schema | None = None) -> Schema:
+def _object(required: JsonSchema, optional: JsonSchema | None = None) -> JsonSchema:
     return {
         "type": "object",
         "properties": {**required, **(optional or {})},
@@ -23,93 +23,99 @@ def _object(required: Schema, optional: Schema | None = None) -> Schema:
     }
 
 
-def _list(schema: Schema) -> Schema:
+def _list(schema: JsonSchema) -> JsonSchema:
     return {"type": "array", "items": schema}
 
 
-def _ref(name: str) -> Schema:
+def _ref(name: str) -> JsonSchema:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-ERROR = _object({"message": TEXT, "type": TEXT, "param": _or_null(TEXT), "code": _or_null(TEXT)})
-IMAGE = _object(
-    {"b64_json": _or_null(TEXT), "url": _or_null(TEXT), "revised_prompt": _or_null(TEXT)},
-    {"file_path": TEXT, "resize": {}},
+ERROR_SCHEMA = _object(
+    {"message": STRING, "type": STRING, "param": _or_null(STRING), "code": _or_null(STRING)}
 )
-USAGE = _object(
-    {"input_tokens": WHOLE, "output_tokens": WHOLE, "total_tokens": WHOLE},
+IMAGE_SCHEMA = _object(
+    {"b64_json": _or_null(STRING), "url": _or_null(STRING), "revised_prompt": _or_null(STRING)},
+    {"file_path": STRING, "resize": {}},
+)
+USAGE_SCHEMA = _object(
+    {"input_tokens": INTEGER, "output_tokens": INTEGER, "total_tokens": INTEGER},
     {
-        "input_tokens_details": _object({"text_tokens": WHOLE, "image_tokens": WHOLE}),
-        "output_tokens_details": _object({"text_tokens": WHOLE, "image_tokens": WHOLE}),
-        "prompt_tokens": WHOLE,
-        "completion_tokens": WHOLE,
-        "prompt_tokens_details": _object({"cached_tokens": WHOLE}),
-        "reasoning_tokens": WHOLE,
-        "image_count": WHOLE,
+        "input_tokens_details": _object({"text_tokens": INTEGER, "image_tokens": INTEGER}),
+        "output_tokens_details": _object({"text_tokens": INTEGER, "image_tokens": INTEGER}),
+        "prompt_tokens": INTEGER,
+        "completion_tokens": INTEGER,
+        "prompt_tokens_details": _object({"cached_tokens": INTEGER}),
+        "reasoning_tokens": INTEGER,
+        "image_count": INTEGER,
     },
 )
-IMAGES = _object(
-    {"id": TEXT, "created": WHOLE, "data": _list(_ref("Image")), "usage": _ref("Usage")},
+IMAGES_SCHEMA = _object(
+    {"id": STRING, "created": INTEGER, "data": _list(_ref("Image")), "usage": _ref("Usage")},
     {
-        "background": TEXT,
-        "output_format": TEXT,
-        "quality": TEXT,
-        "size": _or_null(TEXT),
-        "peak_memory_mb": _or_null(NUMBER),
-        "inference_time_s": _or_null(NUMBER),
+        "background": STRING,
+        "output_format": STRING,
+        "quality": STRING,
+        "size": _or_null(STRING),
+        "peak_memory_mb": _or_null(FLOAT),
+        "inference_time_s": _or_null(FLOAT),
     },
 )
-VIDEO = _object(
+VIDEO_SCHEMA = _object(
     {
-        "id": TEXT,
+        "id": STRING,
         "object": {"const": "video"},
-        "model": TEXT,
+        "model": STRING,
         "status": {"enum": ["queued", "in_progress", "completed", "failed"]},
         "progress": {"type": "integer", "minimum": 0, "maximum": 100},
-        "created_at": WHOLE,
-        "size": TEXT,
-        "seconds": TEXT,
+        "created_at": INTEGER,
+        "size": STRING,
+        "seconds": STRING,
     },
     {
-        "completed_at": _or_null(WHOLE),
-        "expires_at": _or_null(WHOLE),
-        "prompt": _or_null(TEXT),
-        "fps": NUMBER,
-        "num_frames": _or_null(WHOLE),
-        "quality": TEXT,
-        "remixed_from_video_id": _or_null(TEXT),
-        "error": {"anyOf": [_object({"code": TEXT, "message": TEXT}), {"type": "null"}]},
-        "url": _or_null(TEXT),
-        "urls": _list(TEXT),
-        "file_path": _or_null(TEXT),
-        "file_paths": _list(TEXT),
-        "num_outputs": WHOLE,
-        "peak_memory_mb": _or_null(NUMBER),
-        "inference_time_s": _or_null(NUMBER),
-        "revised_prompt": _or_null(TEXT),
+        "completed_at": _or_null(INTEGER),
+        "expires_at": _or_null(INTEGER),
+        "prompt": _or_null(STRING),
+        "fps": FLOAT,
+        "num_frames": _or_null(INTEGER),
+        "quality": STRING,
+        "remixed_from_video_id": _or_null(STRING),
+        "error": {"anyOf": [_object({"code": STRING, "message": STRING}), {"type": "null"}]},
+        "url": _or_null(STRING),
+        "urls": _list(STRING),
+        "file_path": _or_null(STRING),
+        "file_paths": _list(STRING),
+        "num_outputs": INTEGER,
+        "peak_memory_mb": _or_null(FLOAT),
+        "inference_time_s": _or_null(FLOAT),
+        "revised_prompt": _or_null(STRING),
     },
 )
-VIDEOS = _object(
+VIDEOS_SCHEMA = _object(
     {
         "object": {"const": "list"},
         "data": _list(_ref("Video")),
-        "first_id": _or_null(TEXT),
-        "last_id": _or_null(TEXT),
+        "first_id": _or_null(STRING),
+        "last_id": _or_null(STRING),
         "has_more": {"type": "boolean"},
     }
 )
-DELETED = _object({"id": TEXT, "deleted": {"const": True}, "object": {"const": "video.deleted"}})
-MODEL = _object({"id": TEXT, "object": {"const": "model"}, "created": WHOLE, "owned_by": TEXT})
+DELETED_SCHEMA = _object(
+    {"id": STRING, "deleted": {"const": True}, "object": {"const": "video.deleted"}}
+)
+MODEL_SCHEMA = _object(
+    {"id": STRING, "object": {"const": "model"}, "created": INTEGER, "owned_by": STRING}
+)
 
-SCHEMAS: dict[str, Schema] = {
-    "Error": _object({"error": ERROR}),
-    "Image": IMAGE,
-    "Usage": USAGE,
-    "Images": IMAGES,
-    "Video": VIDEO,
-    "Videos": VIDEOS,
-    "VideoDeleted": DELETED,
-    "Model": MODEL,
+SCHEMAS: dict[str, JsonSchema] = {
+    "Error": _object({"error": ERROR_SCHEMA}),
+    "Image": IMAGE_SCHEMA,
+    "Usage": USAGE_SCHEMA,
+    "Images": IMAGES_SCHEMA,
+    "Video": VIDEO_SCHEMA,
+    "Videos": VIDEOS_SCHEMA,
+    "VideoDeleted": DELETED_SCHEMA,
+    "Model": MODEL_SCHEMA,
     "Models": _object({"object": {"const": "list"}, "data": _list(_ref("Model"))}),
     "Status": _object({"status": {"const": "ok"}}),
     "Info": {"type": "object"},

@@ -1,4 +1,4 @@
-"""Removal of jobs: rows and files together, when they are deleted, too many or too old."""
+"""Removal of jobs with their files: on request, and when they are too many or too old."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from runtime.settings.policies import Server
-from server.job import Job, Kind
-from server.job_files import Folders, remove_files, sweep
+from server.job import Job, JobKind
+from server.job_files import Folders, remove_files, remove_orphans
 from server.jobs import Jobs
 from server.upload_retries import Uploads
 
-PAUSE_SECONDS = 60.0  # between two looks for what has expired
+PAUSE_SECONDS = 60.0  # between two searches for expired jobs
 
 log = logging.getLogger("sglang.server")
 
@@ -22,7 +22,7 @@ log = logging.getLogger("sglang.server")
 class Retention:
     """Removes jobs.
 
-    tell  sends a message to an engine; false where none is ready
+    send_to_engine  sends a message to an engine; false where none is ready
     """
 
     def __init__(
@@ -31,27 +31,27 @@ class Retention:
         folders: Folders,
         uploads: Uploads,
         policy: Server,
-        tell: Callable[[Mapping[str, Any]], bool],
+        send_to_engine: Callable[[Mapping[str, Any]], bool],
     ) -> None:
         self._jobs, self._folders, self._uploads = jobs, folders, uploads
-        self._policy, self._tell = policy, tell
+        self._policy, self._send_to_engine = policy, send_to_engine
         self._turn = asyncio.Lock()
 
     async def sweep(self) -> list[Job]:
-        """Remove the files that an earlier process left and no job owns; all jobs."""
+        """Remove the files of an earlier process that no job owns; returns all jobs."""
         jobs: list[Job] = []
-        kinds: tuple[Kind, ...] = ("image", "video")
+        kinds: tuple[JobKind, ...] = ("image", "video")
         for kind in kinds:
             more, after = True, None
             while more:
                 page, more = await self._jobs.page(kind, after=after, limit=500)
                 jobs += page
                 after = page[-1].id if page else None
-        await asyncio.to_thread(sweep, self._folders, jobs)
+        await asyncio.to_thread(remove_orphans, self._folders, jobs)
         return jobs
 
     async def remove(self, job: Job) -> bool:
-        """Remove a job's files, then its row: what is interrupted can be done again."""
+        """Remove a job's files, then its row, so that an interrupted removal can be repeated."""
         self._uploads.forget(job)
         await asyncio.to_thread(remove_files, self._folders, job)
         return await self._jobs.remove(job.id) is not None
@@ -60,7 +60,7 @@ class Retention:
         """Remove a job, and its objects from the store where an engine is there to do it."""
         objects = [file.name for file in job.files if file.url is not None]
         if objects:
-            self._tell({"discard": job.id, "names": objects})
+            self._send_to_engine({"discard": job.id, "names": objects})
         return await self.remove(job)
 
     async def remove_expired(self) -> None:
@@ -71,10 +71,10 @@ class Retention:
                 await self.remove(job)
 
     async def watch(self) -> None:
-        """Remove what expires, for ever."""
+        """Remove expired jobs, again and again."""
         while True:
             try:
                 await self.remove_expired()
-            except Exception:  # a disk that is read-only now may not be so in a minute
-                log.exception("what has expired cannot be removed")
+            except Exception:  # a disk that is read-only now may be writable in a minute
+                log.exception("expired jobs cannot be removed")
             await asyncio.sleep(PAUSE_SECONDS)

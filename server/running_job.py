@@ -1,4 +1,4 @@
-"""A job that an engine runs: its live progress, and being told to stop."""
+"""A job that an engine is running: its progress, and how it is stopped."""
 
 from __future__ import annotations
 
@@ -7,40 +7,40 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from server.engine_connection import Link
+from server.engine_connection import EngineConnection
 from server.job import Job
 from server.replica import Replica
 
 WRITE_SECONDS = 0.5  # between two writes of progress to the database
-ALMOST = 99  # percent: only a completed job has 100
+UNFINISHED_PERCENT = 99  # percent: only a completed job has 100
 
 
 @dataclass
-class Running:
+class RunningJob:
     """One attempt in progress.
 
-    claim   the engine process that was claimed for it
-    halted  why it was told to stop, if it was
+    claim   the connection to the engine that was claimed for it
+    stop_reason  why it is being stopped; empty where it is not
     """
 
     job: Job
     replica: Replica
-    claim: Link
+    claim: EngineConnection
     task: asyncio.Task[None] | None = None
     progress: int = 0
-    halted: Literal["", "cancelled", "timeout"] = ""
+    stop_reason: Literal["", "cancelled", "timeout"] = ""
     _used: bool = False
     _written_at: float = 0.0
     _patience: asyncio.TimerHandle | None = None
 
-    async def run(self, note: Callable[[Running], None]) -> dict[str, Any]:
+    async def run(self, note: Callable[[RunningJob], None]) -> dict[str, Any]:
         """Run on the claimed engine; the message that ends the job. Raises EngineDied.
 
-        note  called when it is time to write progress down
+        note  called when progress is to be written to the database
         """
 
         def step(done: int, of: int) -> None:
-            self.progress = max(self.progress, min(ALMOST, 100 * done // max(of, 1)))
+            self.progress = max(self.progress, min(UNFINISHED_PERCENT, 100 * done // max(of, 1)))
             now = asyncio.get_running_loop().time()
             if now - self._written_at >= WRITE_SECONDS:
                 self._written_at = now
@@ -56,16 +56,16 @@ class Running:
         self._used = True
         return await self.replica.run(self.claim, order, step)
 
-    def halt(self, why: Literal["cancelled", "timeout"], patience: float) -> None:
-        """Tell the engine to stop; one that does not obey within `patience` seconds is killed."""
-        if self.halted:
+    def stop(self, why: Literal["cancelled", "timeout"], patience: float) -> None:
+        """Ask the engine to cancel the job; kill it where it has not after `patience` seconds."""
+        if self.stop_reason:
             return
-        self.halted = why
+        self.stop_reason = why
         self.claim.send({"cancel": self.job.id})
         self._patience = asyncio.get_running_loop().call_later(patience, self.claim.kill)
 
     def close(self) -> None:
-        """End the attempt: an engine that was claimed and not used is free again."""
+        """End the attempt: release an engine that was claimed and not used."""
         if self._patience:
             self._patience.cancel()
         if not self._used:

@@ -1,4 +1,4 @@
-"""What requests may say: OpenAI's fields and the served graph's, and both as JSON Schema."""
+"""The fields of requests: OpenAI's and those of the served graph, and their JSON Schema."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import Any
 
 from runtime.settings.field import Field
 from runtime.settings.policies import PRESETS, QUALITIES
-from server.served_model import FILES, MASK, PICTURE, Served
+from server.served_model import FILES, IMAGE_FIELD, MASK_FIELD, ServedModel
 
+JSON_TYPE, FORM_TYPE = "application/json", "multipart/form-data"
 MAX_OUTPUTS = 10  # OpenAI's
 MAX_PROMPT = 32_000  # characters; OpenAI's
-MAX_NUMBER = 400  # digits of a number written as text: more take long to read
+MAX_NUMBER = 400  # digits of a number in a form: longer ones are slow to parse
 SIZE = "(auto|[1-9][0-9]{0,5}x[1-9][0-9]{0,5})?"
 SECONDS = r"[0-9]{1,6}(\.[0-9]{1,3})?"
 
@@ -29,103 +30,118 @@ ENCODING_BY_QUALITY = {
     "auto": "default",
     "standard": "default",
 }
-FORMATS = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
+SUFFIX_BY_FORMAT = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
 
-# Fields that OpenAI's SDK defines, and that mean nothing here: accepted whatever they hold.
+# Fields of OpenAI's SDK that have no meaning here: accepted with any value.
 UNUSED_IMAGE = (
     *("complexity", "frame_count", "frame_duration_ms", "input_fidelity", "markup", "moderation"),
     *("prompt_rewriter", "safety_identifier", "style", "svg", "user"),
 )
 UNUSED_VIDEO = ("user",)
 
-# What OpenAI calls the pictures of a request; the graph's own fields go by their own names.
+# OpenAI's names of uploads; the fields of the graph can be sent by their own names, too.
 EDIT_FILES = ("image", "url", "mask")
 VIDEO_FILES = ("input_reference", "reference_url")
-FIELD_OF = {**dict.fromkeys((*EDIT_FILES, *VIDEO_FILES), PICTURE), "mask": MASK}
+FIELD_OF = {**dict.fromkeys((*EDIT_FILES, *VIDEO_FILES), IMAGE_FIELD), "mask": MASK_FIELD}
 
 
 @dataclasses.dataclass(frozen=True)
 class Accepts:
-    """What one operation takes.
+    """The fields of one operation.
 
     fields   by name; the graph's own among them
     files    names of pictures: uploads, or URLs
-    needed   which of them must be given
+    required   which of them must be given
     unused   accepted and ignored
     """
 
     fields: Mapping[str, Field]
     files: tuple[str, ...] = ()
-    needed: tuple[str, ...] = ("prompt",)
+    required: tuple[str, ...] = ("prompt",)
     unused: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Everything that may be said."""
+        """All field names."""
         return (*self.fields, *self.files, *self.unused)
 
 
-def _own(*fields: Field) -> dict[str, Field]:
+def _by_name(*fields: Field) -> dict[str, Field]:
     return {field.name: field for field in fields}
 
 
-SHARED = _own(
-    Field("prompt", help="what to draw"),
+SHARED_FIELDS = _by_name(
+    Field("prompt", help="a text that describes what to generate"),
     Field("model", help="the served model's name; nothing else is accepted"),
-    Field("n", "int", default=1, min=1, max=MAX_OUTPUTS, help="how many outputs"),
+    Field("n", "int", default=1, min=1, max=MAX_OUTPUTS, help="number of outputs"),
     Field("num_outputs_per_prompt", "int", min=1, max=MAX_OUTPUTS, help="another name of `n`"),
-    Field("size", help="WIDTHxHEIGHT, or `auto`: the graph's own"),
-    Field("output_compression", "int", min=0, max=100, help="100 is the best, 0 the smallest"),
-    Field("output_quality", "choice", choices=QUALITIES, help="of the encoder"),
+    Field("size", help="WIDTHxHEIGHT, or `auto` for the default of the graph"),
+    Field(
+        "output_compression",
+        "int",
+        min=0,
+        max=100,
+        help="encoder quality: 0 is the smallest file, 100 the best",
+    ),
+    Field("output_quality", "choice", choices=QUALITIES, help="quality of the encoder, by name"),
 )
-IMAGE = SHARED | _own(
+IMAGE_FIELDS = SHARED_FIELDS | _by_name(
     Field("quality", "choice", choices=tuple(ENCODING_BY_QUALITY),
-          help="of the encoder; low takes half of the graph's steps, medium three quarters"),
+          help="quality of the encoder; `low` takes half of the default steps, `medium` 3/4"),
     Field("background", "choice", choices=("auto", "opaque", "transparent"),
-          help="pictures are opaque: `transparent` is refused"),
+          help="`transparent` is refused: images are opaque"),
     Field("response_format", "choice", choices=("url", "b64_json"), help="unset: both"),
-    Field("output_format", "choice", default="png", choices=tuple(FORMATS)),
-    Field("stream", "bool", help="only false: answers come whole"),
-    Field("partial_images", "int", min=0, help="only 0: answers come whole"),
+    Field("output_format", "choice", default="png", choices=tuple(SUFFIX_BY_FORMAT)),
+    Field("stream", "bool", help="only false: images are not streamed"),
+    Field("partial_images", "int", min=0, help="only 0: there are no partial images"),
 )  # fmt: skip
-VIDEO = SHARED | _own(
-    Field("seconds", help="length; frames follow from the rate, as far as the graph goes"),
-    Field("x264_preset", "choice", choices=PRESETS, help="speed of the encoder"),
+VIDEO_FIELDS = SHARED_FIELDS | _by_name(
+    Field(
+        "seconds",
+        help="length; `num_frames` is computed from it, within the limits of the graph",
+    ),
+    Field("x264_preset", "choice", choices=PRESETS, help="speed of the H.264 encoder"),
 )
 
 
-def image_fields(served: Served) -> Accepts:
+def image_fields(served: ServedModel) -> Accepts:
     """What `POST /v1/images/generations` takes."""
     return Accepts(
-        IMAGE | _graph(served), served.image_fields, unused=_unused(served, UNUSED_IMAGE)
+        IMAGE_FIELDS | _graph_fields(served),
+        served.image_fields,
+        unused=_unused(served, UNUSED_IMAGE),
     )
 
 
-def edit_fields(served: Served) -> Accepts:
+def edit_fields(served: ServedModel) -> Accepts:
     """What `POST /v1/images/edits` takes; `image[]` and `url[]` are read as lists."""
     files = (*EDIT_FILES, *served.image_fields)
-    return Accepts(IMAGE | _graph(served), files, unused=_unused(served, UNUSED_IMAGE))
+    return Accepts(
+        IMAGE_FIELDS | _graph_fields(served), files, unused=_unused(served, UNUSED_IMAGE)
+    )
 
 
-def video_fields(served: Served) -> Accepts:
+def video_fields(served: ServedModel) -> Accepts:
     """What `POST /v1/videos` takes."""
     files = (*VIDEO_FILES, *served.image_fields)
-    return Accepts(VIDEO | _graph(served), files, unused=_unused(served, UNUSED_VIDEO))
+    return Accepts(
+        VIDEO_FIELDS | _graph_fields(served), files, unused=_unused(served, UNUSED_VIDEO)
+    )
 
 
-def _graph(served: Served) -> dict[str, Field]:
-    """The graph's fields by name, without those that would name files of the server."""
+def _graph_fields(served: ServedModel) -> dict[str, Field]:
+    """The fields of the graph by name, without those whose values are paths on the server."""
     return {n: f for n, f in served.fields.items() if f.type not in FILES}
 
 
-def _unused(served: Served, names: tuple[str, ...]) -> tuple[str, ...]:
+def _unused(served: ServedModel, names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name for name in names if name not in served.fields)
 
 
-def request_schema(accepts: Accepts, served: Served, *, form: bool = False) -> dict[str, Any]:
+def request_schema(accepts: Accepts, served: ServedModel, *, form: bool = False) -> dict[str, Any]:
     """The JSON Schema of a body. form: multipart, where nothing is null and files are bytes."""
     properties = {
-        name: _property(field, served, nullable=not form and name not in accepts.needed)
+        name: _property(field, served, nullable=not form and name not in accepts.required)
         for name, field in accepts.fields.items()
     }
     picture = {"type": "string", "format": "binary"} if form else _url_schema()
@@ -135,19 +151,19 @@ def request_schema(accepts: Accepts, served: Served, *, form: bool = False) -> d
     return {
         "type": "object",
         "properties": properties,
-        "required": list(accepts.needed),
+        "required": list(accepts.required),
         "additionalProperties": False,
     }
 
 
 def _url_schema() -> dict[str, Any]:
-    url = {"type": "string", "description": "an http, https or data URL of a picture"}
+    url = {"type": "string", "description": "an http, https or data URL of an image"}
     members = {"image_url": {"type": "string"}, "file_id": {"type": ["string", "null"]}}
     wrapped = {"type": "object", "properties": members, "additionalProperties": False}
     return {"anyOf": [url, wrapped, {"type": "null"}]}
 
 
-def _property(field: Field, served: Served, *, nullable: bool) -> dict[str, Any]:
+def _property(field: Field, served: ServedModel, *, nullable: bool) -> dict[str, Any]:
     one = dict(_scalar(field)) | _wording(field)
     if field.type == "seed":
         many = {"type": "array", "items": dict(one), "minItems": 1, "maxItems": MAX_OUTPUTS}
@@ -156,11 +172,12 @@ def _property(field: Field, served: Served, *, nullable: bool) -> dict[str, Any]
         one = {"anyOf": [one, {"type": "number", "exclusiveMinimum": 0, "maximum": 1e6}]}
     elif field.many:
         one = {"anyOf": [one, {"type": "array", "items": dict(one)}]}
-    shown = {"description": said} if (said := _description(field)) else {}
+    text = _description(field)
+    description = {"description": text} if text else {}
     default = {} if field.default is None else {"default": field.default}
     if nullable:
-        return {"anyOf": [*one.get("anyOf", [one]), {"type": "null"}], **shown, **default}
-    return {**one, **shown, **default}
+        return {"anyOf": [*one.get("anyOf", [one]), {"type": "null"}], **description, **default}
+    return {**one, **description, **default}
 
 
 def _scalar(field: Field) -> Iterator[tuple[str, Any]]:

@@ -1,4 +1,4 @@
-"""What this server serves: the model's names, what its graph can make, what a request may say."""
+"""The served model: its names, the outputs of its graph, and its request fields."""
 
 from __future__ import annotations
 
@@ -11,20 +11,24 @@ from runtime import Runtime, UserError
 from runtime.settings.field import Field
 from runtime.settings.policies import Policies
 
-FRAMES, STEPS, PICTURE, MASK = "num_frames", "num_inference_steps", "image_path", "mask_path"
+FRAMES_FIELD, STEPS_FIELD, IMAGE_FIELD, MASK_FIELD = (
+    "num_frames",
+    "num_inference_steps",
+    "image_path",
+    "mask_path",
+)
 FILES = frozenset({"image", "video", "file", "path"})  # types of fields whose values name files
 # Beyond these a float overflows in half precision; no graph has a use for such numbers.
 LARGEST_FLOAT = 1e4
 
 
 @dataclass(frozen=True)
-class Served:
-    """The served graph as requests over HTTP see it.
+class ServedModel:
+    """The served model as clients see it.
 
     name    of the model in answers
-    names   what a request may call it
-    fields  the graph's request fields, bounded by the server's limits; none of them names a file
-            of this machine
+    names   values that `model` may have in a request
+    fields  the request fields of the graph, with the limits of the server
     """
 
     runtime: Runtime
@@ -34,13 +38,13 @@ class Served:
     fields: Mapping[str, Field]
 
     @classmethod
-    def of(cls, runtime: Runtime, policies: Policies) -> Served:
-        """What a configured runtime serves."""
+    def of(cls, runtime: Runtime, policies: Policies) -> ServedModel:
+        """The model of a configured runtime."""
         path = model_path(runtime)
         name = policies.server.served_model_name or path
         names = {name, path, runtime.graph.name, policies.model.path or path}
         names.add(runtime.config.checkpoint.name)
-        fields = {n: _bounded(f, policies) for n, f in runtime.fields.items()}
+        fields = {n: _limited(f, policies) for n, f in runtime.fields.items()}
         return cls(runtime, policies, name, frozenset(names), fields)
 
     @property
@@ -53,7 +57,7 @@ class Served:
     @property
     def clips(self) -> bool:
         """Whether the graph makes clips of more than one frame."""
-        frames = self.fields.get(FRAMES)
+        frames = self.fields.get(FRAMES_FIELD)
         return "video" in self.runtime.graph.outputs and not (
             frames is not None and frames.max is not None and frames.max <= 1
         )
@@ -61,7 +65,7 @@ class Served:
     @property
     def picture(self) -> Field | None:
         """The field that takes a picture, if the graph has one."""
-        return self.fields.get(PICTURE)
+        return self.fields.get(IMAGE_FIELD)
 
     @property
     def image_fields(self) -> tuple[str, ...]:
@@ -75,7 +79,7 @@ class Served:
 
     @property
     def tasks(self) -> list[str]:
-        """What it does, in the words of the field: T2I, T2V, and with a picture I2I, I2V."""
+        """Task names, such as T2I and T2V, or I2I and I2V where it takes an image."""
         return list(self._tasks())
 
     def _tasks(self) -> Iterator[str]:
@@ -86,7 +90,7 @@ class Served:
             yield f"{start}2V"
 
     def _fits_one_frame(self) -> bool:
-        frames = self.fields.get(FRAMES)
+        frames = self.fields.get(FRAMES_FIELD)
         try:
             return frames is None or frames.parse(1) == 1
         except UserError:
@@ -95,16 +99,16 @@ class Served:
 
 def model_path(runtime: Runtime) -> str:
     """The model as answers name it: a hub id, else the folder's name, never a path on this disk."""
-    said = runtime.config.policies.model.path
-    if said is None:
+    path = runtime.config.policies.model.path
+    if path is None:
         return runtime.graph.name
     local = runtime.config.checkpoint.files.repo is None
-    return (PurePath(said).name or runtime.graph.name) if local else said
+    return (PurePath(path).name or runtime.graph.name) if local else path
 
 
-def _bounded(field: Field, policies: Policies) -> Field:
+def _limited(field: Field, policies: Policies) -> Field:
     """A field with the server's limits."""
-    limits = {FRAMES: policies.server.max_frames, STEPS: policies.server.max_steps}
+    limits = {FRAMES_FIELD: policies.server.max_frames, STEPS_FIELD: policies.server.max_steps}
     if field.name in limits:
         most = limits[field.name]
         return dataclasses.replace(field, max=most if field.max is None else min(field.max, most))

@@ -1,4 +1,4 @@
-"""The service behind the HTTP layer: takes jobs, gives them to engines, keeps what came of them.
+"""The service behind the HTTP layer: accepts jobs, gives them to engines, stores their results.
 
 Everything happens on one event loop. Between two awaits its state is consistent: a job that is
 accepted and not over is either in `_queue` or in `_running`.
@@ -17,17 +17,17 @@ from contextlib import suppress
 from typing import Any, Literal, TypeVar
 
 from runtime import Runtime, Setting
-from server.job import Job, JobError, Kind, Status
+from server.job import Job, JobError, JobKind, Status
 from server.job_files import Folders, remove_half_written, remove_outputs
 from server.jobs import Jobs
-from server.protocol import pack
+from server.protocol import pack_settings
 from server.replica import EngineDied, Replica
 from server.retention import Retention
-from server.running_job import Running
-from server.upload_retries import Uploads, stored
+from server.running_job import RunningJob
+from server.upload_retries import Uploads, stored_files
 
-OBEY_SECONDS = 120.0  # a step may be long: an engine that does not stop by then is killed
-USUAL_SECONDS = 5.0  # a job's time, before one is known
+CANCEL_TIMEOUT_SECONDS = 120.0  # a step may be long: an engine that does not stop by then is killed
+FIRST_ESTIMATE_SECONDS = 5.0  # of a job, until one has ended
 
 __all__ = ["Draining", "Folders", "QueueFull", "Service"]
 
@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 
 class QueueFull(Exception):
-    """Too many jobs wait. retry_after: seconds until there may be room."""
+    """The queue is full. retry_after: seconds until there may be room."""
 
     def __init__(self, retry_after: int) -> None:
         super().__init__(f"too many jobs wait; try again in {retry_after} s")
@@ -56,24 +56,26 @@ class Service:
         policies = runtime.config.policies
         self._policy, self._jobs, self.folders = policies.server, jobs, folders
         self._queue: OrderedDict[str, Job] = OrderedDict()
-        self._running: dict[str, Running] = {}
-        self._over: dict[str, asyncio.Future[Job]] = {}  # who waits for which job
+        self._running: dict[str, RunningJob] = {}
+        self._waiters: dict[str, asyncio.Future[Job]] = {}  # who waits for which job
         self._tasks: set[asyncio.Task[Any]] = set()
         self._arriving = 0
         self._ended: dict[str, int] = {"completed": 0, "failed": 0, "cancelled": 0}
-        self._usual_seconds = USUAL_SECONDS
+        self._average_seconds = FIRST_ESTIMATE_SECONDS
         self._draining = self._stopping = False
         self._watch: asyncio.Task[None] | None = None
-        self._uploads = Uploads(jobs, folders, self._tell)
-        self._retention = Retention(jobs, folders, self._uploads, self._policy, self._tell)
-        load = {"load": pack(settings), "outputs": str(folders.outputs.resolve())}
+        self._uploads = Uploads(jobs, folders, self._send_to_engine)
+        self._retention = Retention(
+            jobs, folders, self._uploads, self._policy, self._send_to_engine
+        )
+        load = {"load": pack_settings(settings), "outputs": str(folders.outputs.resolve())}
         self._replicas = [
-            Replica(index, {**load, "replica": index}, self._dispatch, self._uploads.heard)
+            Replica(index, {**load, "replica": index}, self._dispatch, self._uploads.handle_reply)
             for index in range(policies.parallel.dp_size)
         ]
 
     async def start(self) -> None:
-        """Take up what an earlier process left, then start the engines."""
+        """Recover the jobs of an earlier process, then start the engines."""
         for job in await self._jobs.recover(self._policy.job_attempts):
             log.info("job %s of an earlier process is %s", job.id, job.status)
         for job in await self._retention.sweep():
@@ -84,7 +86,7 @@ class Service:
         self._watch = asyncio.get_running_loop().create_task(self._retention.watch())
 
     async def stop(self, drain_seconds: float) -> None:
-        """Take no more jobs, let those that run finish for a while, then stop; jobs stay.
+        """Accept no more jobs, let running ones finish for a while, then stop; queued jobs stay.
 
         Closes the jobs: the service cannot be started again.
         """
@@ -107,7 +109,7 @@ class Service:
         if self._draining:
             raise Draining("the server is stopping")
         if len(self._queue) + self._arriving >= self._policy.max_queue:
-            usual = math.ceil(self._usual_seconds / len(self._replicas))
+            usual = math.ceil(self._average_seconds / len(self._replicas))
             raise QueueFull(max(1, min(usual, 60)))
         accepting = self._spawn(self._accept(job))
         try:
@@ -119,7 +121,7 @@ class Service:
             raise
 
     async def wait(self, id: str) -> Job:
-        """The job once it is over; KeyError where there is none. Giving up waiting cancels it."""
+        """Wait for the end of a job; KeyError where there is none. A cancelled wait cancels it."""
         try:
             return await self._end_of(id)
         except asyncio.CancelledError:
@@ -133,7 +135,7 @@ class Service:
 
     async def page(
         self,
-        kind: Kind,
+        kind: JobKind,
         *,
         after: str | None = None,
         limit: int = 20,
@@ -144,20 +146,20 @@ class Service:
         return [self._live(job) for job in jobs], more
 
     async def cancel(self, id: str) -> Job | None:
-        """Cancel a job: at once where it waits, within one step where it runs; the job now."""
+        """Cancel a job, at once or after its current step; returns the job."""
         if self._queue.pop(id, None):
             fields = {"status": "cancelled", "completed_at": int(time.time())}
-            await self._surely(self._end(id, fields, only_from={"queued"}))
+            await self._shielded(self._end(id, fields, only_from={"queued"}))
         elif live := self._running.get(id):
-            live.halt("cancelled", OBEY_SECONDS)
+            live.stop("cancelled", CANCEL_TIMEOUT_SECONDS)
         return await self.get(id)
 
     async def delete(self, id: str) -> bool:
         """Stop a job and remove it with its files; false where there is none."""
-        return await self._surely(self._delete(id))
+        return await self._shielded(self._delete(id))
 
     def not_ready(self) -> str | None:
-        """Why no job can be run now; none where an engine is ready."""
+        """Why no job can run now; None where an engine is ready."""
         if self._draining:
             return "the server is stopping"
         if any(replica.is_ready for replica in self._replicas):
@@ -166,7 +168,7 @@ class Service:
         return "; ".join(reasons)
 
     def stats(self) -> dict[str, Any]:
-        """What waits, runs and has ended since the start, and the engines."""
+        """Counters of queued, running and ended jobs, and the state of each engine."""
         return {
             "queued": len(self._queue),
             "running": len(self._running),
@@ -183,7 +185,7 @@ class Service:
         }  # fmt: skip
 
     async def _cancel_images(self) -> None:
-        """Cancel images that wait: nobody will be there for the answer."""
+        """Cancel queued images: their clients get no response after the stop."""
         for job in [job for job in self._queue.values() if job.kind == "image"]:
             await self.cancel(job.id)
 
@@ -198,10 +200,10 @@ class Service:
         return job
 
     async def _end_of(self, id: str) -> Job:
-        over = self._over.setdefault(id, asyncio.get_running_loop().create_future())
+        over = self._waiters.setdefault(id, asyncio.get_running_loop().create_future())
         job = await self._jobs.get(id)
         if job is None or job.is_over:
-            self._over.pop(id, None)
+            self._waiters.pop(id, None)
             if job is None:
                 raise KeyError(id)
             if not over.done():
@@ -223,61 +225,61 @@ class Service:
         return dataclasses.replace(job, progress=max(job.progress, live.progress))
 
     def _dispatch(self) -> None:
-        """Give the oldest jobs to the engines that have nothing to do."""
+        """Give the oldest jobs to idle engines."""
         for replica in self._replicas:
             if self._draining or not self._queue:
                 return
             if replica.state == "idle":
                 id, job = self._queue.popitem(last=False)
-                live = self._running[id] = Running(job, replica, replica.claim())
+                live = self._running[id] = RunningJob(job, replica, replica.claim())
                 live.task = self._spawn(self._attempt(live))
 
-    async def _attempt(self, live: Running) -> None:
+    async def _attempt(self, live: RunningJob) -> None:
         """One attempt at a job, from the queue to its end or back."""
         try:
             await self._try(live)
-        except Exception as problem:  # the database: what is written there is taken up at a start
+        except Exception as problem:  # of the database: the next start recovers the job
             self._running.pop(live.job.id, None)
-            if (over := self._over.pop(live.job.id, None)) and not over.done():
+            if (over := self._waiters.pop(live.job.id, None)) and not over.done():
                 over.set_exception(problem)
             raise
         finally:
             live.close()
 
-    async def _try(self, live: Running) -> None:
+    async def _try(self, live: RunningJob) -> None:
         job = live.job
         fields = {"status": "in_progress", "attempts": job.attempts + 1, "progress": 0}
         begun = await self._jobs.change(
             job.id, only_from={"queued"}, started_at=int(time.time()), **fields
         )
-        if begun is None or live.halted:
+        if begun is None or live.stop_reason:
             await self._settle(live, {"cancelled": job.id})
             return
         live.job = begun
         clock = asyncio.get_running_loop().call_later(
-            self._policy.request_timeout, live.halt, "timeout", OBEY_SECONDS
+            self._policy.request_timeout, live.stop, "timeout", CANCEL_TIMEOUT_SECONDS
         )
         try:
-            await self._settle(live, await live.run(self._note_progress))
+            await self._settle(live, await live.run(self._write_progress))
         except EngineDied as death:
             await asyncio.to_thread(remove_half_written, self.folders, live.claim.pid)
-            await self._died(live, str(death))
+            await self._engine_died(live, str(death))
         finally:
             clock.cancel()
 
-    async def _settle(self, live: Running, reply: Mapping[str, Any]) -> None:
-        """Write down how a job ended."""
+    async def _settle(self, live: RunningJob, reply: Mapping[str, Any]) -> None:
+        """Store how a job ended."""
         fields: dict[str, Any] = {"completed_at": int(time.time())}
         if "done" in reply:
-            files, seconds = stored(reply["files"]), reply["seconds"]
+            files, seconds = stored_files(reply["files"]), reply["seconds"]
             fields |= {
                 "status": "completed", "progress": 100, "files": files, "seconds": seconds,
                 "peak_memory_mb": reply["peak_memory_mb"],
             }  # fmt: skip
-            self._usual_seconds += (seconds - self._usual_seconds) / 4
+            self._average_seconds += (seconds - self._average_seconds) / 4
         elif "failed" in reply:
             fields |= {"status": "failed", "error": JobError(reply["code"], reply["message"])}
-        elif live.halted == "timeout":
+        elif live.stop_reason == "timeout":
             limit = self._policy.request_timeout
             why = f"the job took longer than {limit} s, the longest that this server allows"
             fields |= {"status": "failed", "error": JobError("timeout", why)}
@@ -285,12 +287,12 @@ class Service:
             fields |= {"status": "cancelled"}
         await self._end(live.job.id, fields, only_from={"in_progress"})
 
-    async def _died(self, live: Running, reason: str) -> None:
-        """The engine of a job is gone: the job goes back to the front, or has failed."""
+    async def _engine_died(self, live: RunningJob, reason: str) -> None:
+        """The engine of a job died: the job returns to the front of the queue, or fails."""
         job = live.job
         if self._stopping:
-            await self._put_off(live)
-        elif live.halted:
+            await self._requeue_for_next_start(live)
+        elif live.stop_reason:
             await self._settle(live, {"cancelled": job.id})
         elif job.attempts >= self._policy.job_attempts:
             tries = f" (attempt {job.attempts} of {self._policy.job_attempts})"
@@ -303,14 +305,14 @@ class Service:
             if again:
                 self._queue[job.id] = again
                 self._queue.move_to_end(job.id, last=False)
-            if live.halted:
+            if live.stop_reason:
                 await self.cancel(job.id)
             self._dispatch()
 
-    async def _put_off(self, live: Running) -> None:
-        """The server stops: a video goes on at the next start, and this was no attempt of it."""
+    async def _requeue_for_next_start(self, live: RunningJob) -> None:
+        """The server stops: queue a video for the next start; this attempt does not count."""
         job = live.job
-        if live.halted or job.kind == "image":
+        if live.stop_reason or job.kind == "image":
             await self._settle(live, {"cancelled": job.id})
             return
         await self._jobs.change(
@@ -321,10 +323,10 @@ class Service:
     async def _end(
         self, id: str, fields: Mapping[str, Any], only_from: frozenset[Status] | set[Status]
     ) -> None:
-        """Give a job its final state, tell who waits, and look for what has expired."""
+        """Give a job its final state, wake those who wait for it, and remove expired jobs."""
         job = await self._jobs.change(id, only_from=only_from, **fields)
         self._running.pop(id, None)
-        over = self._over.pop(id, None)
+        over = self._waiters.pop(id, None)
         if job is None:
             job = await self._jobs.get(id)
         else:
@@ -341,17 +343,17 @@ class Service:
         if not self._stopping:
             self._spawn(self._retention.remove_expired())
 
-    def _note_progress(self, live: Running) -> None:
-        """Write progress down, now and then; what is shown is the live value."""
+    def _write_progress(self, live: RunningJob) -> None:
+        """Write progress to the database, at intervals; responses have the current value."""
         self._spawn(
             self._jobs.change(live.job.id, only_from={"in_progress"}, progress=live.progress)
         )
 
-    def _tell(self, message: Mapping[str, Any]) -> bool:
-        return any(replica.tell(message) for replica in self._replicas)
+    def _send_to_engine(self, message: Mapping[str, Any]) -> bool:
+        return any(replica.send(message) for replica in self._replicas)
 
     def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Run something to its end, whoever asked for it; a failure goes to the log."""
+        """Run a coroutine to its end, whatever happens to its caller; a failure goes to the log."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._forget)
@@ -360,8 +362,8 @@ class Service:
     def _forget(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (problem := task.exception()):
-            log.error("the server failed inside: %r", problem, exc_info=problem)
+            log.error("internal error: %r", problem, exc_info=problem)
 
-    async def _surely(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of something that runs to its end even if the caller is cancelled."""
+    async def _shielded(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of a coroutine that runs to its end even if the caller is cancelled."""
         return await asyncio.shield(self._spawn(work))

@@ -1,4 +1,4 @@
-"""`/v1/videos`: clips, made while the client asks how far they are."""
+"""`/v1/videos`: the job is answered at once, and the client polls its status."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from server.accept import accept, encoding, new_id
-from server.errors import Json, bad, not_found
-from server.file_responses import index_of, local, send, stored_file, url_of
+from server.accept import accept, file_encoding, new_id
+from server.errors import JsonResponse, bad_request, not_found
+from server.file_responses import file_response, index_of, local_path, stored_file, url_of
 from server.job import Job
 from server.previews import spritesheet, thumbnail
-from server.request_body import read
+from server.request_body import read_body
 from server.request_to_runs import build_runs, check_model, fitting_frames, seconds_text, sources
 from server.schemas import SECONDS, video_fields
-from server.served_model import FRAMES, Served
+from server.served_model import FRAMES_FIELD, ServedModel
 from server.service import Service
 
 POLL = {"openai-poll-after-ms": "500"}
-USUAL_SECONDS, USUAL_RATE = 4.0, 24.0  # OpenAI's; where the graph has none of its own
+DEFAULT_SECONDS, DEFAULT_FPS = 4.0, 24.0  # OpenAI's defaults, used where the graph has none
 PREVIEWS: Mapping[str, tuple[Callable[[Path], bytes], str]] = {
     "thumbnail": (thumbnail, "image/webp"),
     "spritesheet": (spritesheet, "image/jpeg"),
 }
-# OpenAI's operations on clips that are not here; `/v1/videos/{id}` would catch their names.
-ABSENT = ("edits", "extensions", "characters")
+# OpenAI's operations that this server lacks: without them `/v1/videos/{id}` would match.
+UNSUPPORTED_OPERATIONS = ("edits", "extensions", "characters")
 
 
 @dataclass(frozen=True)
 class Videos:
-    """The operations on clips."""
+    """The operations on videos."""
 
-    served: Served
+    served: ServedModel
     service: Service
 
     def routes(self) -> list[Route]:
@@ -47,22 +47,25 @@ class Videos:
         return [
             Route("/v1/videos", self.create, methods=["POST"]),
             Route("/v1/videos", self.list),
-            *(Route(f"/v1/videos/{name}", absent, methods=["POST", "GET"]) for name in ABSENT),
+            *(
+                Route(f"/v1/videos/{name}", unsupported_operation, methods=["POST", "GET"])
+                for name in UNSUPPORTED_OPERATIONS
+            ),
             Route("/v1/videos/{id}", self.retrieve),
             Route("/v1/videos/{id}", self.delete, methods=["DELETE"]),
             Route("/v1/videos/{id}/content", self.content),
         ]
 
     async def create(self, request: Request) -> Response:
-        """Accept a clip."""
+        """Create a job that generates videos."""
         limit = (self.served.policies.server.max_upload_mb + 1) << 20
         types = ("application/json", "multipart/form-data")
-        given = await read(request, video_fields(self.served), types, limit)
+        given = await read_body(request, video_fields(self.served), types, limit)
         values = given.values
         check_model(self.served, values)
         if not self.served.clips:
-            raise bad(
-                "this model makes pictures only: POST /v1/images/generations", "model",
+            raise bad_request(
+                "this model makes images only: POST /v1/images/generations", "model",
                 "unsupported_output",
             )  # fmt: skip
         pictures = sources(self.served, given)
@@ -71,24 +74,26 @@ class Videos:
         runs = build_runs(self.served, asked, pictures)
         job = Job(
             id=new_id("video"), kind="video", runs=runs, created_at=int(time.time()),
-            encoding=encoding(self.served, values, ".mp4", "default"),
-            meta=_meta(self.served, values, runs[0], seconds),
+            encoding=file_encoding(self.served, values, ".mp4", "default"),
+            meta=_video_meta(self.served, values, runs[0], seconds),
         )  # fmt: skip
         job = await accept(self.served, self.service, job, pictures)
-        return Json(self._video(request, job), headers=POLL)
+        return JsonResponse(self._video(request, job), headers=POLL)
 
     async def retrieve(self, request: Request) -> Response:
-        """One clip; a failed one too is a 200."""
-        return Json(self._video(request, await self._job(request)), headers=POLL)
+        """One job; a job that failed is a 200, too."""
+        return JsonResponse(self._video(request, await self._job(request)), headers=POLL)
 
     async def list(self, request: Request) -> Response:
-        """A page of clips."""
+        """A page of jobs."""
         query = request.query_params
         limit, order = query.get("limit", "20"), query.get("order", "desc")
         if not re.fullmatch("[0-9]{1,3}", limit) or not 1 <= int(limit) <= 100:
-            raise bad(f'`limit` expects a number from 1 to 100, got "{limit[:60]}"', "limit")
+            raise bad_request(
+                f'`limit` expects a number from 1 to 100, got "{limit[:60]}"', "limit"
+            )
         if order not in {"asc", "desc"}:
-            raise bad(f'`order` expects asc or desc, got "{order[:60]}"', "order")
+            raise bad_request(f'`order` expects asc or desc, got "{order[:60]}"', "order")
         way = cast(Literal["asc", "desc"], order)
         try:
             found, more = await self.service.page(
@@ -96,8 +101,10 @@ class Videos:
             )
         except KeyError:
             after = query["after"][:60]
-            raise bad(f'`after` expects the id of a clip, got "{after}"', "after") from None
-        return Json(
+            raise bad_request(
+                f'`after` expects the id of a video, got "{after}"', "after"
+            ) from None
+        return JsonResponse(
             {
                 "object": "list",
                 "data": [self._video(request, job) for job in found],
@@ -108,24 +115,26 @@ class Videos:
         )
 
     async def delete(self, request: Request) -> Response:
-        """Stop a clip and remove it with its files."""
+        """Cancel a job and remove it with its files."""
         job = await self._job(request)
         if not await self.service.delete(job.id):
             raise _missing(job.id)
-        return Json({"id": job.id, "deleted": True, "object": "video.deleted"})
+        return JsonResponse({"id": job.id, "deleted": True, "object": "video.deleted"})
 
     async def content(self, request: Request) -> Response:
-        """A clip's file, or pictures of it."""
+        """The file of a video, or its thumbnail or spritesheet."""
         job, variant = await self._job(request), request.query_params.get("variant", "video")
         folder = self.service.folders.outputs
         if variant not in PREVIEWS:
             if variant != "video" and not variant.isdecimal():
                 known = f"video, {', '.join(PREVIEWS)} or a number"
-                raise bad(f'`variant` expects {known}, got "{variant[:60]}"', "variant")
-            return send(folder, stored_file(job, 0 if variant == "video" else index_of(variant)))
-        path = local(folder, stored_file(job, 0))
+                raise bad_request(f'`variant` expects {known}, got "{variant[:60]}"', "variant")
+            return file_response(
+                folder, stored_file(job, 0 if variant == "video" else index_of(variant))
+            )
+        path = local_path(folder, stored_file(job, 0))
         if path is None:
-            raise not_found(f"`{job.id}` is not on this disk any more", "no_content")
+            raise not_found(f"`{job.id}` has no local file any more", "no_content")
         make, media_type = PREVIEWS[variant]
         return Response(await asyncio.to_thread(make, path), media_type=media_type)
 
@@ -137,19 +146,19 @@ class Videos:
         return job
 
     def _frames(self, values: Mapping[str, Any], seconds: float | None) -> dict[str, int]:
-        """The number of frames that the length asks for, where it is not given itself."""
-        field = self.served.fields.get(FRAMES)
-        if field is None or FRAMES in values:
+        """`num_frames` computed from `seconds` and `fps`, unless the request gives it."""
+        field = self.served.fields.get(FRAMES_FIELD)
+        if field is None or FRAMES_FIELD in values:
             return {}
-        usual = self.served.runtime.request.get(FRAMES, field.default) or 1
+        usual = self.served.runtime.request.get(FRAMES_FIELD, field.default) or 1
         if seconds is None and usual > 1:
             return {}
         rate = _rate(self.served, values)
-        wanted = rate * (USUAL_SECONDS if seconds is None else seconds)
-        return {FRAMES: max(fitting_frames(field, wanted), 1)}
+        wanted = rate * (DEFAULT_SECONDS if seconds is None else seconds)
+        return {FRAMES_FIELD: max(fitting_frames(field, wanted), 1)}
 
     def _video(self, request: Request, job: Job) -> dict[str, Any]:
-        """A clip as the API shows it."""
+        """The video object of OpenAI's API."""
         meta, done = job.meta, job.status == "completed"
         urls = [url_of(request, job, index) for index in range(len(job.files))] if done else []
         names = [file.name for file in job.files] if done else []
@@ -183,43 +192,46 @@ class Videos:
         }
 
 
-async def absent(request: Request) -> Response:
-    """Say that an operation of OpenAI's is not here."""
+async def unsupported_operation(request: Request) -> Response:
+    """Answer 404: OpenAI has this operation, this server does not."""
     raise not_found(f"`{request.url.path}` is not served here")
 
 
 def wanted_seconds(values: Mapping[str, Any]) -> float | None:
-    """The length that a request asks for."""
-    said = values.get("seconds")
-    if said is None:
+    """The `seconds` of a request."""
+    text = values.get("seconds")
+    if text is None:
         return None
-    if not re.fullmatch(SECONDS, said) or float(said) <= 0:
-        raise bad(f'`seconds` expects a number above 0, such as "4", got "{said[:60]}"', "seconds")
-    return float(said)
+    if not re.fullmatch(SECONDS, text) or float(text) <= 0:
+        raise bad_request(
+            f'`seconds` expects a number above 0, such as "4", got "{text[:60]}"', "seconds"
+        )
+    return float(text)
 
 
-def _rate(served: Served, values: Mapping[str, Any]) -> float:
-    """Frames per second: the request's, else the graph's own."""
+def _rate(served: ServedModel, values: Mapping[str, Any]) -> float:
+    """Frames per second: of the request, else the default of the graph."""
     field = served.fields.get("fps")
     own = None if field is None else served.runtime.request.get("fps", field.default)
-    return float(values.get("fps") or own or USUAL_RATE)
+    return float(values.get("fps") or own or DEFAULT_FPS)
 
 
-def _meta(
-    served: Served, values: Mapping[str, Any], run: Mapping[str, Any], seconds: float | None
+def _video_meta(
+    served: ServedModel, values: Mapping[str, Any], run: Mapping[str, Any], seconds: float | None
 ) -> dict[str, Any]:
-    """What answers repeat; `seconds` as asked, unless the graph could not go that far."""
-    rate, frames = _rate(served, values), run.get(FRAMES)
-    actual = None if frames is None else frames / rate
-    step = served.fields[FRAMES].multiple or 1 if FRAMES in served.fields else 1
-    near = seconds is not None and (actual is None or abs(actual - seconds) * rate <= step)
-    shown = seconds if near else actual
+    """The values that responses repeat. `seconds` is the real length where the graph cannot make
+    the requested one."""
+    rate, frames = _rate(served, values), run.get(FRAMES_FIELD)
+    made = None if frames is None else frames / rate
+    step = served.fields[FRAMES_FIELD].multiple or 1 if FRAMES_FIELD in served.fields else 1
+    near = seconds is not None and (made is None or abs(made - seconds) * rate <= step)
+    length = seconds if near else made
     sides = run.get("width"), run.get("height")
     return {
         "model": served.name,
         "prompt": values["prompt"],
         "size": f"{sides[0]}x{sides[1]}" if all(sides) else "auto",
-        "seconds": seconds_text(shown if shown is not None else USUAL_SECONDS),
+        "seconds": seconds_text(length if length is not None else DEFAULT_SECONDS),
         "fps": rate,
         "num_frames": frames,
     }

@@ -105,9 +105,9 @@ EVERYWHERE: list[tuple[dict[str, Any], int, str, str, str]] = [
     ({"negative_prompt": {"a": 1}}, 400, "negative_prompt", TYPE, "text"),
     ({"output_compression": 101}, 400, "output_compression", VALUE, "at most 100"),
     ({"sead": 1}, 400, "sead", "unknown_parameter", "did you mean `seed`?"),
-    ({"x" * 5000: 1}, 400, "x" * 97 + "...", "unknown_parameter", "no field"),
+    ({"x" * 5000: 1}, 400, "x" * 97 + "...", "unknown_parameter", "not a field"),
     ({"image_path": "/etc/passwd"}, 400, "image_path", "", ""),
-    ({"prompt": "x", "self": 1}, 400, "self", "unknown_parameter", "no field"),
+    ({"prompt": "x", "self": 1}, 400, "self", "unknown_parameter", "not a field"),
 ]
 
 
@@ -134,7 +134,7 @@ def test_fields_of_both(
         ({"response_format": "banana"}, 400, "response_format", VALUE, "b64_json"),
         ({"output_format": "tiff"}, 400, "output_format", VALUE, "png, jpeg, webp"),
         ({"output_format": "gif"}, 400, "output_format", VALUE, "png, jpeg, webp"),
-        ({"stream": True}, 400, "stream", "unsupported_value", "not streamed"),
+        ({"stream": True}, 400, "stream", "unsupported_value", "does not stream"),
         ({"stream": "false"}, 400, "stream", TYPE, "true or false"),
         ({"partial_images": 2}, 400, "partial_images", "unsupported_value", "no partial"),
         ({"num_frames": 5}, 400, "num_frames", VALUE, "/v1/videos"),
@@ -162,7 +162,7 @@ def test_fields_of_pictures(server: Server, row: tuple[dict[str, Any], int, str,
         ({"input_reference": {"file_id": "f"}}, 400, "input_reference.file_id", VALUE, "URL"),
         ({"input_reference": "https://x/y.png"}, 400, "input_reference", "unsupported_parameter",
          "takes no picture"),
-        ({"quality": "high"}, 400, "quality", "unknown_parameter", "no field"),
+        ({"quality": "high"}, 400, "quality", "unknown_parameter", "not a field"),
     ],
     ids=shown,
 )  # fmt: skip

@@ -16,7 +16,7 @@ import pytest
 from openai.types import image_edit_params, image_generate_params, video_create_params
 from PIL import Image
 
-from server.schemas import IMAGE, UNUSED_IMAGE, VIDEO
+from server.schemas import IMAGE_FIELDS, UNUSED_IMAGE, VIDEO_FIELDS
 from tests.support.servers import ROOT, Server, serving, wait_until
 
 PROMPT = "a red circle on a blue background"
@@ -148,9 +148,9 @@ def test_everything_that_the_sdk_defines_is_accepted(client: openai.OpenAI) -> N
         *typing.get_type_hints(image_generate_params.ImageGenerateParamsBase),
         *typing.get_type_hints(image_edit_params.ImageEditParamsBase),
     }
-    assert images - uploads <= {*IMAGE, *UNUSED_IMAGE, "prompt"}
+    assert images - uploads <= {*IMAGE_FIELDS, *UNUSED_IMAGE, "prompt"}
     videos = {*typing.get_type_hints(video_create_params.VideoCreateParams)}
-    assert videos - uploads <= {*VIDEO, "prompt"}
+    assert videos - uploads <= {*VIDEO_FIELDS, "prompt"}
     made = client.images.generate(
         prompt=PROMPT, model="demo", n=1, moderation="low", style="vivid", user="me",
         background="opaque", stream=False, partial_images=0, safety_identifier="x",

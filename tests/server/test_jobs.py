@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import pytest
 
-from server.job import TERMINAL, Job, JobError, Kind, Status, StoredFile
+from server.job import TERMINAL, Job, JobError, JobKind, Status, StoredFile
 from server.jobs import Jobs
 
 ROOT = Path(__file__).parents[2]
@@ -38,7 +38,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "outputs" / "jobs.sqlite3"
 
 
-def video(id: str, created_at: int = 100, kind: Kind = "video", **fields: Any) -> Job:
+def video(id: str, created_at: int = 100, kind: JobKind = "video", **fields: Any) -> Job:
     return Job(id, kind, runs=({"prompt": "a red circle"},), created_at=created_at, **fields)
 
 

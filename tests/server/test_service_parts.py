@@ -15,8 +15,8 @@ from runtime.errors import Position
 from server.engine_connection import ending
 from server.job import Job, StoredFile
 from server.job_attempt import failure
-from server.job_files import Folders, remove, sweep
-from server.protocol import pack, unpack, without_folders
+from server.job_files import Folders, remove, remove_orphans
+from server.protocol import pack_settings, strip_folders, unpack_settings
 
 NO_MEMORY = "DefaultCPUAllocator: can't allocate memory: you tried to allocate 10 bytes."
 VALUES = [Raw("1.5"), "text", 3, None, True, [Raw("a"), 2], {"map": Raw("b"), "raw": [1]}]
@@ -25,7 +25,7 @@ VALUES = [Raw("1.5"), "text", 3, None, True, [Raw("a"), 2], {"map": Raw("b"), "r
 @pytest.mark.parametrize("value", VALUES, ids=repr)
 def test_settings_survive_the_pipe(value: object) -> None:
     setting = Setting(("a", "b"), value, "--a-b", Position("f.yaml", 3, 4))
-    (back,) = unpack(json.loads(json.dumps(pack([setting]))))
+    (back,) = unpack_settings(json.loads(json.dumps(pack_settings([setting]))))
     assert back == setting
     assert type(back.value) is type(value)
 
@@ -33,7 +33,7 @@ def test_settings_survive_the_pipe(value: object) -> None:
 def test_the_api_key_is_not_sent_to_engines() -> None:
     place = Position("command line")
     key = Setting(("server", "api_key"), Raw("secret"), "--api-key", place)
-    assert pack([key]) == []
+    assert pack_settings([key]) == []
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_the_api_key_is_not_sent_to_engines() -> None:
     ],
 )
 def test_messages_show_no_folders(text: str, shown: str) -> None:
-    assert without_folders(text) == shown
+    assert strip_folders(text) == shown
 
 
 def test_an_end_in_words() -> None:
@@ -111,7 +111,7 @@ def test_a_start_sweeps_what_belongs_to_no_job(tmp_path: Path) -> None:
     old.touch()
     os.utime(old, (time.time() - 7200,) * 2)
     (tmp_path / "in/.fetch-x").mkdir()
-    removed = sweep(folders, jobs)
+    removed = remove_orphans(folders, jobs)
     assert sorted(removed) == sorted([*swept["out"], *swept["in"], old.name])
     for folder in ("out", "in"):
         assert {p.name for p in (tmp_path / folder).iterdir()} == set(kept[folder])

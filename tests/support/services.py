@@ -12,7 +12,7 @@ from typing import Any
 
 from runtime import Runtime
 from runtime.configure.resolve import edit
-from server.job import Job, Kind
+from server.job import Job, JobKind
 from server.jobs import Jobs
 from server.service import Folders, Service
 
@@ -48,7 +48,7 @@ async def until(true: Callable[[], object], seconds: float = 50) -> None:
             await asyncio.sleep(0.02)
 
 
-def new(kind: Kind = "image", steps: int = 2, n: int = 1, **fields: Any) -> Job:
+def new(kind: JobKind = "image", steps: int = 2, n: int = 1, **fields: Any) -> Job:
     encoding = fields.pop("encoding", {})
     inputs = fields.pop("inputs", ())
     request = {**SMALL, "num_inference_steps": steps, **fields}
