@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +15,8 @@ from runtime.errors import UserError
 from runtime.graph import catalog
 from runtime.graph.source_positions import display_path
 from runtime.paths import cache_root
+
+PLAIN = re.compile(r"[^\W\d]\w*(/[^\W\d]\w*)*")  # a graph or `_self_`, or a fragment in a folder
 
 
 def composed_graph(path: Path, options: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -53,7 +56,7 @@ def _key(path: Path, search: tuple[Path, ...], options: Mapping[str, str]) -> st
 def _is_plain(path: Path) -> bool:
     """Whether the files that a graph extends are named so that `_key` finds all of them."""
     names = [n for file in catalog.chain(path, catalog.folders()) for n in catalog.extends(file)]
-    return all(isinstance(n, str) and (n == "_self_" or n.isidentifier()) for n in names)
+    return all(isinstance(n, str) and PLAIN.fullmatch(n) for n in names)
 
 
 def _write_cache(path: Path, data: Any) -> None:
