@@ -6,16 +6,19 @@ import sys
 import traceback
 from typing import TextIO
 
-from runtime import UserError
+from cli.messages import with_flags
+from runtime import GraphError, UserError
 
 LEVELS = ("debug", "info", "warning", "error")
 
 
 class Console:
-    """Notes on a stream, from a level upwards."""
+    """Notes on a stream, from a level upwards. command: whose flags they name."""
 
-    def __init__(self, level: str = "info", stream: TextIO | None = None) -> None:
-        self.level, self.stream = level, stream or sys.stderr
+    def __init__(
+        self, level: str = "info", stream: TextIO | None = None, command: str = "generate"
+    ) -> None:
+        self.level, self.stream, self.command = level, stream or sys.stderr, command
 
     def shows(self, level: str) -> bool:
         """Whether notes of a level are printed."""
@@ -24,21 +27,29 @@ class Console:
     def note(self, text: str, level: str = "info") -> None:
         """Print one note."""
         if self.shows(level):
-            print(text, file=self.stream, flush=True)
+            print(with_flags(text, self.command), file=self.stream, flush=True)
 
 
-def report(problem: BaseException, command: str, *, debug: bool = False) -> None:
-    """Say on stderr what went wrong and what to write instead."""
+def report(
+    problem: BaseException, shown: str, *, command: str = "generate", debug: bool = False
+) -> None:
+    """Say on stderr what went wrong and what to write instead.
+
+    shown    what speaks: `sglang generate`
+    command  whose flags the message names
+    """
     if debug:
         traceback.print_exception(problem)
     if isinstance(problem, UserError):
-        message, help = problem.message, problem.help
+        message, help = problem.message, with_flags(problem.help, command)
+        if not isinstance(problem, GraphError):  # there `request.height` is an edge
+            message = with_flags(message, command)
     else:
         message = str(problem) or type(problem).__name__
         if isinstance(problem, KeyError | AttributeError | TypeError | AssertionError):
             message = f"{type(problem).__name__}: {message}"
         help = "" if debug else "--debug shows where it happened"
     start = "\n" if "\n" in message else " "
-    print(f"{command}: error:{start}{message}", file=sys.stderr)
+    print(f"{shown}: error:{start}{message}", file=sys.stderr)
     if help:
         print(f"help: {help}", file=sys.stderr, flush=True)

@@ -72,15 +72,17 @@ def _run(command: str, rest: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
     except Exception as problem:
-        return _failed(problem, shown, debug="--debug" in rest)
+        return _failed(problem, command, debug="--debug" in rest)
 
 
-def _failed(problem: Exception, shown: str, *, debug: bool) -> int:
+def _failed(problem: Exception, command: str, *, debug: bool) -> int:
     """Say what went wrong; the exit code. Imported late, so that Ctrl-C is handled early."""
     from cli.console import report
     from runtime import UserError
 
-    report(problem, shown, debug=debug)
+    shown = f"sglang {command}" if command in COMMANDS else "sglang"
+    flags = "serve" if command == "serve" else "generate"
+    report(problem, shown, command=flags, debug=debug)
     return 2 if isinstance(problem, UserError) else 1
 
 

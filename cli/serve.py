@@ -23,7 +23,7 @@ def serve(argv: Sequence[str]) -> int:
         return 0
     settings, line = gather(line, "serve")
     runtime = Runtime.load(settings, allow_unused=line.allow_unused)
-    console = Console(runtime.output.log_level)
+    console = Console(runtime.output.log_level, command="serve")
     for problem in line.unknown:
         console.note(f"note: {problem.message}: ignored", "warning")
     for note in runtime.notes:

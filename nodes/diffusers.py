@@ -234,7 +234,7 @@ def media(made: Any, rate: float) -> Image | Video:
             return Image(torch.from_numpy(_pixels(value[0])))
         raise UserError(
             "the pipeline gave several pictures, and a run keeps one",
-            help="ask for one; --num-outputs-per-prompt starts several runs", field="request",
+            help="ask for one; `output.num_outputs` starts several runs", field="request",
         )  # fmt: skip
     has = ", ".join(made.keys()) if hasattr(made, "keys") else type(made).__name__
     raise UserError(

@@ -12,11 +12,11 @@ from runtime.errors import UserError, did_you_mean
 
 PICTURES = ("image", "images", "input_image", "input_images")  # what pipelines call them
 RATES = ("fps", "frame_rate")
-FLAGS = {"prompt": "--prompt TEXT", "image": "--image-path FILE|URL"}
+GIVEN_AS = {"prompt": "`request.prompt=TEXT`", "image": "`request.image_path=FILE|URL`"}
 # What the backend sets itself, and what a user gives instead.
 OURS: Mapping[str, str] = {
-    **FLAGS, "generator": "--seed",
-    **dict.fromkeys(("num_images_per_prompt", "num_videos_per_prompt"), "--num-outputs-per-prompt"),
+    **GIVEN_AS, "generator": "`request.seed`",
+    **dict.fromkeys(("num_images_per_prompt", "num_videos_per_prompt"), "`output.num_outputs`"),
     **dict.fromkeys(("output_type", "return_dict"), ""),
     **dict.fromkeys(("callback", "callback_steps", "callback_on_step_end"), ""),
 }  # fmt: skip
@@ -47,7 +47,8 @@ def arguments(name: str, call: Signature, said: Mapping[str, Any]) -> dict[str, 
             instead = OURS.get(argument)
             raise UserError(
                 f"`diffusers_kwargs` has `{argument}`, which the request itself sets",
-                help=f"give {instead}" if instead else "leave it out", field="diffusers_kwargs",
+                help=f"give {instead}" if instead else "leave it out",
+                field="request.diffusers_kwargs",
             )  # fmt: skip
     for argument in (*given, *more):
         if argument not in takes:
@@ -76,10 +77,10 @@ def _is_needed(
 
 
 def _lacking(name: str, argument: str) -> UserError:
-    flag = FLAGS.get(argument, f"--diffusers-kwargs.{argument} VALUE")
+    option = GIVEN_AS.get(argument, f"`request.diffusers_kwargs.{argument}=VALUE`")
     return UserError(
         f"{name} needs `{argument}`, and none is given",
-        help=f"add {flag}", field="image_path" if argument == "image" else argument,
+        help=f"add {option}", field=_field(argument),
     )  # fmt: skip
 
 
@@ -87,11 +88,15 @@ def _not_taken(
     name: str, argument: str, takes: Mapping[str, Parameter], *, inside: bool
 ) -> UserError:
     """The error for an argument that is not taken. inside: of `diffusers_kwargs`."""
-    open_to_all = [n for n in takes if n not in OURS or n in FLAGS]
+    open_to_all = [n for n in takes if n not in OURS or n in GIVEN_AS]
     listed = f"it takes: {', '.join(open_to_all)}"
-    field = "diffusers_kwargs" if inside else argument
     return UserError(
         f"{'`diffusers_kwargs`: ' if inside else ''}{name} takes no `{argument}`",
         help=f"{did_you_mean(argument, open_to_all)} {listed}".strip(),
-        field="image_path" if field == "image" else field,
+        field=_field("diffusers_kwargs" if inside else argument),
     )
+
+
+def _field(argument: str) -> str:
+    """The request field that gives an argument."""
+    return f"request.{'image_path' if argument == 'image' else argument}"

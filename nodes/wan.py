@@ -62,7 +62,7 @@ class EncodePictures:
         if both and last_image is None:
             raise UserError(
                 "`last_image` is required: this checkpoint draws from a first picture to a last",
-                help="add --last-image FILE", field="last_image",
+                help="add `request.last_image=FILE`", field="request.last_image",
             )  # fmt: skip
         if last_image is not None and not both:
             raise UserError(

@@ -61,6 +61,7 @@ def not_found(message: str, code: str = "not_found", param: str | None = None) -
 def from_user_error(problem: UserError, param: str | None = None) -> ApiError:
     """A 400 for an error of the runtime; its help becomes part of the message."""
     message = f"{problem.message}; {problem.help}" if problem.help else problem.message
+    message = message.replace("`request.", "`")  # a client knows the field as a parameter
     return bad_request(message, param or problem.field.removeprefix("request.") or None)
 
 

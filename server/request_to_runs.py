@@ -60,11 +60,10 @@ def build_runs(
         try:
             runs.append(served.runtime.validate(**one))
         except UserError as problem:
-            if problem.field in served.image_fields and problem.field not in pictures:
-                code, what = "missing_required_parameter", _what(problem.field)
-                raise bad_request(
-                    f"this model needs a {what}; send one", problem.field, code
-                ) from None
+            field = problem.field.removeprefix("request.")
+            if field in served.image_fields and field not in pictures:
+                code, what = "missing_required_parameter", _what(field)
+                raise bad_request(f"this model needs a {what}; send one", field, code) from None
             raise from_user_error(problem, _param(problem, values)) from None
     _within_limits(served, runs[0], values)
     return tuple(runs)
@@ -135,9 +134,10 @@ def _seeds(served: ServedModel, values: Mapping[str, Any]) -> Sequence[int | Non
 
 def _param(problem: UserError, values: Mapping[str, Any]) -> str | None:
     """The parameter as the client wrote it."""
-    if problem.field in {"width", "height"} and problem.field not in values:
+    field = problem.field.removeprefix("request.")
+    if field in {"width", "height"} and field not in values:
         return "size"
-    return problem.field.removeprefix("request.") or None
+    return field or None
 
 
 def _within_limits(served: ServedModel, run: Mapping[str, Any], values: Mapping[str, Any]) -> None:

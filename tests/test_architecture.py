@@ -155,6 +155,20 @@ def test_law_1_nodes_import_no_cli_or_server(path: Path) -> None:
     assert not tops(path) & {"cli", "server", "demo", "bench"}
 
 
+# Options of `python -m runtime.visualize` itself, which reads flags as `sglang generate` has them.
+MAY_NAME_FLAGS = {
+    "runtime/visualize.py", "runtime/inspect/option_names.py", "runtime/inspect/perf_file.py",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("path", of("runtime") + of("nodes"), ids=name)
+def test_messages_name_options_by_config_path(path: Path) -> None:
+    """`request.height` in backticks: the command line writes its flag, the server its parameter."""
+    texts = [n.value for n in ast.walk(ast.parse(code(path))) if isinstance(n, ast.Constant)]
+    flags = [t for t in texts if isinstance(t, str) and re.search(r"(?<![\w-])--[a-z]", t)]
+    assert not flags or name(path) in MAY_NAME_FLAGS, f"write `group.name=VALUE`: {flags}"
+
+
 @pytest.mark.parametrize("path", FILES, ids=name)
 def test_law_2_one_place_for_each_outside_thing(path: Path) -> None:
     here = name(path)

@@ -34,14 +34,14 @@ def find_class(
     )
     if trust_remote_code:
         raise UserError(
-            f"{problem} such class. --trust-remote-code is given, but code that comes with a model"
-            " cannot be loaded yet.",
+            f"{problem} such class. `model.trust_remote_code` is given, but code that comes"
+            " with a model cannot be loaded yet.",
             help="use a model whose classes are in diffusers or transformers",
             field=f"components.{name}",
         )
     raise UserError(
-        f"{problem} such class. Code that comes with a model runs only with --trust-remote-code,"
-        " and cannot be loaded yet.",
+        f"{problem} such class. Code that comes with a model runs only with"
+        " `model.trust_remote_code`, and cannot be loaded yet.",
         help="upgrade diffusers and transformers, or use a model whose classes they have",
         field=f"components.{name}",
     )

@@ -42,7 +42,7 @@ def load_pipeline(
             raise UserError(
                 f"diffusers cannot load `{source.checkpoint.name}` as {source.class_name}:"
                 f" {problem}",
-                help="check the files, or choose another class with --pipeline-class-name",
+                help="check the files, or choose another class: `model.pipeline_class_name=CLASS`",
                 field="model.path",
             ) from problem
     made.to(device)

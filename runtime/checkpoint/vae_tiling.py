@@ -37,7 +37,7 @@ def tune(model: Any, vae: Vae) -> None:
         except (AttributeError, NotImplementedError):
             if asked:
                 raise UserError(
-                    f"--vae-{what}: {type(model).__name__} has no {what}",
+                    f"`vae.{what}`: {type(model).__name__} has no {what}",
                     help="leave it out", field=f"vae.{what}",
                 ) from None  # fmt: skip
     for key, value in sized.items():
@@ -53,7 +53,7 @@ def _sized(model: Any, vae: Vae) -> dict[str, Any]:
             known = ", ".join(sorted(k for k in vars(model) if k.startswith("tile_sample")))
             raise _wrong(key, f"{type(model).__name__} has no such setting", f"it has: {known}")
         if not vae.tiling:
-            raise _wrong(key, "it sizes tiles, and nothing is tiled", "add --vae-tiling")
+            raise _wrong(key, "it sizes tiles, and nothing is tiled", "add `vae.tiling=true`")
         for near in (key.replace("_min_", "_stride_"), key.replace("_sample_", "_latent_")):
             if near not in said and near != key and hasattr(model, near):
                 made[near] = max(1, int(value * getattr(model, near) / getattr(model, key)))

@@ -116,7 +116,7 @@ def find(
     if (own := said.get(WHOLE)) and (own.path or own.revision or own.config):
         raise UserError(
             f"components.{WHOLE} is the whole model: it has a dtype and nothing else",
-            help="--model-path names the model; components.vae.path replaces a part",
+            help="`model.path` names the model; `components.vae.path` replaces a part",
             field=f"components.{WHOLE}",
         )  # fmt: skip
     specs = {key: said.get(key, ComponentSpec(key)) for key in checkpoint.keys}
@@ -174,8 +174,9 @@ def check_trust(checkpoint: Checkpoint, class_name: str, *, trusted: bool) -> No
     if files and not trusted:
         raise UserError(
             f"`{checkpoint.name}` brings Python of its own ({', '.join(files)}) for"
-            f" {class_name}, which runs only with --trust-remote-code",
-            help="read it; if you trust it, add --trust-remote-code", field="trust_remote_code",
+            f" {class_name}, which runs only with `model.trust_remote_code`",
+            help="read it; if you trust it, add `model.trust_remote_code=true`",
+            field="model.trust_remote_code",
         )  # fmt: skip
 
 
@@ -235,6 +236,6 @@ def _fewer_warnings() -> Iterator[None]:
 
 def _no_tiles(class_name: str, what: str, reason: str) -> UserError:
     return UserError(
-        f"--vae-{what}: {class_name} has no {what} of its VAE: {reason}",
+        f"`vae.{what}`: {class_name} has no {what} of its VAE: {reason}",
         help="leave it out", field=f"vae.{what}",
     )  # fmt: skip

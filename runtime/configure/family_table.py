@@ -14,9 +14,9 @@ from runtime.settings.field import plain
 
 PAGE = """# Families
 
-Generated from `graphs/` by `sglang graphs --markdown`; a test keeps it current. A checkpoint is
+Generated from `graphs/`; a test keeps it current and says how to write it anew. A checkpoint is
 known by the class and configs in its `model_index.json`, so a local folder or another hub id of
-the same kind works as well; any other pipeline runs through `--backend diffusers`.
+the same kind works as well; any other pipeline runs through `model.backend=diffusers`.
 *Verified against*: `tests/families/test_families.py` compares every picture and frame with that
 pipeline of diffusers on the same tiny random checkpoint, at most 1/255 apart.
 """
@@ -70,7 +70,7 @@ def served(row: Mapping[str, Any]) -> list[str]:
     if WHOLE in row["components"]:
         return ["any other pipeline of diffusers"]
     own = ["its own"] if row["checkpoint"] else []
-    return row["checkpoints"] or own or row["classes"] or ["only by name: --graph"]
+    return row["checkpoints"] or own or row["classes"] or ["only by name"]
 
 
 def markdown(table: Iterable[Mapping[str, Any]]) -> str:

@@ -37,11 +37,12 @@ def complete(config: RunConfig, given: Mapping[str, Any]) -> dict[str, Any]:
             values[name] = field.default
         # A seed has no empty value: which numbers are drawn must not be left to chance.
         if values[name] is None and (field.required or field.type == "seed"):
-            flag, known = "--" + name.replace("_", "-"), ", ".join(graph.request)
+            known = ", ".join(graph.request)
             takes = f". Graph `{graph.name}` takes: {known}." if field.type in PIXELS else ""
             raise UserError(
-                f"`{name}` is required and not given{takes}", help=f"add {flag} ...", field=name
-            )
+                f"`request.{name}` is required and not given{takes}",
+                help=f"add `request.{name}=...`", field=f"request.{name}",
+            )  # fmt: skip
     return values
 
 

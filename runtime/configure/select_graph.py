@@ -33,7 +33,7 @@ def choose(
     if model.revision and (checkpoint is None or checkpoint.files.repo is None):
         raise UserError(
             f"`revision` is {model.revision}, and a local folder has no revisions",
-            help="give a hub id as --model-path, or leave it out", field="model.revision",
+            help="give a hub id as `model.path`, or leave it out", field="model.revision",
         )  # fmt: skip
     if checkpoint:
         return _for_model(entry, checkpoint, model)
@@ -48,11 +48,11 @@ def choose(
             )  # fmt: skip
         raise UserError(
             f"graph `{entry.name}` needs a model and none is given",
-            help="add --model-path FOLDER or a hub id", field="model.path",
+            help="add `model.path=FOLDER` or a hub id", field="model.path",
         )  # fmt: skip
     checkpoint = Checkpoint.open(_folder(entry))
     if entry.name == default:
-        note = f"No --model-path given: using {entry.title}"
+        note = f"No `model.path` given: using {entry.title}"
     else:
         note = f"graph `{entry.name}` with the checkpoint that it brings"
     return entry, checkpoint, (note,)
@@ -89,7 +89,7 @@ def _for_model(
             return entry, checkpoint, (f"graph `{entry.name}` serves {name} ({model.path})",)
         problem = catalog.unserved(checkpoint, name)
         if model.backend == "sglang":
-            also = "; --backend diffusers runs it vanilla" * pipelines.runs(checkpoint, name)
+            also = "; `model.backend=diffusers` runs it vanilla" * pipelines.runs(checkpoint, name)
             raise UserError(problem.message, help=problem.help + also, field=problem.field)
         entry, reason = catalog.entries()[VANILLA], problem.message
     if not _is_vanilla(entry):
@@ -112,9 +112,9 @@ def _refuse_model_words(settings: Sequence[Setting], model: policies.Model) -> N
     for name, value in (("id", model.id), ("pipeline_class_name", model.pipeline_class_name)):
         if value is not None:
             raise UserError(
-                f"{_said(settings, name)} {value} needs a --model-path: it chooses that model's"
+                f"{_said(settings, name)} {value} needs a `model.path`: it chooses that model's"
                 " graph",
-                help="add --model-path FOLDER or a hub id, or leave it out", field=f"model.{name}",
+                help="add `model.path=FOLDER` or a hub id, or leave it out", field=f"model.{name}",
             )  # fmt: skip
 
 

@@ -81,7 +81,7 @@ def _unused_error(graph: Graph, setting: Setting, components: set[str]) -> UserE
     paths = [] if flag else [path for path in consumed() if path.split(".")[0] == head]
     near = nearest(setting.dotted, paths, cutoff=0.8) or _near_root(graph, setting, flag)
     return UserError(
-        f"{shown(setting)} is {said}, and nothing in this version consumes `{setting.dotted}`",
+        f"{shown(setting)} is {said}, and nothing in this version uses it",
         help=f"did you mean `{near[0]}`?" if near else "leave it out", field=setting.dotted,
     )  # fmt: skip
 

@@ -204,7 +204,7 @@ def unserved(checkpoint: Configured, class_name: str) -> UserError:
         return UserError(
             f"no graph fits this {class_name} in `{checkpoint.name}`: its config differs from what "
             f"{', '.join(f'`{n}`' for n in near)} expect{'s' * (len(near) == 1)}",
-            help=f"to use one all the same, name it: --graph {near[0]}", field="model.path",
+            help=f"to use one all the same, name it: `graph={near[0]}`", field="model.path",
         )  # fmt: skip
     served = {c: e.name for e in reversed(entries().values()) for c in e.classes}
     likely = [f"`{served[c]}` ({c})" for c in nearest(class_name, served, count=3)]

@@ -41,7 +41,7 @@ def _refuse_policies(files: Iterable[Path]) -> None:
         if "policies" in catalog.read_yaml(file):
             raise UserError(
                 f"graph {display_path(file)} sets `policies`, which a graph may not",
-                help="say them in the call: memo.max_mb=100, or in a --config file", field="graph",
+                help="say them in the call, `memo.max_mb=100`, or in a config file", field="graph",
             )  # fmt: skip
 
 

@@ -200,7 +200,7 @@ def _refuse_unknown(seen: Look, stage: str, unknown: Mapping[str, str]) -> None:
                     f"{stage} of graph `{seen.graph.name}` needs `{ref.port}`, which node `{name}` "
                     f"is bypassed by, and which the checkpoint's configs state "
                     f"(`{unknown[ref.port]}`)",
-                    help=f"add --model-path FOLDER or a hub id, or request.{ref.port}=...",
+                    help=f"add `model.path=FOLDER` or a hub id, or `request.{ref.port}=...`",
                     field=f"request.{ref.port}",
                 )
 

@@ -10,7 +10,7 @@ from typing import Any
 from runtime.errors import UserError, did_you_mean
 from runtime.inspect.rows import Cost
 
-WRITE = "sglang generate ... --perf-dump-path FILE writes one"
+WRITE = "a run writes one with `output.perf_dump_path=FILE`"
 
 
 def read_costs(file: str, nodes: Iterable[str]) -> dict[str, Cost]:

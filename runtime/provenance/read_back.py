@@ -43,7 +43,7 @@ def provenance(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict) or OURS not in found:
         raise UserError(
             f"{path} does not say how it was made",
-            help="it was made with --no-metadata or by another program, or edited since",
+            help="it was made with `output.metadata=false` or by another program, or edited since",
             field="file",
         )
     if found[OURS] != KNOWN:

@@ -240,7 +240,7 @@ class Executor:
             for net in nets.values():
                 net.enable_tiling()
             tiled += nets.values()
-            yield Noted(text=f"memory is short: {', '.join(nets)} works in tiles (--vae-tiling)")
+            yield Noted(text=f"memory is short: {', '.join(nets)} works in tiles (`vae.tiling`)")
             if any(call.batched.get("cache") is not None for call in message):
                 return Again()
 

@@ -154,8 +154,8 @@ def test_weights_that_do_not_fit(
             "flux",
             {"_class_name": "FluxTransformer9DModel"},
             "`part` is a `FluxTransformer9DModel` of `diffusers`: the installed libraries have no"
-            " such class. Code that comes with a model runs only with --trust-remote-code, and"
-            " cannot be loaded yet.\n"
+            " such class. Code that comes with a model runs only with"
+            " `model.trust_remote_code`, and cannot be loaded yet.\n"
             "    help: upgrade diffusers and transformers, or use a model whose classes they have",
         ),
         (
@@ -163,7 +163,7 @@ def test_weights_that_do_not_fit(
             {"architectures": ["OwnModel"], "auto_map": {"AutoModel": "own.OwnModel"}},
             "`part` is a `OwnModel` of `transformers`: its config asks for code of its own"
             " (`auto_map`), and the installed libraries have no such class. Code that comes with a"
-            " model runs only with --trust-remote-code, and cannot be loaded yet.\n"
+            " model runs only with `model.trust_remote_code`, and cannot be loaded yet.\n"
             "    help: upgrade diffusers and transformers, or use a model whose classes they have",
         ),
     ],
@@ -182,5 +182,5 @@ def test_configs_that_are_refused(
 
 def test_trusted_code_is_said_to_be_missing(tmp_path: Path) -> None:
     part = ComponentSource("part", "diffusers", "Own", Folder(tmp_path), {})
-    with pytest.raises(UserError, match="--trust-remote-code is given, but code that comes with a"):
+    with pytest.raises(UserError, match=r"`model\.trust_remote_code` is given, but code that"):
         Residency().load(part, dtype=None, device=CPU, trust_remote_code=True)

@@ -53,7 +53,7 @@ def test_one_picture(tmp_path: Path, capsys: Capture) -> None:
     assert path.name.startswith("a_red_circle_${oc.env_HOME}_")
     assert path.suffix == ".png"
     assert size(path) == (64, 64)
-    assert said.err.startswith("No --model-path given: using the demo model")
+    assert said.err.startswith("No `--model-path` given: using the demo model")
     assert "denoise: step 2/2" in said.err
 
 

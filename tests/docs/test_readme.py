@@ -39,7 +39,7 @@ def test_the_first_command_draws_a_picture(tmp_path: Path) -> None:
         shell=True, cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert Path(done.stdout.splitlines()[-1]).read_bytes().startswith(b"\x89PNG")
-    assert done.stderr.startswith("No --model-path given: using the demo model")
+    assert done.stderr.startswith("No `--model-path` given: using the demo model")
 
 
 def test_the_python_example(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -152,7 +152,7 @@ def test_pictures_come_in_and_another_class_runs(models: dict[str, Path]) -> Non
     np.testing.assert_array_equal(ours, pixels(theirs))
     assert fails(runtime, **request) == (
         "StableDiffusionImg2ImgPipeline needs `image`, and none is given\n"
-        "    help: add --image-path FILE|URL"
+        "    help: add `request.image_path=FILE|URL`"
     )
 
 
@@ -165,9 +165,9 @@ def test_pictures_come_in_and_another_class_runs(models: dict[str, Path]) -> Non
         ({"num_frames": 5}, "StableDiffusionPipeline takes no `num_frames`\n    help: "),
         ({"image_path": [Image.new("RGB", (8, 8))]}, "StableDiffusionPipeline takes no `image`"),
         ({"prompt": None}, "StableDiffusionPipeline needs `prompt`, and none is given\n"
-         "    help: add --prompt TEXT"),
+         "    help: add `request.prompt=TEXT`"),
         ({"diffusers_kwargs": {"generator": 1}}, "`diffusers_kwargs` has `generator`, which the "
-         "request itself sets\n    help: give --seed"),
+         "request itself sets\n    help: give `request.seed`"),
         ({"diffusers_kwargs": {"height": 64}}, "`diffusers_kwargs` has `height`"),
     ],
     ids=lambda value: re.sub(r" at 0x\w+", "", str(value)),
@@ -228,7 +228,7 @@ def test_the_vae_tiles_and_slices(models: dict[str, Path]) -> None:
 
 def test_a_pipeline_without_a_vae_has_nothing_to_tile(stripes: Path) -> None:
     said = {"model.trust_remote_code": True, "vae.tiling": True}
-    with pytest.raises(UserError, match="--vae-tiling: Stripes has no tiling of its VAE"):
+    with pytest.raises(UserError, match=r"`vae\.tiling`: Stripes has no tiling of its VAE"):
         Runtime.load(stripes, said).plan(width=5)
 
 
@@ -276,7 +276,8 @@ def test_code_of_a_model_runs_only_where_it_is_trusted(stripes: Path) -> None:
         Runtime.load(stripes)
     assert str(caught.value) == (
         f"`{stripes}` brings Python of its own (stripes.py) for Stripes, which runs only with"
-        " --trust-remote-code\n    help: read it; if you trust it, add --trust-remote-code"
+        " `model.trust_remote_code`\n"
+        "    help: read it; if you trust it, add `model.trust_remote_code=true`"
     )
     runtime = Runtime.load(stripes, {"model.trust_remote_code": True})
     events = [*(run := runtime.start(width=5, seed=3))]
@@ -320,7 +321,7 @@ def test_auto_says_why_and_sglang_names_what_is_near(models: dict[str, Path]) ->
     with pytest.raises(UserError) as caught:
         Runtime.load(models["sd"], {"model.backend": "sglang"})
     assert "`sdxl` (StableDiffusionXLPipeline)" in caught.value.help
-    assert "--backend diffusers runs it vanilla" in caught.value.help
+    assert "`model.backend=diffusers` runs it vanilla" in caught.value.help
     with pytest.raises(UserError, match="`backend` is sglang, and graph `diffusers` is none"):
         Runtime.load(models["sd"], {"model.backend": "sglang"}, graph="diffusers")
 

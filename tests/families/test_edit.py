@@ -202,8 +202,8 @@ TAKES = (
 )
 MISTAKES: list[tuple[str, list[str], dict[str, bytes], str]] = [
     ("missing", [], NO_FILES,
-     f"`image_path` is required and not given. Graph `demo_edit` takes: {TAKES}, image_path, "
-     "strength.\nhelp: add --image-path ..."),
+     f"`--image-path` is required and not given. Graph `demo_edit` takes: {TAKES}, image_path, "
+     "strength.\nhelp: add `--image-path ...`"),
     ("no such file", ["--image-path", "x.png"], NO_FILES,
      "--image-path: x.png does not exist\nhelp: give the path of a picture"),
     ("a folder", ["--image-path", "."], NO_FILES,

@@ -148,7 +148,7 @@ def test_two_runs_at_once_spoil_neither() -> None:
 
 def test_a_seed_without_a_default_must_be_given() -> None:
     runtime = Runtime.load(None, {"request.seed.default": None}, graph="toy")
-    with pytest.raises(UserError, match="`seed` is required and not given"):
+    with pytest.raises(UserError, match=r"`request\.seed` is required and not given"):
         runtime.generate(outputs=["number"])
     assert runtime.generate(outputs=["number"], seed=np.int64(3)).outputs
 

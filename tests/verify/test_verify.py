@@ -164,7 +164,7 @@ def test_other_shapes_are_told_where_something_diverges_after_them(
         (["demo", "--reference"], "--reference needs a value"),
         (["demo", "--prompt", "x", "--reference", "NoPipeline"], "no pipeline `NoPipeline`"),
         (["demo", "--prmpt", "x"], "there is no flag `--prmpt`"),
-        (["demo"], "`prompt` is required and not given"),
+        (["demo"], "`--prompt` is required and not given"),
         (["nowhere", "--prompt", "x"], "there is no graph `nowhere`"),
     ],
 )

@@ -1,0 +1,76 @@
+"""Options in messages: what the runtime names by config path, the command line writes as a flag.
+
+The runtime writes "add `request.height=64`"; a person who typed flags reads "add `--height 64`".
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+from cli.flags import Flag, Table, table
+
+# `model.path`, `model.backend=diffusers`, `graph=demo`; a single word alone is no path, and who
+# misspelt a path reads "did you mean" with a path.
+OPTION = re.compile(r"(?<!did you mean )`([a-z]\w*(?:\.\w+)*)(?:=([^`\n]*))?`")
+PLACE = re.compile(r":\d+:\d+")  # a line about a place in a file quotes that file
+
+
+def with_flags(text: str, command: str = "generate", known: Table | None = None) -> str:
+    """A message whose config paths in backticks are written as the flags of a command.
+
+    A path that has no flag there stays as it is: KEY=VALUE is a way to write it. So do the lines
+    that name a place in a file: its author writes keys.
+    """
+    flags = known or table()
+
+    def written(found: re.Match[str]) -> str:
+        path, value = found[1], found[2]
+        if "." not in path and value is None:
+            return found[0]
+        flag = flag_of(flags, path, value, command)
+        return f"`{_words(flag, value)}`" if flag else found[0]
+
+    lines = text.split("\n")
+    return "\n".join(x if PLACE.search(x) else OPTION.sub(written, x) for x in lines)
+
+
+def field_name(path: str, command: str = "generate", known: Table | None = None) -> str:
+    """The flag of a `UserError.field`; a path without one stays as it is."""
+    flag = flag_of(known or table(), path, None, command)
+    return flag.name if flag else path
+
+
+def flag_of(known: Table, path: str, value: str | None, command: str) -> Flag | None:
+    """The flag that sets a config path, to a value where one is said; None where no flag does.
+
+    Of several the first: the table lists the usual name before the others.
+    """
+    keys = tuple(path.split("."))
+    same = [f for f in known.flags if f.path == keys and command in f.commands and not f.own]
+    if value == "false":
+        same.sort(key=lambda flag: not flag.negated)
+    elif value is not None:
+        same = [flag for flag in same if not flag.negated]
+    same.sort(key=lambda flag: (bool(flag.also), flag.value is not True))
+    if same:
+        return same[0]
+    return _of_component(known, keys)
+
+
+def _of_component(known: Table, keys: tuple[str, ...]) -> Flag | None:
+    """`components.vae.path` is --vae-path, by the pattern of all components."""
+    for suffix, pattern in known.components.items():
+        head, tail = pattern.path[0], pattern.path[2:]
+        if len(keys) > 2 and keys[0] == head and keys[2:] == tail:
+            name = f"--{keys[1]}{suffix}".replace("_", "-")
+            return replace(pattern, name=name, path=keys)
+    return None
+
+
+def _words(flag: Flag, value: str | None) -> str:
+    """The flag with its value, as it is typed."""
+    if value is None or (flag.type == "bool" and value == ("false" if flag.negated else "true")):
+        return flag.name
+    spaced = " " in value and not value.startswith(('"', "'"))
+    return f'{flag.name} "{value}"' if spaced else f"{flag.name} {value}"
