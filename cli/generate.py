@@ -28,7 +28,7 @@ from runtime import File, Result, Runtime, Setting, UserError
 from runtime.contract.outputs import Url
 from runtime.events import Stepped
 from runtime.files.image_files import check_suffix
-from runtime.files.object_store import UploadFailed, check
+from runtime.files.object_store import UploadFailed, check_store
 
 if TYPE_CHECKING:
     from cli.replay import Replay
@@ -119,7 +119,7 @@ def wanted_outputs(session: Runtime) -> tuple[str, ...]:
     store = session.config.policies.storage.store()
     if not save or store.type == "none":
         return ("file",) * save + ("frames",) * output.return_frames
-    check(store)
+    check_store(store)
     if "url" not in session.graph.outputs:
         raise UserError(
             f"files are to be uploaded, and graph `{session.graph.name}` has no output `url`",

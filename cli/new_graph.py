@@ -11,7 +11,7 @@ import yaml
 
 from runtime import UserError, did_you_mean
 from runtime.configure.resolve import edit, resolve_graph
-from runtime.files.atomic_write import whole
+from runtime.files.atomic_write import atomic_write
 from runtime.graph.catalog import Entry, entries
 from runtime.graph.check import Checked, check
 from runtime.graph.compose_cache import composed_graph
@@ -59,7 +59,7 @@ def new(argv: Sequence[str]) -> int:
     path = folder / f"{name}.yaml"
     _refuse(name, base, path)
     checked = check(resolve_graph([edit("graph", str(base.path))]))
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(starting_point(path, base, checked), "utf-8")
     check(resolve_graph([edit("graph", str(path))]))
     print(path)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime import Result
-from runtime.files.atomic_write import whole
+from runtime.files.atomic_write import atomic_write
 
 
 def describe(result: Result, seconds: float, prompt: str | None, model: str) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def combine(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def write(path: Path, runs: Sequence[Mapping[str, Any]]) -> None:
     """Write the dump; the file appears whole or not at all."""
     text = json.dumps(combine(runs), indent=2, ensure_ascii=False, default=str)
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
 
 

@@ -1,4 +1,4 @@
-"""Upload of written files to the object store."""
+"""Nodes that upload written files to the object store."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from runtime.contract.outputs import File, Url
-from runtime.files.embedded_text import beside, is_ours
+from runtime.files.embedded_text import is_own_sidecar, sidecar_path
 from runtime.files.object_store import ObjectStore, UploadFailed, upload_file
 
 
 @dataclass(frozen=True, kw_only=True)
 class Upload:
-    """Upload a file and delete the local one; where the upload fails, the file stays.
+    """Upload a file, then delete the local one. If the upload fails, the local file is not deleted.
 
-    file  its name becomes the key of the object
+    file  its name is the key of the object
     to    the object store
     url   public URL and key
     """
@@ -24,15 +24,15 @@ class Upload:
         url: Url
 
     def run(self, *, file: File, to: ObjectStore) -> Out:
-        (url,) = uploaded((file,), to)
+        (url,) = upload_all((file,), to)
         return self.Out(url)
 
 
 @dataclass(frozen=True, kw_only=True)
 class UploadAll:
-    """Upload files that belong together; where one upload fails, all of them stay.
+    """Upload several files, then delete the local ones. If one upload fails, none is deleted.
 
-    files  their names become the keys of the objects
+    files  their names are the keys of the objects
     to     the object store
     urls   public URLs and keys, in order
     """
@@ -41,18 +41,20 @@ class UploadAll:
         urls: tuple[Url, ...]
 
     def run(self, *, files: tuple[File, ...], to: ObjectStore) -> Out:
-        return self.Out(uploaded(files, to))
+        return self.Out(upload_all(files, to))
 
 
-def uploaded(files: tuple[File, ...], to: ObjectStore) -> tuple[Url, ...]:
+def upload_all(files: tuple[File, ...], to: ObjectStore) -> tuple[Url, ...]:
     """Upload files, then delete the local ones."""
     keys = [file.path.name for file in files]
     urls = [upload_file(to, f.path, f.path.name, f.media_type) for f in files]
-    sides = [side for file in files if is_ours(side := beside(file.path))]
-    for side in sides:
-        with suppress(UploadFailed):  # the files are in the store, which is what was asked
-            upload_file(to, side, side.name, "application/json")
-    for path in [*(file.path for file in files), *sides]:
-        with suppress(OSError):  # it is in the store: a copy that cannot be removed is no failure
+    sidecars = [s for file in files if is_own_sidecar(s := sidecar_path(file.path))]
+    for sidecar in sidecars:
+        with suppress(UploadFailed):  # the files themselves are uploaded
+            upload_file(to, sidecar, sidecar.name, "application/json")
+    for path in [*(file.path for file in files), *sidecars]:
+        with suppress(
+            OSError
+        ):  # the upload succeeded; a local copy that cannot be deleted is harmless
             path.unlink()
     return tuple(Url(url, key) for url, key in zip(urls, keys, strict=True))

@@ -159,13 +159,13 @@ def configured(load: Mapping[str, Any]) -> Runtime:
 
 def load_components(runtime: Runtime) -> None:
     """Check the graph and load every component; raises UserError where that fails."""
-    from runtime.files.object_store import check
+    from runtime.files.object_store import check_store
     from runtime.run.residency import store
 
     required_outputs(runtime)
     policies = runtime.config.policies
     if policies.storage.type != "none":
-        check(policies.storage.store())
+        check_store(policies.storage.store())
     engine = runtime.engine
     for name, source in engine.sources.items():
         store().load(

@@ -15,8 +15,8 @@ from PIL import Image, UnidentifiedImageError
 from starlette.datastructures import UploadFile
 
 from runtime import UserError
-from runtime.files.atomic_write import whole
-from runtime.files.image_files import DAMAGED
+from runtime.files.atomic_write import atomic_write
+from runtime.files.image_files import DECODE_ERRORS
 from runtime.files.safe_fetch import fetch
 from runtime.settings.policies import Server
 from server.errors import ApiError, bad_request, from_user_error
@@ -89,7 +89,7 @@ def _keep(name: str, param: str, data: bytes, folder: Path, policy: Server) -> P
     """Look at the content, never at a name, then write it whole."""
     path = folder / f"{name}{_suffix(param, data, policy)}"
     try:
-        with whole(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_bytes(data)
     except UserError as problem:
         raise ApiError(500, "the upload could not be stored", code="storage_error") from problem
@@ -114,5 +114,5 @@ def _suffix(param: str, data: bytes, policy: Server) -> str:
         ) from None
     except Image.DecompressionBombError:
         raise bad_request(f"`{param}` has too many pixels", param, "invalid_image") from None
-    except DAMAGED as problem:
+    except DECODE_ERRORS as problem:
         raise bad_request(f"`{param}` is damaged: {problem}", param, "invalid_image") from None

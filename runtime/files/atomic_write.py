@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all. Imports no torch."""
+"""Atomic writes: a file appears complete or not at all. Imports no torch."""
 
 from __future__ import annotations
 
@@ -27,19 +27,20 @@ MISTAKES: Mapping[int, tuple[str, str]] = {
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """Give a hidden name beside `path` to write to, and rename it to `path` at the end.
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yield a hidden temporary file beside `path`, and rename it to `path` at the end.
 
-    So the file appears whole or not at all, whenever the process dies. Parent folders are created;
-    the hidden file is removed on any exception. Mistakes of the user (permissions, a full disk, too
-    long a name) become a UserError that names the path.
+    `path` therefore holds either its old content or all of the new one, even if the process is
+    killed. Parent folders are created, and the temporary file is removed after any exception.
+    Errors that the user can fix (permissions, a full disk, a name that is too long) become a
+    UserError that names the path.
     """
     temporary = path.with_name(f".{os.getpid():x}-{secrets.token_hex(4)}{path.suffix}")
     try:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with suppress(FileNotFoundError):
-                path.lstat()  # raises where the name is too long, before anything is encoded
+                path.lstat()  # fails before encoding if the name is too long
             if path.is_dir():
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
             yield temporary
@@ -52,7 +53,7 @@ def whole(path: Path) -> Iterator[Path]:
         if not reason:
             raise
         raise UserError(f"cannot write {path}: {reason}", help=fix) from problem
-    # Some network file systems cannot sync a folder; the file itself is safe by now.
+    # Some network file systems cannot sync a folder; the file itself is already on disk.
     with suppress(OSError):
         _sync(path.parent)
 

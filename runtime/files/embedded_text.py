@@ -1,7 +1,8 @@
-"""How a media file carries a text: in itself where its format can, else in a file beside it.
+"""Text metadata of media files: inside the file where its format allows it, else in a sidecar.
 
-PNG has a text chunk `Comment`; JPEG and WebP an Exif block with `UserComment`; MP4 a tag `comment`;
-GIF and `.npy` a file NAME.json beside them. The text is ASCII: JSON escapes the rest. No torch.
+PNG stores it in the text chunk `Comment`, JPEG and WebP in the Exif tag `UserComment`, MP4 in the
+tag `comment`. GIF and `.npy` have a sidecar file NAME.json. The text is ASCII, because JSON escapes
+all other characters. Imports no torch.
 """
 
 from __future__ import annotations
@@ -12,33 +13,33 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from runtime.files.atomic_write import whole
+from runtime.files.atomic_write import atomic_write
 
-KEY = "Comment"  # PNG's own keyword; MP4 has it in lower case
+COMMENT_KEY = "Comment"  # PNG's own keyword; MP4 has it in lower case
 SOFTWARE, EXIF_IFD, USER_COMMENT = 0x0131, 0x8769, 0x9286
 ASCII = b"ASCII\0\0\0"
 LONGEST_EXIF = 65_000  # a JPEG segment ends at 65533 bytes
 VP8X_EXIF = 0x08
-OURS = "provenance"
+PROVENANCE_KEY = "provenance"
 
 
-def options(suffix: str, text: str) -> dict[str, Any]:
-    """What Pillow's `save` takes so that a picture carries a text; empty where it cannot."""
+def save_options(suffix: str, text: str) -> dict[str, Any]:
+    """Arguments of Pillow's `save` that embed a text; empty if the format or size forbids it."""
     if not text:
         return {}
     if suffix == ".png":
         from PIL.PngImagePlugin import PngInfo
 
         info = PngInfo()
-        info.add_text(KEY, text)
+        info.add_text(COMMENT_KEY, text)
         return {"pnginfo": info}
     if suffix == ".webp" or len(text) <= LONGEST_EXIF:
-        return {"exif": exif(text)}
+        return {"exif": exif_block(text)}
     return {}
 
 
-def exif(text: str) -> bytes:
-    """An Exif block with a text as UserComment."""
+def exif_block(text: str) -> bytes:
+    """Encode an Exif block that holds a text as UserComment."""
     from PIL import Image
 
     block = Image.Exif()
@@ -48,43 +49,43 @@ def exif(text: str) -> bytes:
 
 
 def add_to_webp(path: Path, text: str) -> None:
-    """Add the Exif block to an animated WebP: a chunk at its end, and its bit in the header."""
+    """Append an Exif chunk to an animated WebP and set its flag in the file header."""
     if not text:
         return
-    data = exif(text).removeprefix(b"Exif\0\0")
+    block = exif_block(text).removeprefix(b"Exif\0\0")
     with path.open("r+b") as file:
         head = file.read(21)
         if head[8:16] != b"WEBPVP8X":
-            raise ValueError(f"{path} is no extended WebP")
+            raise ValueError(f"{path} is not an extended WebP file")
         file.seek(20)
         file.write(bytes([head[20] | VP8X_EXIF]))
         file.seek(0, 2)
-        file.write(b"EXIF" + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2))
+        file.write(b"EXIF" + struct.pack("<I", len(block)) + block + b"\0" * (len(block) % 2))
         size = file.tell() - 8
         file.seek(4)
         file.write(struct.pack("<I", size))
 
 
-def beside(path: Path) -> Path:
-    """The file that says what `path` itself cannot: `clip.gif.json`."""
+def sidecar_path(path: Path) -> Path:
+    """The path of the sidecar file: `clip.gif.json` for `clip.gif`."""
     return path.with_name(path.name + ".json")
 
 
-def write_beside(path: Path, text: str) -> None:
-    """Write the file beside a file; without a text, one of ours from an earlier run goes."""
-    side = beside(path)
+def write_sidecar(path: Path, text: str) -> None:
+    """Write the sidecar; with an empty text, delete a sidecar that an earlier run wrote."""
+    sidecar = sidecar_path(path)
     if text:
-        with whole(side) as temporary:
+        with atomic_write(sidecar) as temporary:
             temporary.write_text(text + "\n", encoding="ascii")
-    elif is_ours(side):
-        side.unlink(missing_ok=True)
+    elif is_own_sidecar(sidecar):
+        sidecar.unlink(missing_ok=True)
 
 
-def is_ours(side: Path) -> bool:
-    """Whether a file beside another was written here."""
-    if not side.is_file():
+def is_own_sidecar(sidecar: Path) -> bool:
+    """Whether this package wrote a sidecar file."""
+    if not sidecar.is_file():
         return False
     with suppress(OSError, ValueError, RecursionError):
-        said = json.loads(side.read_text("utf-8"))
-        return isinstance(said, dict) and OURS in said
+        data = json.loads(sidecar.read_text("utf-8"))
+        return isinstance(data, dict) and PROVENANCE_KEY in data
     return False

@@ -1,4 +1,4 @@
-"""Pictures in files, and what all media files share: formats and quality. Imports no torch."""
+"""Picture files, and the format and quality rules that all media files share. No torch."""
 
 from __future__ import annotations
 
@@ -10,97 +10,101 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runtime.errors import UserError, did_you_mean
-from runtime.files import embedded_text as carried
-from runtime.files.atomic_write import whole
+from runtime.files import embedded_text
+from runtime.files.atomic_write import atomic_write
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from PIL.Image import Image
 
-PICTURES = {
+IMAGE_TYPES = {
     ".png": "image/png",
     ".jpg": "image/jpeg",
     ".jpeg": "image/jpeg",
     ".webp": "image/webp",
 }
-CLIPS = {".mp4": "video/mp4", ".gif": "image/gif", ".webp": "image/webp"}
-# What is read. Pillow knows more formats, but some start programs (EPS), others are hardly tested.
-READABLE = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
-MEDIA_TYPES = PICTURES | CLIPS | {".npy": "application/octet-stream"}
+VIDEO_TYPES = {".mp4": "video/mp4", ".gif": "image/gif", ".webp": "image/webp"}
+# Formats that are read. Pillow reads more, but some run external programs (EPS) and others are
+# rarely used and hardly tested.
+READABLE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+MEDIA_TYPES = IMAGE_TYPES | VIDEO_TYPES | {".npy": "application/octet-stream"}
 LONGEST_SIDE = {".webp": 16383, ".jpg": 65500, ".jpeg": 65500, ".gif": 65535, ".mp4": 16384}
 QUALITIES = {"low": 35, "medium": 55, "high": 90, "maximum": 100}
-# A third of the time of zlib's usual level for files up to a quarter larger.
+# Level 2 takes a third of the time of the usual level 6; files are up to a quarter larger.
 PNG_LEVEL = 2
-# What Pillow and FFmpeg raise on damaged files; found by changing bytes at random.
-DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, RuntimeError, struct.error)
+# Exceptions of Pillow and FFmpeg on damaged files, found by changing bytes at random.
+DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, RuntimeError, struct.error)
 
 
 def media_suffixes(frames: int | None = None) -> tuple[str, ...]:
-    """Suffixes of files that can hold so many frames; none: every suffix that can be written."""
+    """File suffixes that can hold this many frames; without a number, all that can be written."""
     if frames is not None and frames > 1:
-        return tuple(CLIPS)
-    return tuple(dict.fromkeys((*PICTURES, *CLIPS)))
+        return tuple(VIDEO_TYPES)
+    return tuple(dict.fromkeys((*IMAGE_TYPES, *VIDEO_TYPES)))
 
 
 def default_suffix(frames: int) -> str:
-    """What a result of so many frames is saved as where nothing is asked: `.png` or `.mp4`."""
+    """The suffix used when the user names none: `.png` for one frame, else `.mp4`."""
     return ".png" if frames == 1 else ".mp4"
 
 
 def check_suffix(suffix: str, frames: int, fps: float | None = None) -> None:
-    """Refuse a suffix that cannot hold so many frames, at that rate where it is known."""
+    """Raise a UserError if files with this suffix cannot hold the frames or the frame rate."""
     fitting = media_suffixes(frames)
     if suffix.lower() not in fitting:
         known = suffix.lower() in media_suffixes()
         what = "a picture" if frames == 1 else f"{frames} frames"
-        reason = f"cannot hold {what}" if known else "is no format for pictures or clips"
+        reason = f"cannot hold {what}" if known else "is not a format for pictures or clips"
         raise UserError(
-            f'`output_file_name` ends in "{suffix}", which {reason}',
+            f'`output.file_name` ends in "{suffix}", which {reason}',
             help=f"{what} can be saved as {', '.join(fitting)}",
-            field="output_file_name",
+            field="output.file_name",
         )
     if suffix.lower() == ".gif" and frames > 1 and fps is not None and fps > 50:
         raise UserError(
-            f"`fps` is {fps:g}, but browsers play GIF files at 50 frames per second at most",
+            f"`request.fps` is {fps:g}, but browsers play GIF at 50 frames per second at most",
             help="save as .mp4 or .webp, or ask for fewer frames per second",
-            field="fps",
+            field="request.fps",
         )
 
 
 def check_size(suffix: str, height: int, width: int) -> None:
-    """Refuse a picture with a side longer than its format allows."""
+    """Raise a UserError if a side is longer than the format allows."""
     longest = LONGEST_SIDE.get(suffix.lower())
     if longest is not None and max(height, width) > longest:
         raise UserError(
             f"{suffix} files hold at most {longest} pixels a side, got {width}x{height}",
             help="save as .png, or ask for a smaller size",
-            field="output_file_name",
+            field="output.file_name",
         )
 
 
 def quality_percent(quality: str, compression: int | None, default: int) -> int:
-    """Quality from 0 to 100: `compression` where given, else by word; `default` is the format's."""
+    """Encoder quality from 0 to 100: `compression` if given, else the named `quality`.
+
+    default  quality of the name `default`, which depends on the format
+    """
     if compression is not None:
         if not 0 <= compression <= 100:
             raise UserError(
-                f"`output_compression` expects a whole number from 0 to 100, got {compression}",
+                f"`output.compression` expects a whole number from 0 to 100, got {compression}",
                 help="0 is the smallest file, 100 the best",
-                field="output_compression",
+                field="output.compression",
             )
         return compression
     words = {"default": default, **QUALITIES}
     if quality not in words:
         raise UserError(
-            f'`output_quality` expects one of {", ".join(words)}, got "{quality}"',
+            f'`output.quality` expects one of {", ".join(words)}, got "{quality}"',
             help=did_you_mean(quality, words),
-            field="output_quality",
+            field="output.quality",
         )
     return words[quality]
 
 
 def to_numpy(pixels: Any) -> NDArray[np.uint8]:
-    """The pixels of a tensor or an array as an array, copied only where they are on a device."""
+    """Convert a uint8 tensor or array to a NumPy array, without a copy if it is in host memory."""
     import numpy as np
 
     array = np.asarray(pixels.cpu().numpy() if hasattr(pixels, "numpy") else pixels)
@@ -117,41 +121,41 @@ def write_image(
     compression: int | None = None,
     metadata: str = "",
 ) -> None:
-    """Write a picture as PNG, JPEG or WebP, by suffix.
+    """Write a picture as PNG, JPEG or WebP, chosen by suffix.
 
-    pixels       h w c  uint8, c is 1, 3 or 4; JPEG shows what is transparent as white
-    compression  0 to 100, overrides quality; PNG loses nothing at any of them
-    metadata     ASCII text that the file carries
+    pixels       h w c  uint8, c is 1, 3 or 4; JPEG has no alpha: transparent parts become white
+    compression  0 to 100, overrides quality; PNG is lossless at every value
+    metadata     ASCII text to embed in the file
     """
     from PIL import Image
 
     suffix = path.suffix.lower()
-    if suffix not in PICTURES:
-        raise ValueError(f"{path} is no picture: its suffix must be one of {', '.join(PICTURES)}")
+    if suffix not in IMAGE_TYPES:
+        raise ValueError(f"{path} is not a picture: its suffix is none of {', '.join(IMAGE_TYPES)}")
     array = to_numpy(pixels)
     check_size(suffix, *array.shape[:2])
     image = Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
     percent = quality_percent(quality, compression, 75)
-    options: dict[str, Any] = {"format": PICTURES[suffix].removeprefix("image/")}
+    options: dict[str, Any] = {"format": IMAGE_TYPES[suffix].removeprefix("image/")}
     if suffix == ".png":
-        asked = compression is not None or quality != "default"
-        options["compress_level"] = round(percent / 100 * 9) if asked else PNG_LEVEL
+        chosen = compression is not None or quality != "default"
+        options["compress_level"] = round(percent / 100 * 9) if chosen else PNG_LEVEL
     else:
         options["quality"] = percent
     if suffix in {".jpg", ".jpeg"}:
-        image = on_white(image)
+        image = flatten_on_white(image)
         if percent >= 90:
-            options["subsampling"] = 0  # halved colour would show before anything else does
-    encoded = BytesIO()  # given a file, Pillow takes a write cut short by a full disk for success
-    carrying = carried.options(suffix, metadata)
-    image.save(encoded, **options, **carrying)
-    with whole(path) as temporary:
+            options["subsampling"] = 0  # chroma subsampling would be the first visible loss
+    encoded = BytesIO()  # Pillow ignores short writes to a file
+    text_options = embedded_text.save_options(suffix, metadata)
+    image.save(encoded, **options, **text_options)
+    with atomic_write(path) as temporary:
         temporary.write_bytes(encoded.getbuffer())
-    carried.write_beside(path, "" if carrying else metadata)
+    embedded_text.write_sidecar(path, "" if text_options else metadata)
 
 
-def on_white(image: Image) -> Image:
-    """The picture without alpha: white shows where it was transparent."""
+def flatten_on_white(image: Image) -> Image:
+    """Composite an RGBA picture on white; pictures without alpha are returned unchanged."""
     from PIL import Image
 
     if image.mode != "RGBA":
@@ -165,16 +169,16 @@ def write_frames(frames: Any, path: Path, *, metadata: str = "") -> None:
     """Write raw frames as `.npy`, one at a time.
 
     frames    f h w c  uint8, a tensor on any device or an array
-    metadata  ASCII text for a file beside it
+    metadata  ASCII text for the sidecar file
     """
     import numpy as np
 
     header = {"descr": "|u1", "fortran_order": False, "shape": tuple(frames.shape)}
-    with whole(path) as temporary, temporary.open("wb") as file:
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
         for frame in frames:
             file.write(np.ascontiguousarray(to_numpy(frame)).data)
-    carried.write_beside(path, metadata)
+    embedded_text.write_sidecar(path, metadata)
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
@@ -195,11 +199,11 @@ def check_image(path: Path) -> str:
         return str(image.format)
 
 
-def rgb(image: Image) -> NDArray[np.uint8]:
+def rgb_pixels(image: Image) -> NDArray[np.uint8]:
     """The pixels of a picture, `h w 3`: upright, grey as RGB, what is transparent on white."""
     import numpy as np
 
-    return np.array(on_white(_plain(image)))
+    return np.array(flatten_on_white(_plain(image)))
 
 
 @contextmanager
@@ -212,7 +216,7 @@ def _picture(path: Path) -> Iterator[Image]:
             what = "is no file" if path.exists() else "does not exist"
             reason = "is a folder, not a picture" if path.is_dir() else what
             raise UserError(f"{path} {reason}", help="give the path of a picture")
-        with Image.open(path, formats=READABLE) as image:
+        with Image.open(path, formats=READABLE_FORMATS) as image:
             yield image
     except PermissionError as problem:
         raise UserError(
@@ -226,7 +230,7 @@ def _picture(path: Path) -> Iterator[Image]:
         raise UserError(
             f"{path} is no picture of a known format", help="give a PNG, JPEG or WebP file"
         ) from problem
-    except DAMAGED as problem:
+    except DECODE_ERRORS as problem:
         raise UserError(
             f"{path} is damaged: {problem}", help="save or download the picture again"
         ) from problem

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from runtime.errors import UserError
-from runtime.files.image_files import check_image, on_white, read_image, rgb
+from runtime.files.image_files import check_image, flatten_on_white, read_image, rgb_pixels
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,10 +60,10 @@ def read_picture(value: Any, shown: str, field: str) -> NDArray[np.uint8]:
 
     try:
         if isinstance(value, Image.Image):
-            return rgb(value)
+            return rgb_pixels(value)
         if not isinstance(value, str):
             array = np.asarray(value)
-            return rgb(Image.fromarray(array[..., 0] if array.shape[2:] == (1,) else array))
+            return rgb_pixels(Image.fromarray(array[..., 0] if array.shape[2:] == (1,) else array))
         if not is_url(value):
             return _from_file(Path(value).expanduser())
         from runtime.files.safe_fetch import fetch
@@ -88,7 +88,7 @@ def _from_file(path: Path) -> NDArray[np.uint8]:
     import numpy as np
     from PIL import Image
 
-    return np.array(on_white(Image.fromarray(read_image(path))))
+    return np.array(flatten_on_white(Image.fromarray(read_image(path))))
 
 
 def _check_array(value: Any) -> Any:

@@ -1,7 +1,7 @@
-"""The object store that outputs are uploaded to: S3, or what speaks it. Imports no torch.
+"""The object store that outputs are uploaded to: S3 or a compatible service. Imports no torch.
 
-Credentials are read from the environment when a client is made, and nowhere else: they are in no
-setting, event, message or log. boto3 (the extra `s3`) is imported only where a store is used.
+Credentials are read from the environment only when a client is created. They never appear in a
+setting, event, message or log. boto3 (the extra `s3`) is imported only when a store is used.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from runtime.errors import UserError
 ACCESS_KEY, SECRET_KEY = "SGLANG_S3_ACCESS_KEY_ID", "SGLANG_S3_SECRET_ACCESS_KEY"
 PART_BYTES = 8 * 2**20  # larger files are sent in parts of this size
 CONNECT_SECONDS, READ_SECONDS, ATTEMPTS = 5, 60, 4
-# These refuse requests that name the bucket in the path (OSS always, COS for buckets since 2024).
+# Hosts that require the bucket in the host name (OSS always, COS for buckets made since 2024).
 VIRTUAL_HOSTED = (".aliyuncs.com", ".myqcloud.com")
 DENIED = frozenset(
     {"AccessDenied", "Forbidden", "403", "401", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
@@ -28,11 +28,11 @@ DENIED = frozenset(
 
 
 class UploadFailed(Exception):
-    """The store did not take, or give up, an object.
+    """An upload or deletion failed after all retries.
 
-    reason     short, for a person; never keys, nor where the store is
-    path       the local file, which is still there; none where there was none
-    transient  whether the same may work later
+    reason     short text for the user; never contains credentials or the address of the store
+    path       the local file, which still exists; None for a deletion
+    transient  whether a later attempt may succeed
     """
 
     def __init__(self, reason: str, path: Path | None = None, *, transient: bool = False) -> None:
@@ -42,11 +42,11 @@ class UploadFailed(Exception):
 
 @dataclass(frozen=True)
 class ObjectStore:
-    """Where objects go.
+    """The settings of an object store.
 
     type          none | s3
-    endpoint_url  of MinIO, OSS, COS, ...; none is AWS
-    region        as the store names it
+    endpoint_url  URL of MinIO, OSS, COS, ...; None is AWS
+    region        the name of the region in the store's own terms
     """
 
     type: str = "none"
@@ -57,7 +57,7 @@ class ObjectStore:
 
     @property
     def addressing(self) -> Literal["auto", "path", "virtual"]:
-        """Where requests name the bucket: in the path, or in the host name (auto: where it can)."""
+        """S3 addressing style: bucket in the path, in the host name, or boto3's choice (auto)."""
         if self.endpoint_url is None:
             return "auto"
         host = urlsplit(self.endpoint_url).hostname or ""
@@ -74,8 +74,8 @@ class ObjectStore:
         return f"{self.endpoint_url.rstrip('/')}/{self.bucket}/{name}"
 
 
-def check(store: ObjectStore) -> None:
-    """Refuse what cannot work before anything is computed; the store itself is not asked."""
+def check_store(store: ObjectStore) -> None:
+    """Raise a UserError for wrong settings or missing credentials, without a network request."""
     if store.type == "none":
         raise UserError(
             "there is no object store to upload to", field="storage.type",
@@ -83,27 +83,28 @@ def check(store: ObjectStore) -> None:
         )  # fmt: skip
     if not store.bucket:
         raise UserError(
-            "uploads need a bucket, and none is named", field="storage.bucket",
+            "uploads need a bucket, and `storage.bucket` is not set", field="storage.bucket",
             help="set SGLANG_S3_BUCKET_NAME (or storage.bucket=NAME)",
         )  # fmt: skip
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}", store.bucket):
         raise UserError(
-            f'SGLANG_S3_BUCKET_NAME is "{store.bucket}", which is no name of a bucket',
-            help="letters, digits, dots and dashes; no s3:// before it", field="storage.bucket",
+            f'SGLANG_S3_BUCKET_NAME is "{store.bucket}", which is not a valid bucket name',
+            help="use letters, digits, dots and dashes, without s3://", field="storage.bucket",
         )  # fmt: skip
     if not re.fullmatch(r"[A-Za-z0-9-]+", store.region):
         raise UserError(
-            f'SGLANG_S3_REGION_NAME is "{store.region}", which is no name of a region',
-            help="such as us-east-1", field="storage.region",
+            f'SGLANG_S3_REGION_NAME is "{store.region}", which is not a valid region name',
+            help="for example us-east-1", field="storage.region",
         )  # fmt: skip
     _check_endpoint(store.endpoint_url)
     _check_credentials(store)
 
 
 def upload_file(store: ObjectStore, path: Path, key: str, media_type: str) -> str:
-    """Upload a file, in parts where it is large, and return its public URL.
+    """Upload a file, in parts if it is large, and return its public URL.
 
-    An object of the same key is replaced. Raises UploadFailed after the retries, the file kept.
+    An object with the same key is replaced. After the last retry it raises UploadFailed; the local
+    file is never deleted here.
     """
     transfer = _boto3().s3.transfer
     try:
@@ -113,18 +114,18 @@ def upload_file(store: ObjectStore, path: Path, key: str, media_type: str) -> st
                 ExtraArgs={"ContentType": media_type},
                 Config=transfer.TransferConfig(
                     multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES,
-                    use_threads=False,  # with them, Ctrl-C waits until the store has answered
+                    use_threads=False,  # with threads, Ctrl-C waits until the store has answered
                 ),
             )  # fmt: skip
     except Exception as problem:
-        # Not chained: messages of the libraries below may quote headers, and so a key.
+        # Not chained: boto3's messages may quote headers, which contain a key.
         reason, transient = _reason(store, problem)
         raise UploadFailed(reason, path, transient=transient) from None
     return store.url(key)
 
 
 def delete_object(store: ObjectStore, key: str) -> None:
-    """Delete an object; one that is not there is fine. Raises UploadFailed after the retries."""
+    """Delete an object if it exists. Raises UploadFailed after the last retry."""
     _boto3()
     try:
         _client(store).delete_object(Bucket=store.bucket, Key=key)
@@ -142,10 +143,10 @@ def _check_endpoint(url: str | None) -> None:
     except ValueError:
         wrong = True
     if wrong or "@" in url or "?" in url or "#" in url:
-        # Not shown: what stands there may hold a password.
+        # The URL is not in the message, because it may contain a password.
         raise UserError(
-            "SGLANG_S3_ENDPOINT_URL is no address of a store",
-            help="write http://HOST:PORT or https://HOST; keys go into "
+            "SGLANG_S3_ENDPOINT_URL is not a valid URL of an object store",
+            help="write http://HOST:PORT or https://HOST; put credentials into "
             f"{ACCESS_KEY} and {SECRET_KEY}",
             field="storage.endpoint_url",
         )
@@ -160,7 +161,7 @@ def _check_credentials(store: ObjectStore) -> None:
         raise UserError(f"{given} is set, but not {missing[0]}", help="set both, or neither")
     for name, value in zip(names, _credentials(), strict=True):
         if value and not re.fullmatch(r"[!-~]+", value):
-            raise UserError(f"{name} holds characters that no key has", help="copy it again")
+            raise UserError(f"{name} has characters that keys cannot have", help="copy it again")
     try:
         found = bool(_session(store).get_credentials())
     except Exception as problem:
@@ -169,12 +170,12 @@ def _check_credentials(store: ObjectStore) -> None:
     if not found:
         raise UserError(
             "there are no credentials for the object store",
-            help=f"set {ACCESS_KEY} and {SECRET_KEY}, or what boto3 reads",
+            help=f"set {ACCESS_KEY} and {SECRET_KEY}, or configure boto3",
         )
 
 
 def _credentials() -> tuple[str | None, str | None]:
-    """Access key and secret key of the environment; none where they are unset or empty."""
+    """Access key and secret key of the environment; None if unset or empty."""
     access, secret = (os.environ.get(name, "").strip() for name in (ACCESS_KEY, SECRET_KEY))
     return access or None, secret or None
 
@@ -201,28 +202,28 @@ def _session(store: ObjectStore) -> Any:
 def _client(store: ObjectStore) -> Any:
     from botocore.config import Config  # type: ignore[import-untyped]  # it has no types
 
-    own = store.endpoint_url is not None
+    compatible = store.endpoint_url is not None
     for log in map(logging.getLogger, ("boto3", "botocore", "s3transfer")):
         if log.getEffectiveLevel() < logging.INFO:
-            log.setLevel(logging.INFO)  # their debug logs show the headers that carry a key
+            log.setLevel(logging.INFO)  # their debug logs contain headers with a key
     config = Config(
         connect_timeout=CONNECT_SECONDS,
         read_timeout=READ_SECONDS,
         retries={"mode": "adaptive", "total_max_attempts": ATTEMPTS},
         s3={"addressing_style": store.addressing},
-        ignore_configured_endpoint_urls=True,  # the URL in the answer must be where it went
-        # Trailing checksums are AWS's own; OSS, COS and older MinIO refuse such uploads.
-        request_checksum_calculation="when_required" if own else "when_supported",
-        response_checksum_validation="when_required" if own else "when_supported",
+        ignore_configured_endpoint_urls=True,  # uploads must go to the URL in the answer
+        # Only AWS supports trailing checksums; OSS, COS and older MinIO refuse such uploads.
+        request_checksum_calculation="when_required" if compatible else "when_supported",
+        response_checksum_validation="when_required" if compatible else "when_supported",
     )
     return _session(store).client("s3", endpoint_url=store.endpoint_url, config=config)
 
 
 def _reason(store: ObjectStore, problem: Exception) -> tuple[str, bool]:
-    """What went wrong in few words, and whether trying later may help."""
-    from botocore import exceptions as kinds  # type: ignore[import-untyped]  # it has no types
+    """A short reason for the user, and whether the failure is transient."""
+    from botocore import exceptions as errors  # type: ignore[import-untyped]  # it has no types
 
-    if isinstance(problem, kinds.ClientError):
+    if isinstance(problem, errors.ClientError):
         code = re.sub(r"\W", "", str(problem.response.get("Error", {}).get("Code", "")))[:40]
         status = problem.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         if code == "NoSuchBucket" or (status == 404 and code in {"404", "NotFound"}):
@@ -230,10 +231,10 @@ def _reason(store: ObjectStore, problem: Exception) -> tuple[str, bool]:
         if code in DENIED:
             return f"the object store denied access ({code})", False
         return f"the object store answered {code or status}", status >= 500 or status in {408, 429}
-    if isinstance(problem, kinds.HTTPClientError | kinds.ConnectionError):
+    if isinstance(problem, errors.HTTPClientError | errors.ConnectionError):
         return "the object store is unreachable", True
-    credentials = (kinds.NoCredentialsError, kinds.PartialCredentialsError)
-    if isinstance(problem, (*credentials, kinds.CredentialRetrievalError)):
+    credentials = (errors.NoCredentialsError, errors.PartialCredentialsError)
+    if isinstance(problem, (*credentials, errors.CredentialRetrievalError)):
         return "there are no credentials for the object store", False
     if isinstance(problem, OSError) and problem.filename:
         return f"the file cannot be read ({(problem.strerror or '').lower()})", False

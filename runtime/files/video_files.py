@@ -1,4 +1,4 @@
-"""Clips in files: H.264 and AAC in MP4, animated WebP and GIF. Frames are streamed. No torch."""
+"""Clip files: MP4 with H.264 and AAC, animated WebP, GIF. Frames are streamed. No torch."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from runtime.errors import UserError, did_you_mean
-from runtime.files import embedded_text as carried
-from runtime.files.atomic_write import whole
+from runtime.files import embedded_text
+from runtime.files.atomic_write import atomic_write
 from runtime.files.image_files import (
-    CLIPS,
-    DAMAGED,
+    DECODE_ERRORS,
+    VIDEO_TYPES,
     check_size,
     check_suffix,
-    on_white,
+    flatten_on_white,
     quality_percent,
     to_numpy,
 )
@@ -38,8 +38,8 @@ PRESETS = (
     "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow",
     "placebo",
 )  # fmt: skip
-# Numbers of ITU-T H.273. Players that ignore the tags decode with BT.601 more often than not, so
-# that is the matrix; primaries and transfer are those of sRGB, in which all pictures are.
+# Code points of ITU-T H.273. Most players that ignore the tags assume BT.601, so clips use that
+# matrix. The primaries and the transfer function are those of sRGB, like those of the frames.
 BT601, LIMITED, SRGB_PRIMARIES, SRGB_TRANSFER = 6, 1, 1, 13
 
 
@@ -54,15 +54,15 @@ def write_video(
     metadata: str = "",
     audio: Audio | None = None,
 ) -> None:
-    """Write a clip as MP4 (H.264), animated WebP or GIF, by suffix.
+    """Write a clip as MP4 (H.264), animated WebP or GIF, chosen by suffix.
 
-    frames       each h w c, uint8, c is 1, 3 or 4, all of one size; taken one at a time
-    fps          frames per second; exact in MP4 and WebP, GIF rounds times to 10 ms
-    compression  0 to 100, overrides quality; neither changes a GIF
+    frames       each h w c, uint8, c is 1, 3 or 4, all of the same size; read one at a time
+    fps          frames per second; exact in MP4; WebP rounds times to 1 ms, GIF to 10 ms
+    compression  0 to 100, overrides quality; both have no effect on a GIF
     preset       speed of the H.264 encoder
-    metadata     ASCII text that the file carries
-    audio        the sound of an MP4, cut or filled up with silence to the length of the clip; the
-                 other formats have none
+    metadata     ASCII text to embed in the file
+    audio        the audio track of an MP4, cut or padded with silence to the length of the clip;
+                 the other formats have no audio
     """
     suffix = path.suffix.lower()
     check_suffix(suffix, 2, float(fps))
@@ -74,7 +74,7 @@ def write_video(
         raise ValueError(f"no frames for {path}")
     check_size(suffix, *first.shape[:2])
     pictures = _same_size(first, pictures)
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         if suffix == ".mp4":
             _write_mp4(
                 pictures, first.shape, temporary, rate, percent=percent, preset=preset,
@@ -82,23 +82,24 @@ def write_video(
             )  # fmt: skip
         elif suffix == ".webp":
             _write_webp(pictures, first.shape, temporary, rate, percent)
-            carried.add_to_webp(temporary, metadata)
+            embedded_text.add_to_webp(temporary, metadata)
         else:
             _write_gif(pictures, temporary, rate)
-    carried.write_beside(path, metadata if suffix == ".gif" else "")
+    embedded_text.write_sidecar(path, metadata if suffix == ".gif" else "")
 
 
 class VideoWriter:
-    """Writes a clip while its frames are still being made: encoding runs in a thread of its own.
+    """Encode a clip in a background thread while its frames are still being generated.
 
-    Takes what `write_video` takes. At most two parts wait, so that memory does not grow with the
-    clip. Leaving the block finishes the file, or removes it after an exception.
+    The arguments are those of `write_video`. At most two chunks of frames wait in the queue, so
+    memory does not grow with the length of the clip. Leaving the `with` block finishes the file;
+    after an exception no file is left.
     """
 
     def __init__(self, path: Path, **options: Any) -> None:
-        self._parts: Queue[Any] = Queue(maxsize=2)
+        self._queue: Queue[Any] = Queue(maxsize=2)
         self._problem: BaseException | None = None
-        self._stopped = False
+        self._failed = False
         self._thread = Thread(target=self._write, args=(path, options), name="encode")
 
     def __enter__(self) -> VideoWriter:
@@ -106,52 +107,52 @@ class VideoWriter:
         return self
 
     def write(self, frames: Any) -> None:
-        """Add frames `f h w c`, uint8; waits while two parts are unwritten."""
+        """Add frames `f h w c`, uint8; blocks while two chunks are waiting."""
         self._put(to_numpy(frames))
 
     def __exit__(self, kind: object, problem: object, trace: object) -> None:
-        self._stopped = problem is not None
+        self._failed = problem is not None
         self._put(None)
         self._thread.join()
         if self._problem is not None and problem is None:
             raise self._problem
 
-    def _put(self, part: Any) -> None:
+    def _put(self, chunk: Any) -> None:
         while self._thread.is_alive():
             try:
-                self._parts.put(part, timeout=0.1)
+                self._queue.put(chunk, timeout=0.1)
             except Full:
-                continue  # unless the encoder failed meanwhile
+                continue  # retry, unless the encoder thread ended
             return
-        if self._problem is not None and not self._stopped:
+        if self._problem is not None and not self._failed:
             raise self._problem
 
     def _write(self, path: Path, options: dict[str, Any]) -> None:
         try:
             write_video(self._frames(), path, **options)
-        except BaseException as problem:  # told where the frames come from
+        except BaseException as problem:  # raised again in the thread that produces the frames
             self._problem = problem
 
     def _frames(self) -> Iterator[Picture]:
-        while (part := self._parts.get()) is not None:
-            yield from part
-        if self._stopped:
-            raise Abandoned
+        while (chunk := self._queue.get()) is not None:
+            yield from chunk
+        if self._failed:
+            raise WriteAborted
 
 
-class Abandoned(Exception):
-    """The frames stopped coming: what is written so far is removed."""
+class WriteAborted(Exception):
+    """The producer of the frames failed; the unfinished file is deleted."""
 
 
 def exact_rate(fps: float | Fraction) -> Fraction:
-    """The fraction a frame rate was meant as: 23.976 is 2997/125, 30000/1001 stays what it is."""
+    """A frame rate as an exact fraction: 23.976 is 2997/125, and 30000/1001 is unchanged."""
     if not math.isfinite(fps) or fps <= 0:
-        raise UserError(f"`fps` expects a number above 0, got {fps}", field="fps")
+        raise UserError(f"`request.fps` expects a number above 0, got {fps}", field="request.fps")
     return Fraction(fps).limit_denominator(100_000)
 
 
 def _rgb(frame: Any) -> Picture:
-    """One frame `h w c` as `h w 3`, transparent parts white."""
+    """One frame `h w c` as `h w 3`, composited on white."""
     import numpy as np
     from PIL import Image
 
@@ -159,7 +160,7 @@ def _rgb(frame: Any) -> Picture:
     if pixels.shape[2] == 1:
         return np.repeat(pixels, 3, axis=2)
     if pixels.shape[2] == 4:
-        return np.asarray(on_white(Image.fromarray(pixels)))
+        return np.asarray(flatten_on_white(Image.fromarray(pixels)))
     return pixels
 
 
@@ -185,12 +186,12 @@ def _write_mp4(
 
     if preset not in PRESETS:
         raise UserError(
-            f'`x264_preset` expects one of {", ".join(PRESETS)}, got "{preset}"',
+            f'`output.x264_preset` expects one of {", ".join(PRESETS)}, got "{preset}"',
             help=did_you_mean(preset, PRESETS),
-            field="x264_preset",
+            field="output.x264_preset",
         )
     options = {"crf": str((100 - percent) * 51 // 100), "preset": preset}
-    # A clip's length is stored in these units: with the usual milliseconds it would be rounded.
+    # The length of the clip is stored in this time scale; in the default one (ms) it is rounded.
     units = rate.numerator * math.ceil(1000 / rate.numerator)
     layout = {"movflags": "+faststart", "movie_timescale": str(units)}
     with av.open(str(path), "w", format="mp4", options=layout) as file:
@@ -198,26 +199,26 @@ def _write_mp4(
             file.metadata["comment"] = metadata
         stream = file.add_stream("libx264", rate=rate, options=options)
         stream.height, stream.width = shape[:2]
-        # Halved colour needs even sides, and an exact size matters more than old players.
+        # 4:2:0 needs even sides. 4:4:4 keeps an odd size exact, though old players cannot play it.
         stream.pix_fmt = "yuv420p" if shape[0] % 2 == shape[1] % 2 == 0 else "yuv444p"
         context = stream.codec_context
         context.colorspace, context.color_range = BT601, LIMITED
         context.color_primaries, context.color_trc = SRGB_PRIMARIES, SRGB_TRANSFER
-        sound = None if audio is None else Sound(file, audio)
+        track = None if audio is None else AudioTrack(file, audio)
         for index, picture in enumerate(pictures, start=1):
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(
                 format=stream.pix_fmt, dst_colorspace="ITU601", interpolation="BICUBIC"
             )
             file.mux(stream.encode(frame))
-            if sound:
-                sound.write(index / rate)
+            if track:
+                track.write(index / rate)
         file.mux(stream.encode())
-        if sound:
-            sound.close()
+        if track:
+            track.close()
 
 
-class Sound:
-    """The AAC track of an MP4, written as far as its pictures are."""
+class AudioTrack:
+    """The AAC track of an MP4, interleaved with its frames."""
 
     def __init__(self, file: Any, audio: Audio) -> None:
         import numpy as np
@@ -229,7 +230,7 @@ class Sound:
         self._stream.layout = self._layout
 
     def write(self, seconds: Fraction) -> None:
-        """Go on to this time, with silence where the sound is over."""
+        """Encode the samples up to this time, with silence after the last sample."""
         import av
         import numpy as np
 
@@ -246,14 +247,14 @@ class Sound:
         self._written = end
 
     def close(self) -> None:
-        """Write what the encoder still holds."""
+        """Flush the encoder."""
         self._file.mux(self._stream.encode())
 
 
 def _write_webp(
     pictures: Iterable[Picture], shape: tuple[int, ...], path: Path, rate: Fraction, percent: int
 ) -> None:
-    """Animated WebP by FFmpeg, since Pillow wants all frames at once."""
+    """Write animated WebP with FFmpeg, because Pillow needs all frames in memory."""
     import av
 
     with av.open(str(path), "w", format="webp", options={"loop": "0"}) as file:
@@ -271,44 +272,39 @@ def _write_gif(pictures: Iterable[Picture], path: Path, rate: Fraction) -> None:
     def timed() -> Iterator[Image.Image]:
         end = 0
         for index, picture in enumerate(pictures, start=1):
-            # Times are whole hundredths of a second: rounding their sum keeps the clip's length.
+            # GIF times are in hundredths of a second. The sum is rounded, so no error accumulates.
             start, end = end, round(index * 100 / rate)
             image = Image.fromarray(picture)
             image.info["duration"] = (end - start) * 10
             yield image
 
     images = timed()
-    encoded = BytesIO()  # given a file, Pillow takes a write cut short by a full disk for success
+    encoded = BytesIO()  # Pillow ignores short writes to a file
     next(images).save(encoded, format="gif", save_all=True, append_images=images, loop=0)
     path.write_bytes(encoded.getbuffer())
 
 
-def recompressed(picture: Any, crf: int) -> Picture:
-    """A picture h w 3, uint8, as a frame of H.264 shows it, its sides cut to even ones.
+def h264_round_trip(pixels: Picture, crf: int) -> Picture:
+    """Encode a picture as a single H.264 frame and decode it again, to get its compression loss.
 
-    crf  1 to 51; 0: the picture as it is
-
-    Source: diffusers 0.42, `apply_image_conditioning_crf` of pipelines/ltx2/utils.py.
+    pixels  h w 3, uint8, with even sides
+    crf     constant rate factor of x264, 1 to 51
     """
     import av
 
-    pixels = to_numpy(picture)
-    height, width = (side // 2 * 2 for side in pixels.shape[:2])
-    if crf == 0 or not height * width:
-        return pixels
     encoded = BytesIO()
     with av.open(encoded, "w", format="mp4") as file:
         options = {"crf": str(crf), "preset": "veryfast"}
         stream = file.add_stream("libx264", rate=1, options=options)
-        stream.height, stream.width = height, width
+        stream.height, stream.width = pixels.shape[:2]
         stream.pix_fmt = "yuv420p"
-        frame = av.VideoFrame.from_ndarray(pixels[:height, :width], format="rgb24")
+        frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
         file.mux(stream.encode(frame.reformat(format="yuv420p")))
         file.mux(stream.encode())
     encoded.seek(0)
     with av.open(encoded) as file:
-        shown: Picture = next(file.decode(video=0)).to_ndarray(format="rgb24")
-    return shown
+        decoded: Picture = next(file.decode(video=0)).to_ndarray(format="rgb24")
+    return decoded
 
 
 def read_video(path: Path) -> tuple[Picture, float]:
@@ -319,14 +315,14 @@ def read_video(path: Path) -> tuple[Picture, float]:
     if not path.is_file():
         reason = "is a folder, not a clip" if path.is_dir() else "does not exist"
         raise UserError(f"{path} {reason}", help="give the path of a clip")
-    if path.suffix.lower() in CLIPS and path.suffix.lower() != ".mp4":
+    if path.suffix.lower() in VIDEO_TYPES and path.suffix.lower() != ".mp4":
         return _read_animation(path)
     try:
         with av.open(str(path)) as file:
             stream = file.streams.video[0]
             frames = [frame.to_ndarray(format="rgb24") for frame in file.decode(stream)]
             rate = float(stream.average_rate or stream.guessed_rate or 0)
-    except (*DAMAGED, av.error.FFmpegError) as problem:
+    except (*DECODE_ERRORS, av.error.FFmpegError) as problem:
         raise _unreadable(path, problem) from problem
     if not frames or not rate:
         raise _unreadable(path, "it holds no frames")
@@ -343,7 +339,7 @@ def _read_animation(path: Path) -> tuple[Picture, float]:
             for frame in ImageSequence.Iterator(image):
                 frames.append(np.asarray(frame.convert("RGB")))
                 milliseconds += frame.info.get("duration") or 100  # as browsers play it
-    except (*DAMAGED, Image.DecompressionBombError) as problem:
+    except (*DECODE_ERRORS, Image.DecompressionBombError) as problem:
         raise _unreadable(path, problem) from problem
     return np.stack(frames), len(frames) * 1000 / milliseconds
 

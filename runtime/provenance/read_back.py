@@ -14,8 +14,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from runtime.errors import UserError
-from runtime.files.embedded_text import ASCII, EXIF_IFD, KEY, OURS, USER_COMMENT, beside
-from runtime.files.image_files import DAMAGED, READABLE
+from runtime.files.embedded_text import (
+    ASCII,
+    COMMENT_KEY,
+    EXIF_IFD,
+    PROVENANCE_KEY,
+    USER_COMMENT,
+    sidecar_path,
+)
+from runtime.files.image_files import DECODE_ERRORS, READABLE_FORMATS
 
 LONGEST = 64 * 2**20
 KNOWN = 1  # the version that is written
@@ -40,15 +47,15 @@ def provenance(path: Path) -> dict[str, Any]:
     found: Any = None
     with suppress(ValueError, RecursionError):
         found = json.loads(text)
-    if not isinstance(found, dict) or OURS not in found:
+    if not isinstance(found, dict) or PROVENANCE_KEY not in found:
         raise UserError(
             f"{path} does not say how it was made",
             help="it was made with `output.metadata=false` or by another program, or edited since",
             field="file",
         )
-    if found[OURS] != KNOWN:
+    if found[PROVENANCE_KEY] != KNOWN:
         raise UserError(
-            f"{path} says how it was made in version {found[OURS]!r:.20} of that, not {KNOWN}",
+            f"{path} has provenance of version {found[PROVENANCE_KEY]!r:.20}, not {KNOWN}",
             help="upgrade this package", field="file",
         )  # fmt: skip
     for name in MAPS:
@@ -127,7 +134,7 @@ def read(path: Path) -> str:
         if path.suffix.lower() == ".json":
             return _text(path)
         found = "" if path.suffix.lower() == ".npy" else _of_picture(path) or _of_clip(path)
-        return found or (_text(beside(path)) if beside(path).is_file() else "")
+        return found or (_text(sidecar_path(path)) if sidecar_path(path).is_file() else "")
     except OSError as problem:
         raise UserError(f"{path} cannot be read: {problem.strerror or problem}") from problem
 
@@ -135,9 +142,9 @@ def read(path: Path) -> str:
 def _of_picture(path: Path) -> str:
     from PIL import Image
 
-    with suppress(*DAMAGED), Image.open(path, formats=READABLE) as image:
+    with suppress(*DECODE_ERRORS), Image.open(path, formats=READABLE_FORMATS) as image:
         if image.format == "PNG":
-            return str(image.info.get(KEY, ""))
+            return str(image.info.get(COMMENT_KEY, ""))
         comment = image.getexif().get_ifd(EXIF_IFD).get(USER_COMMENT, b"")
         if isinstance(comment, bytes) and comment.startswith(ASCII):
             return comment.removeprefix(ASCII).decode("ascii", "replace")
@@ -149,8 +156,8 @@ def _of_clip(path: Path) -> str:
 
     if path.suffix.lower() != ".mp4":
         return ""
-    with suppress(*DAMAGED, av.error.FFmpegError), av.open(str(path)) as file:
-        return str(file.metadata.get(KEY.lower(), ""))
+    with suppress(*DECODE_ERRORS, av.error.FFmpegError), av.open(str(path)) as file:
+        return str(file.metadata.get(COMMENT_KEY.lower(), ""))
     return ""
 
 

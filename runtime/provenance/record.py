@@ -22,7 +22,7 @@ from runtime.checkpoint.component_source import ComponentSource
 from runtime.checkpoint.vanilla_pipeline import PipelineSource, remote_code
 from runtime.configure.run_config import RunConfig
 from runtime.contract.outputs import Destination
-from runtime.files.embedded_text import OURS
+from runtime.files.embedded_text import PROVENANCE_KEY
 from runtime.graph.check import Checked
 from runtime.graph.model import Graph
 from runtime.plan.content_keys import digest, pictures_key
@@ -77,7 +77,7 @@ def describe(
     edits = _edits(made, local)
     code = {n.type: checked.declarations[name].digest for name, n in checked.graph.nodes.items()}
     return {
-        OURS: KNOWN,
+        PROVENANCE_KEY: KNOWN,
         "graph": {"name": config.graph.name, "digest": graph_digest(config.graph)},
         "model": _model(config),
         "request": _request(config.graph, request, ports),

@@ -21,8 +21,7 @@ from runtime.contract.values import Image, Rng, Video
 from runtime.device import Memory
 from runtime.errors import UserError
 from runtime.events import Event
-from runtime.files.object_store import ObjectStore
-from runtime.files.object_store import check as check_store
+from runtime.files.object_store import ObjectStore, check_store
 from runtime.graph.check import Checked, check
 from runtime.graph.model import Ref
 from runtime.graph.parse import WHOLE

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from runtime.errors import UserError
-from runtime.files.atomic_write import whole
+from runtime.files.atomic_write import atomic_write
 from runtime.files.image_files import read_image, write_image
 from runtime.files.video_files import read_video
 from tests.support.scenes import hidden, scene
@@ -27,7 +27,7 @@ def test_exceptions_leave_the_old_file(tmp_path: Path, problem: type[BaseExcepti
     path.write_text("old")
 
     def fail() -> None:
-        with whole(path) as temporary:
+        with atomic_write(path) as temporary:
             assert temporary.parent == tmp_path
             assert temporary.name.startswith(".")
             assert temporary.suffix == ".txt"
@@ -110,8 +110,8 @@ HALFWAY = """
 import signal, sys, time
 from pathlib import Path
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job starts without it
-from runtime.files.atomic_write import whole
-with whole(Path(sys.argv[1]) / "x.bin") as temporary:
+from runtime.files.atomic_write import atomic_write
+with atomic_write(Path(sys.argv[1]) / "x.bin") as temporary:
     temporary.write_bytes(b"half")
     print("ready", flush=True)
     time.sleep(60)
@@ -160,7 +160,7 @@ def test_folders_that_cannot_be_written(tmp_path: Path) -> None:
 )
 def test_failing_disks_are_named(tmp_path: Path, code: int, reason: str) -> None:
     path = tmp_path / "x.bin"
-    with pytest.raises(UserError, match=reason) as caught, whole(path):
+    with pytest.raises(UserError, match=reason) as caught, atomic_write(path):
         raise OSError(code, os.strerror(code))
     assert caught.value.message == f"cannot write {path}: {reason}"
 
@@ -204,7 +204,7 @@ def test_writes_cut_short_are_noticed(tmp_path: Path) -> None:
 
 
 def test_other_failures_of_the_system_stay_themselves(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="Input/output") as caught, whole(tmp_path / "x.bin"):
+    with pytest.raises(OSError, match="Input/output") as caught, atomic_write(tmp_path / "x.bin"):
         raise OSError(errno.EIO, os.strerror(errno.EIO))
     assert caught.value.errno == errno.EIO
 
@@ -213,11 +213,11 @@ DENIED = """
 import os, sys
 from pathlib import Path
 from runtime.errors import UserError
-from runtime.files.atomic_write import whole
+from runtime.files.atomic_write import atomic_write
 if os.geteuid() == 0:  # root may write everywhere
     os.seteuid(65534)
 try:
-    with whole(Path(sys.argv[1]) / "x.png") as temporary:
+    with atomic_write(Path(sys.argv[1]) / "x.png") as temporary:
         temporary.touch()
 except UserError as problem:
     assert problem.message == f"cannot write {sys.argv[1]}/x.png: permission denied", problem

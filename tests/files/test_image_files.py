@@ -194,11 +194,12 @@ def test_suffixes_that_fit() -> None:
 @pytest.mark.parametrize(
     ("suffix", "frames", "fps", "message", "fix"),
     [
-        (".png", 17, 16, '`output_file_name` ends in ".png", which cannot hold 17 frames',
+        (".png", 17, 16, '`output.file_name` ends in ".png", which cannot hold 17 frames',
          "17 frames can be saved as .mp4, .gif, .webp"),
-        (".tga", 1, None, '`output_file_name` ends in ".tga", which is no format for pictures or '
-         "clips", "a picture can be saved as .png, .jpg, .jpeg, .webp, .mp4, .gif"),
-        (".gif", 17, 60, "`fps` is 60, but browsers play GIF files at 50 frames per second at most",
+        (".tga", 1, None, '`output.file_name` ends in ".tga", which is not a format for '
+         "pictures or clips", "a picture can be saved as .png, .jpg, .jpeg, .webp, .mp4, .gif"),
+        (".gif", 17, 60,
+         "`request.fps` is 60, but browsers play GIF at 50 frames per second at most",
          "save as .mp4 or .webp, or ask for fewer frames per second"),
     ],
 )  # fmt: skip
@@ -212,7 +213,7 @@ def test_suffixes_that_do_not_fit(
 
 def test_importing_needs_no_torch() -> None:
     code = (
-        "import sys, runtime.media, runtime.video, runtime.whole\n"
+        "import sys, runtime.files.image_files, runtime.files.video_files\n"
         "runtime.files.image_files.check_suffix('.mp4', 17, 16.0)\n"
         "assert not {'torch', 'av', 'PIL'} & set(sys.modules)"
     )

@@ -24,7 +24,7 @@ from runtime.files.object_store import (
     SECRET_KEY,
     ObjectStore,
     UploadFailed,
-    check,
+    check_store,
     delete_object,
     upload_file,
 )
@@ -194,11 +194,11 @@ upload_file(ObjectStore("s3", "bbb", sys.argv[1]), Path(sys.argv[2]), "x", "imag
                 time.sleep(0.3)
                 process.send_signal(signal.SIGINT)
                 try:
-                    _, said = process.communicate(timeout=10)
+                    _, stderr = process.communicate(timeout=10)
                 finally:
                     process.kill()
-    assert said.strip().endswith("KeyboardInterrupt")
-    assert SECRET not in said
+    assert stderr.strip().endswith("KeyboardInterrupt")
+    assert SECRET not in stderr
     assert (tmp_path / "x").exists()
 
 
@@ -208,44 +208,47 @@ def test_no_file(shared: StoreServer, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("store", "says"),
+    ("store", "message"),
     [
         (ObjectStore(), "there is no object store"),
         (ObjectStore("s3"), "SGLANG_S3_BUCKET_NAME"),
-        (ObjectStore("s3", "s3://b"), 'SGLANG_S3_BUCKET_NAME is "s3://b", which is no name'),
+        (
+            ObjectStore("s3", "s3://b"),
+            'SGLANG_S3_BUCKET_NAME is "s3://b", which is not a valid',
+        ),
         (ObjectStore("s3", "bbb", region="a.b/c"), 'SGLANG_S3_REGION_NAME is "a.b/c"'),
         *[
-            (ObjectStore("s3", "bbb", url), "SGLANG_S3_ENDPOINT_URL is no address")
+            (ObjectStore("s3", "bbb", url), "SGLANG_S3_ENDPOINT_URL is not a valid URL")
             for url in ("minio:9000", "ftp://h", "http://", f"http://x:{SECRET}@h", "http://h:0x")
         ],
     ],
 )
-def test_mistakes_are_told_early(store: ObjectStore, says: str) -> None:
+def test_mistakes_are_errors_before_the_run(store: ObjectStore, message: str) -> None:
     with pytest.raises(UserError) as caught:
-        check(store)
-    assert says in str(caught.value)
+        check_store(store)
+    assert message in str(caught.value)
     assert SECRET not in str(caught.value)
 
 
-def test_missing_keys_are_told_early(monkeypatch: pytest.MonkeyPatch) -> None:
-    check(ObjectStore("s3", "bbb"))
+def test_missing_keys_are_errors_before_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_store(ObjectStore("s3", "bbb"))
     monkeypatch.setenv(SECRET_KEY, f"{SECRET}\u2028{SECRET}")
-    with pytest.raises(UserError, match=f"^{SECRET_KEY} holds characters that no key has\n"):
-        check(ObjectStore("s3", "bbb"))
+    with pytest.raises(UserError, match=f"^{SECRET_KEY} has characters that keys cannot have\n"):
+        check_store(ObjectStore("s3", "bbb"))
     monkeypatch.setenv(SECRET_KEY, f" {SECRET}\n")
-    check(ObjectStore("s3", "bbb"))  # what surrounds it is a slip of copying
+    check_store(ObjectStore("s3", "bbb"))  # what surrounds it is a slip of copying
     monkeypatch.delenv(SECRET_KEY)
     with pytest.raises(UserError, match=f"{ACCESS_KEY} is set, but not {SECRET_KEY}"):
-        check(ObjectStore("s3", "bbb"))
+        check_store(ObjectStore("s3", "bbb"))
     monkeypatch.delenv(ACCESS_KEY)
     with pytest.raises(UserError, match="there are no credentials"):
-        check(ObjectStore("s3", "bbb"))
+        check_store(ObjectStore("s3", "bbb"))
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "y")
-    check(ObjectStore("s3", "bbb"))  # boto3's own chain
+    check_store(ObjectStore("s3", "bbb"))  # boto3's own chain
     monkeypatch.setenv("AWS_PROFILE", "none")
     with pytest.raises(UserError, match="cannot be read"):
-        check(ObjectStore("s3", "bbb"))
+        check_store(ObjectStore("s3", "bbb"))
 
 
 @pytest.mark.usefixtures("quick")
@@ -261,7 +264,7 @@ def test_keys_are_in_no_log_and_no_error(
     path = tmp_path / "one.png"
     path.write_bytes(b"pixels")
     with caplog.at_level(logging.DEBUG):
-        said = repr(of(shared))
+        text = repr(of(shared))
         for store in (
             of(shared),
             of(shared, "nobodys"),
@@ -270,11 +273,11 @@ def test_keys_are_in_no_log_and_no_error(
             try:
                 upload_file(store, path, "one.png", "image/png")
             except UploadFailed as problem:
-                said += f"{problem!r} {problem.__cause__}"
-                said += "" if problem.__suppress_context__ else "chained"
+                text += f"{problem!r} {problem.__cause__}"
+                text += "" if problem.__suppress_context__ else "chained"
     for secret in (ACCESS, SECRET, "chained"):
         assert secret not in caplog.text
-        assert secret not in said
+        assert secret not in text
 
 
 def test_the_graph_uploads_only_when_asked(
@@ -316,12 +319,14 @@ def test_command_line_and_a_store_that_is_down(tmp_path: Path, debug: bool) -> N
     environment = StoreServer(port=1).environment()
     words = ["--num-samples", "2", "--output-file-name", "x.png", *["--debug"] * debug]
     code, out, err = command(tmp_path, environment, *words)
-    kept = [tmp_path / "out" / name for name in ("x_0.png", "x_1.png")]
+    files = [tmp_path / "out" / name for name in ("x_0.png", "x_1.png")]
     assert (code, out) == (1, "")
-    for index, path in enumerate(kept, 1):
+    for index, path in enumerate(files, 1):
         assert path.read_bytes().startswith(b"\x89PNG")
-        said = f"[{index}/2] sglang generate: error: not uploaded: the object store is unreachable"
-        assert f"{said}\nthe file is kept: {path}\n" in err
+        message = (
+            f"[{index}/2] sglang generate: error: not uploaded: the object store is unreachable"
+        )
+        assert f"{message}\nthe file is kept: {path}\n" in err
     assert "Traceback" not in err
 
 

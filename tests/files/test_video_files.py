@@ -124,11 +124,11 @@ def test_frames_are_streamed(tmp_path: Path) -> None:
 
 
 def test_clip_errors(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="`fps` expects a number above 0, got 0"):
+    with pytest.raises(UserError, match=r"`request\.fps` expects a number above 0, got 0"):
         write_video(clip(2, 8, 8), tmp_path / "x.mp4", fps=0)
-    with pytest.raises(UserError, match="`fps` expects a number above 0, got nan"):
+    with pytest.raises(UserError, match=r"`request\.fps` expects a number above 0, got nan"):
         exact_rate(float("nan"))
-    with pytest.raises(UserError, match=r'`x264_preset` expects one of .*, got "fats"'):
+    with pytest.raises(UserError, match=r'`output.x264_preset` expects one of .*, got "fats"'):
         write_video(clip(2, 8, 8), tmp_path / "x.mp4", fps=8, preset="fats")
     with pytest.raises(ValueError, match="frames differ in shape"):
         write_video([scene(8, 8), scene(8, 10)], tmp_path / "x.mp4", fps=8)

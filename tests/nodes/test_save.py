@@ -90,7 +90,7 @@ def test_saving_stays_in_its_folder(
     tmp_path: Path, name: str, node: SaveMedia | SaveFrames
 ) -> None:
     media = Image(torch.zeros(8, 8, 3, dtype=torch.uint8))
-    with pytest.raises(UserError, match="no plain file name"):
+    with pytest.raises(UserError, match="not a plain file name"):
         node.run(media=media, to=Destination(tmp_path / "folder", name))
     assert list(tmp_path.iterdir()) == []
 

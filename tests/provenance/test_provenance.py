@@ -18,7 +18,7 @@ from PIL import Image
 from cli.main import main
 from runtime import Destination, Runtime, UserError
 from runtime.device import KERNELS
-from runtime.files.embedded_text import beside
+from runtime.files.embedded_text import sidecar_path
 from runtime.files.image_files import write_image
 from runtime.provenance.read_back import base_name, provenance, without_folders
 from tests.support.servers import serving
@@ -181,7 +181,7 @@ def test_no_metadata_leaves_no_word(tmp_path: Path, capsys: Capture) -> None:
         data = path.read_bytes()
         assert all("Zebrafish".encode(code) not in data for code in ("utf-8", "utf-16-le"))
         assert b"provenance" not in data
-        assert not beside(path).exists()
+        assert not sidecar_path(path).exists()
         assert main(["inspect", str(path)]) == 2
         assert "does not say how it was made" in capsys.readouterr().err
     first = made(tmp_path, "e.png")
@@ -289,12 +289,12 @@ def test_a_server_says_it_too(words: tuple[str, ...], tmp_path: Path) -> None:
 def test_a_text_too_long_for_exif_lies_beside(tmp_path: Path) -> None:
     path = tmp_path / "x.jpg"
     write_image(np.zeros((8, 8, 3), np.uint8), path, metadata=f'{{"provenance": "{"x" * 70000}"}}')
-    assert len(beside(path).read_text()) > 70000
+    assert len(sidecar_path(path).read_text()) > 70000
     write_image(np.zeros((8, 8, 3), np.uint8), path)
-    assert not beside(path).exists()
-    beside(path).write_text('{"mine": 1}')
+    assert not sidecar_path(path).exists()
+    sidecar_path(path).write_text('{"mine": 1}')
     write_image(np.zeros((8, 8, 3), np.uint8), path)
-    assert beside(path).exists()  # not ours: it stays
+    assert sidecar_path(path).exists()  # not ours: it stays
 
 
 def test_a_file_beside_is_uploaded_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
