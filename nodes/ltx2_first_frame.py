@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image as Pillow
 from torch import Tensor
 
@@ -21,7 +23,8 @@ from runtime.contract.calls import Asking, Call
 from runtime.contract.declare import Component
 from runtime.contract.denoising import Denoiser, Parts, Step
 from runtime.contract.values import Image, Latents
-from runtime.files.video_files import recompressed
+from runtime.files.image_files import to_numpy
+from runtime.files.video_files import h264_round_trip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +48,7 @@ class EncodeFirst:
         """Ask for one encoding."""
         if image is None:
             return self.Out(Latents({}))
-        lossy = torch.from_numpy(recompressed(image.pixels, crf))
+        lossy = torch.from_numpy(compressed_like_a_clip(image.pixels, crf))
         pixels = resized(lossy, height, width, by=Pillow.Resampling.BILINEAR)
         ((latents,),) = yield [Call(self.vae, encode_frame, {"pixels": pixels[None]})]
         return self.Out(Latents({"video": latents}))
@@ -109,6 +112,20 @@ class HeldFirst:
     def touches(self, step: Step) -> frozenset[str]:
         """Those of the denoiser."""
         return self.denoiser.touches(step)
+
+
+def compressed_like_a_clip(picture: Any, crf: int) -> NDArray[np.uint8]:
+    """A picture h w 3, uint8, with the loss of an H.264 frame and its sides cut to even ones.
+
+    crf  1 to 51; 0 returns the picture unchanged
+
+    Source: diffusers 0.42, `apply_image_conditioning_crf` of pipelines/ltx2/utils.py.
+    """
+    pixels = to_numpy(picture)
+    height, width = (side // 2 * 2 for side in pixels.shape[:2])
+    if crf == 0 or not height * width:
+        return pixels
+    return h264_round_trip(pixels[:height, :width], crf)
 
 
 def encode_frame(vae: Any, pixels: Tensor) -> tuple[Tensor]:

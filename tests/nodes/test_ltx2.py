@@ -12,13 +12,13 @@ import pytest
 import torch
 from PIL import Image
 
-from nodes.ltx2_first_frame import HoldFirst, PlaceFirstFrame
+from nodes.ltx2_first_frame import HoldFirst, PlaceFirstFrame, compressed_like_a_clip
 from nodes.ltx2_guidance import JointGuidance, Unconditional
 from runtime import Runtime
 from runtime.contract.outputs import Destination
 from runtime.contract.values import Latents
 from runtime.errors import UserError
-from runtime.files.video_files import read_video, recompressed
+from runtime.files.video_files import read_video
 from tests.support.tiny import ltx2
 from tests.support.tiny.rows import pixels, scene
 
@@ -102,8 +102,8 @@ def test_a_picture_as_lossy_as_a_clip(size: tuple[int, int]) -> None:
     from diffusers.pipelines.ltx2.utils import apply_image_conditioning_crf
 
     picture = np.asarray(scene(0).resize(size[::-1]))
-    assert recompressed(picture, 0) is picture
-    found = recompressed(picture, 33)
+    assert compressed_like_a_clip(picture, 0) is picture
+    found = compressed_like_a_clip(picture, 33)
     if min(size) > 1:
         np.testing.assert_array_equal(found, apply_image_conditioning_crf(picture, 33))
         assert found.shape == (size[0] // 2 * 2, size[1] // 2 * 2, 3)
