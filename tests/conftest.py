@@ -62,9 +62,16 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     patch = pytest.MonkeyPatch()
     patch.setenv("SGLANG_DIFFUSION_CACHE_ROOT", str(tmp_path_factory.mktemp("cache")))
     patch.setenv("HF_HUB_OFFLINE", "1")
+    patch.setenv("SGLANG_GRAPH_UNTRAINED", "1")  # most tests look at files and events, not pictures
     patch.setenv("PYTHONPATH", os.pathsep.join([str(TESTS / "plugins"), str(TESTS.parent)]))
     yield
     patch.undo()
+
+
+@pytest.fixture
+def only_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refuse what the demo model was not trained for, as it is outside of tests."""
+    monkeypatch.delenv("SGLANG_GRAPH_UNTRAINED")
 
 
 @pytest.fixture

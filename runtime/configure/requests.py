@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from runtime.settings import rounding
 from runtime.settings.field import PIXELS
 
 DENOISING_STEPS = "num_inference_steps"
+UNTRAINED = "SGLANG_GRAPH_UNTRAINED"  # where set: requests that a model was not trained for pass
 
 
 def complete(config: RunConfig, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -35,6 +37,11 @@ def complete(config: RunConfig, given: Mapping[str, Any]) -> dict[str, Any]:
             values[name] = _single(name, config.request[name], field.many)
         else:
             values[name] = field.default
+        if field.trained and values[name] is not None and only_trained(config):
+            admitted = field.trained.admit(name, values[name], field.unit)
+            if admitted != values[name]:
+                logging.getLogger(__name__).warning(f"`{name}` is read as: {admitted}")
+            values[name] = admitted
         # A seed has no empty value: which numbers are drawn must not be left to chance.
         if values[name] is None and (field.required or field.type == "seed"):
             known = ", ".join(graph.request)
@@ -44,6 +51,11 @@ def complete(config: RunConfig, given: Mapping[str, Any]) -> dict[str, Any]:
                 help=f"add `request.{name}=...`", field=f"request.{name}",
             )  # fmt: skip
     return values
+
+
+def only_trained(config: RunConfig) -> bool:
+    """Whether a request that the model was not trained for is refused."""
+    return config.policies.checks.trained and not os.environ.get(UNTRAINED)
 
 
 def _single(name: str, value: Any, many: bool) -> Any:

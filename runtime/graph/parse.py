@@ -13,6 +13,7 @@ from runtime.errors import UserError, did_you_mean
 from runtime.graph.model import ComponentSpec, Finding, NodeSpec, Ref
 from runtime.graph.renamed import current_type
 from runtime.settings.field import TYPES, Field, show
+from runtime.settings.trained import Trained
 
 HEAD = ("title", "task", "reference", "checkpoints")  # for readers and for the catalog
 TOP = (*HEAD, "matches", "checkpoint", "request", "components", "nodes", "outputs")
@@ -23,7 +24,7 @@ TEXT, NUMBER, TRUTH = (str, "text"), ((int, float), "a number"), (bool, "true or
 FIELD_SHAPES: Mapping[str, Shape] = {
     "many": TRUTH, "required": TRUTH, "min": NUMBER, "max": NUMBER, "unit": TEXT, "help": TEXT,
     "config": TEXT, "multiple": (int, "a whole number"), "offset": (int, "a whole number"),
-    "choices": (list, "a list"),
+    "choices": (list, "a list"), "trained": (Mapping, "a map"),
 }  # fmt: skip
 MAP: Shape = (Mapping, "a map")
 COMPONENT_SHAPES: Mapping[str, Shape] = {"path": TEXT, "revision": TEXT, "config": MAP}
@@ -160,6 +161,12 @@ def _field(name: str, value: Any, found: list[Finding]) -> Field | None:
         return None
     if "choices" in known:
         known["choices"] = tuple(map(str, known["choices"]))
+    if "trained" in known:
+        try:
+            known["trained"] = Trained.read(known["trained"])
+        except UserError as problem:
+            found.append(Finding(f"{path}.trained.{problem.field}", problem.message, problem.help))
+            del known["trained"]
     field = Field(name=name, **known)
     if field.default is not None:
         try:

@@ -12,6 +12,7 @@ from typing import Any
 
 from runtime.errors import UserError, did_you_mean
 from runtime.settings.setting import Raw
+from runtime.settings.trained import Trained
 
 TYPES = (
     *("text", "int", "float", "bool", "choice", "file", "seed", "dtype", "path", "map"),
@@ -44,6 +45,8 @@ class Field:
     choices   the accepted words, where type is `choice`
     unit      px, frames, steps, s, ...
     config    key of the checkpoint's configs whose value, where it has one, is the default
+    trained   what the model was trained for, a map of values, words, needs, before, examples;
+              anything else is refused unless `checks.trained` is false
     help      one line
     """
 
@@ -59,6 +62,7 @@ class Field:
     choices: tuple[str, ...] = ()
     unit: str = ""
     config: str = ""
+    trained: Trained | None = None
     help: str = ""
 
     def parse(self, value: Any, shown: str = "") -> Any:
@@ -201,7 +205,7 @@ class Field:
             raise self._wrong(value, shown, f"at most {plain(self.max)}{unit}")
         if self.multiple and (value - self.offset) % self.multiple:
             options = " or ".join(plain(x) for x in self.neighbours(value))
-            help = f"the nearest that fit are {options}"
+            help = f"the nearest that {'fit are' if ' or ' in options else 'fits is'} {options}"
             raise self._wrong(value, shown, self.rule + unit, help=help)
 
     @property
@@ -210,7 +214,12 @@ class Field:
         return f"a multiple of {self.multiple}" + (f" plus {self.offset}" if self.offset else "")
 
     def neighbours(self, value: float) -> list[Any]:
-        """The numbers that fit next to `value`, below and above; itself where it fits."""
+        """The numbers that fit next to `value`, below and above; itself where it fits.
+
+        Where the model was trained for some values only: the nearest of these.
+        """
+        if self.trained and self.trained.values:
+            return [min(self.trained.values, key=lambda known: abs(known - value))]
         step = self.multiple or 1
         low = value - (value - self.offset) % step
         return [

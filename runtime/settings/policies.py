@@ -103,9 +103,10 @@ class Memo:
 
 @dataclass(frozen=True)
 class Checks:
-    """What is looked at while nodes run; it costs time."""
+    """What is looked at before and while nodes run."""
 
     finite: bool = setting(False, "bool", help="stop at the node that makes NaN or infinity")
+    trained: bool = setting(True, "bool", help="refuse what the model was not trained for")
 
 
 @dataclass(frozen=True)

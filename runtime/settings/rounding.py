@@ -21,7 +21,10 @@ def parse(field: Field, value: Any, shown: str, adjust: Adjust) -> tuple[Any, st
         return None, ""
     fit = nearest(field, exact)
     unit = f" {field.unit}"
-    note = f"{shown or field.name} is rounded to {plain(fit)}{unit}; the graph takes {field.rule}"
+    why = f"the graph takes {field.rule}"
+    if field.trained and field.trained.values:
+        why = "the model was trained for that"
+    note = f"{shown or field.name} is rounded to {plain(fit)}{unit}; {why}"
     return fit, "" if fit == exact else note
 
 

@@ -27,6 +27,7 @@ from runtime.inspect.json_schema import graph_schema
 from runtime.visualize import main as visualize
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.usefixtures("only_trained")
 PAGE = (ROOT / "docs/graphs.md").read_text("utf-8")
 WRONG = {"wrong.yaml"}
 # An environment that is not ours to change: the package goes into a folder of its own.

@@ -18,9 +18,8 @@ from runtime.events import Stepped
 from tests.support.tiny import flux
 
 ROOT = Path(__file__).parents[2]
-SMALL: dict[str, Any] = dict(
-    prompt="a red circle on a blue background", height=64, width=64, seed=1
-)
+pytestmark = pytest.mark.usefixtures("only_trained")
+SMALL: dict[str, Any] = dict(prompt="a red circle on a blue background", seed=1)
 
 
 class Display:
@@ -56,7 +55,7 @@ def test_every_block_of_the_page_runs(
     for block in re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
         exec(compile(block, "docs/python.md", "exec"), names)
     said = capsys.readouterr().out
-    assert "`height` expects a multiple of 32 px, got 100 | the nearest" in said
+    assert "`height` expects a multiple of 32 px, got 100 | the nearest that fits is 128" in said
     assert "stopped" in said
     assert re.search(r"node `denoise` .* failed: .*NotFinite: .* in step 1 of 2", said)
     assert (tmp_path / "pictures/square.png").is_file()
@@ -101,7 +100,7 @@ def test_a_run_that_only_writes_a_file_has_previews_too(tmp_path: Path) -> None:
         if isinstance(event, Stepped):
             assert not list(tmp_path.iterdir())
             shown += [run.preview(), run.preview(frame=-1)]
-    assert [p.size for p in shown] == [(64, 64)] * 4
+    assert [p.size for p in shown] == [(128, 128)] * 4
     assert len(list(tmp_path.iterdir())) == 1
 
 

@@ -17,6 +17,7 @@ from runtime.visualize import main as visualize
 from tests.support.servers import serving
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.usefixtures("only_trained")
 README = (ROOT / "README.md").read_text("utf-8")
 
 

@@ -102,7 +102,7 @@ def test_result_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     [
         (["--diff", "height=64", "height=96"], "--diff: `height=64` names no graph"),
         (["--diff", "demo", "dmeo"], "did you mean `demo`?"),
-        (["--diff", "demo", "demo height=100"], "the nearest that fit are 96 or 128"),
+        (["--diff", "demo", "demo height=100"], "the nearest that fits is 128"),
         (["--diff", "demo", "demo", "--format", "html"], "--diff answers as text or json"),
         (["--diff", "demo", "demo 'x"], "No closing quotation"),
         (["--diff", "a.png", "b.png"], "a.png does not exist"),

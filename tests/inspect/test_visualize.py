@@ -73,7 +73,7 @@ def test_plan_loads_nothing(capsys: pytest.CaptureFixture[str], loads_nothing: N
         (
             ["demo", "height=100"],
             "height expects a multiple of 32 px, got 100\n"
-            "    help: the nearest that fit are 96 or 128",
+            "    help: the nearest that fits is 128",
         ),
         (["demo", "what"], "`what` is no setting\n    help: write key=value: request.height=64"),
         (["tests/data/bad_graphs/cycle.yaml"], "the graph has a cycle: first -> second -> first."),

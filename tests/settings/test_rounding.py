@@ -44,12 +44,12 @@ def test_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     assert main([*words, "--num-frames", "6", "--adjust-size", "--adjust-frames", "--dry-run"]) == 0
     said = capsys.readouterr().err
-    assert "--height is rounded to 96 px; the graph takes a multiple of 32" in said
+    assert "--height is rounded to 128 px; the model was trained for that" in said
     assert "--width is rounded to 128 px" in said
     assert "--num-frames is rounded to 5 frames; the graph takes a multiple of 4 plus 1" in said
 
 
 def test_from_python(caplog: pytest.LogCaptureFixture) -> None:
     runtime = Runtime.load(overrides={"adjust.size": True})
-    assert runtime.validate(prompt="x", height=70)["height"] == 64
-    assert "`height` is rounded to 64 px" in caplog.text
+    assert runtime.validate(prompt="x", height=70)["height"] == 128
+    assert "`height` is rounded to 128 px" in caplog.text
