@@ -38,10 +38,9 @@ def complete(config: RunConfig, given: Mapping[str, Any]) -> dict[str, Any]:
         else:
             values[name] = field.default
         if field.trained and values[name] is not None and only_trained(config):
-            admitted = field.trained.admit(name, values[name], field.unit)
-            if admitted != values[name]:
-                logging.getLogger(__name__).warning(f"`{name}` is read as: {admitted}")
-            values[name] = admitted
+            values[name], note = field.trained.admit(f"request.{name}", values[name], field.unit)
+            if note:
+                logging.getLogger(__name__).warning(note)
         # A seed has no empty value: which numbers are drawn must not be left to chance.
         if values[name] is None and (field.required or field.type == "seed"):
             known = ", ".join(graph.request)

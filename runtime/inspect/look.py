@@ -19,6 +19,7 @@ from runtime.plan.items import ComponentFacts
 from runtime.plan.passes import fold, prune
 from runtime.plan.plan import Plan
 from runtime.plan.planner import bound
+from runtime.settings.field import Field
 from runtime.settings.policies import Policies
 from runtime.settings.setting import Setting, folded
 
@@ -138,7 +139,7 @@ def values_of(graph: Graph, given: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(value, tuple) and not known.many:  # one run each: the first is looked at
             value = value[0] if value else None
         if value is None and known.required and known.type == "text":
-            value = PROMPT
+            value = example(known)
         if value is not None or not known.required:
             values[name] = value
     return values
@@ -168,9 +169,14 @@ def _passed(seen: Look, stage: str, asked: Mapping[str, Ref], unknown: Mapping[s
     return Look("fold", seen.before, folded_graph, dropped=dropped, ends=ends, **parts)
 
 
+def example(field: Field) -> str:
+    """A prompt where none is given: one that works, where the graph names one."""
+    return next(iter(field.trained.examples if field.trained else ()), PROMPT)
+
+
 def _planned(seen: Look, runtime: Runtime, stage: str, outputs: Sequence[str]) -> Look:
     """A look after fold or plan, as a run would do it."""
-    stand_in = {"prompt": PROMPT} if "prompt" in runtime.fields else {}
+    stand_in = {"prompt": example(runtime.fields["prompt"])} if "prompt" in runtime.fields else {}
     given = {} if runtime.request.get("prompt") else stand_in
     plan = runtime.plan(outputs=outputs or list(runtime.graph.outputs)[:1], **given)
     _, _, unneeded = prune(seen.before, runtime.validate(**given), wanted(runtime.graph, outputs))

@@ -57,10 +57,14 @@ class Trained:
         examples = _texts(data.get("examples") or (), "examples")
         return cls(values, tuple(groups.items()), needs, tuple(before.items()), examples)
 
-    def admit(self, name: str, value: Any, unit: str = "") -> Any:
-        """The value, with what it leaves unsaid put in; a UserError where it is not trained."""
+    def admit(self, name: str, value: Any, unit: str = "") -> tuple[Any, str]:
+        """The value, and a note where a word that it lacks was put in.
+
+        name  config path of the field, for messages. Raises UserError where it is not trained.
+        """
         if isinstance(value, str) and self.words:
-            return self._text(name, value)
+            text = self._text(name, value)
+            return text, "" if text == value else f"`{name}` is read as: {text}"
         numeric = isinstance(value, int | float) and not isinstance(value, bool)
         if numeric and self.values and value not in self.values:
             listed = " or ".join(f"{v:g}" for v in self.values)
@@ -68,9 +72,9 @@ class Trained:
                 f"`{name}` expects {listed}{unit and f' {unit}'}, which the model was trained for, "
                 f"got {value:g}",
                 help="leave it out, or try it all the same with `checks.trained=false`",
-                field=f"request.{name}",
+                field=name,
             )
-        return value
+        return value, ""
 
     def _text(self, name: str, text: str) -> str:
         groups = dict(self.words)
@@ -108,7 +112,7 @@ class Trained:
         return UserError(
             f"`{name}` {message}",
             help=f"{meant}These work: {works}. `checks.trained=false` tries it all the same",
-            field=f"request.{name}",
+            field=name,
         )
 
 

@@ -34,21 +34,24 @@ RULE = Trained.read(
     ],
 )
 def test_a_bare_noun_gets_a_colour(text: str, read: str) -> None:
-    assert RULE.admit("prompt", text) == read
+    assert RULE.admit("request.prompt", text)[0] == read
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("a red circel", "does not know: `circel`\nhelp: did you mean `circle`? These work: a red"),
-        ("astronaut", "`prompt` has words that the model does not know: `astronaut`\nhelp: These"),
-        ("", "`prompt` names no shape: circle, star"),
+        (
+            "astronaut",
+            "`request.prompt` has words that the model does not know: `astronaut`\nhelp: These",
+        ),
+        ("", "`request.prompt` names no shape: circle, star"),
         ("a_red_circle 7", "does not know: `7`"),
     ],
 )
 def test_other_words_are_an_error(text: str, message: str) -> None:
     with pytest.raises(UserError) as caught:
-        RULE.admit("prompt", text)
+        RULE.admit("request.prompt", text)
     assert message in f"{caught.value.message}\nhelp: {caught.value.help}"
     assert caught.value.field == "request.prompt"
 
@@ -57,7 +60,7 @@ def test_other_words_are_an_error(text: str, message: str) -> None:
     ("data", "field"),
     [
         ({"word": []}, "word"),
-        ({"words": []}, "words"),
+        ({"words": ["circle"]}, "words"),
         ({"words": {"shape": ["circle", True]}}, "words.shape"),
         ({"words": {"shape": ["circle"]}, "needs": ["colour"]}, "needs"),
         ({"words": {"shape": ["circle"]}, "before": {"shape": "colour"}}, "before"),
@@ -73,9 +76,9 @@ def test_a_wrong_rule_is_an_error_of_the_graph(data: Mapping[str, Any], field: s
 def test_the_demo_draws_what_it_says() -> None:
     demo = Runtime.load()
     assert demo.validate(prompt="circle")["prompt"] == "red circle"
-    for name, example in (("height", 64), ("width", 256)):
-        with pytest.raises(UserError, match=f"`{name}` expects 128 px"):
-            demo.validate(prompt="a red circle", **{name: example})
+    for name, size in (("height", 64), ("width", 256)):
+        with pytest.raises(UserError, match=f"`request.{name}` expects 128 px"):
+            demo.validate(prompt="a red circle", **{name: size})
     rule = demo.fields["prompt"].trained
     assert rule is not None
     assert len(rule.examples) == 3
