@@ -46,7 +46,7 @@ def read_config(file: str, into: CommandLine, command: str = "generate") -> None
     names: dict[tuple[str, ...], Entry] = {}
     for entry in entries:
         before = len(into.settings)
-        take(table(), into, (".".join(entry.keys), entry.value), entry.position, command)
+        take(table(into.graph), into, (".".join(entry.keys), entry.value), entry.position, command)
         for setting in into.settings[before:]:
             earlier = names.setdefault(setting.path, entry)
             if earlier is not entry:

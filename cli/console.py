@@ -13,12 +13,17 @@ LEVELS = ("debug", "info", "warning", "error")
 
 
 class Console:
-    """Notes on a stream, from a level upwards. command: whose flags they name."""
+    """Notes on a stream, from a level upwards. command, graph: whose flags they name."""
 
     def __init__(
-        self, level: str = "info", stream: TextIO | None = None, command: str = "generate"
+        self,
+        level: str = "info",
+        stream: TextIO | None = None,
+        command: str = "generate",
+        graph: str = "",
     ) -> None:
-        self.level, self.stream, self.command = level, stream or sys.stderr, command
+        self.level, self.stream = level, stream or sys.stderr
+        self.command, self.graph = command, graph
 
     def shows(self, level: str) -> bool:
         """Whether notes of a level are printed."""
@@ -27,23 +32,28 @@ class Console:
     def note(self, text: str, level: str = "info") -> None:
         """Print one note."""
         if self.shows(level):
-            print(with_flags(text, self.command), file=self.stream, flush=True)
+            print(with_flags(text, self.command, self.graph), file=self.stream, flush=True)
 
 
 def report(
-    problem: BaseException, shown: str, *, command: str = "generate", debug: bool = False
+    problem: BaseException,
+    shown: str,
+    *,
+    command: str = "generate",
+    graph: str = "",
+    debug: bool = False,
 ) -> None:
     """Say on stderr what went wrong and what to write instead.
 
-    shown    what speaks: `sglang generate`
-    command  whose flags the message names
+    shown           what speaks: `sglang generate`
+    command, graph  whose flags the message names
     """
     if debug:
         traceback.print_exception(problem)
     if isinstance(problem, UserError):
-        message, help = problem.message, with_flags(problem.help, command)
+        message, help = problem.message, with_flags(problem.help, command, graph)
         if not isinstance(problem, GraphError):  # there `request.height` is an edge
-            message = with_flags(message, command)
+            message = with_flags(message, command, graph)
     else:
         message = str(problem) or type(problem).__name__
         if isinstance(problem, KeyError | AttributeError | TypeError | AssertionError):

@@ -1,9 +1,12 @@
-"""The flag table of flags.yaml: every flag is a name for a config path. Imports no torch."""
+"""All flags: those of flags.yaml and the request fields of graphs. Imports no torch.
+
+Every flag is a name for a config path.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 from importlib import resources
@@ -11,42 +14,8 @@ from typing import Any
 
 import yaml
 
-Path = tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Flag:
-    """One flag: the fields are those that flags.yaml explains.
-
-    name   as listed, `--model-path`
-    group  its section of --help
-    path   where its value goes; empty: nowhere but `also`
-    """
-
-    name: str
-    group: str
-    path: Path
-    type: str = "text"
-    many: bool = False
-    append: bool = False
-    value: Any = True
-    negated: bool = False
-    also: Mapping[Path, Any] = field(default_factory=dict)
-    choices: tuple[str, ...] = ()
-    aliases: tuple[str, ...] = ()
-    commands: tuple[str, ...] = ("generate", "serve")
-    metavar: str = ""
-    help: str = ""
-
-    @property
-    def server_only(self) -> bool:
-        """Whether only a server uses it."""
-        return self.commands == ("serve",)
-
-    @property
-    def own(self) -> bool:
-        """Whether the command line itself uses it, so that no config path stands behind it."""
-        return self.path[:1] == ("cli",)
+from cli.flag import Flag, Path
+from cli.request_flags import request_flags
 
 
 @dataclass(frozen=True)
@@ -67,6 +36,7 @@ class Table:
     names       flat name (`model_path`), aliases included, to flag
     components  suffix of a component's flag (`_weights_path`) to its pattern
     roots       first words of config paths
+    first       the flags that --help of a command begins with
     """
 
     flags: tuple[Flag, ...]
@@ -74,6 +44,7 @@ class Table:
     components: Mapping[str, Flag]
     roots: frozenset[str]
     variables: tuple[Variable, ...]
+    first: Mapping[str, Sequence[str]]
 
     def spellings(self) -> list[str]:
         """Every flag and alias as listed."""
@@ -91,16 +62,19 @@ def nearest(name: str, names: Iterable[str], *, cutoff: float = 0.6) -> str:
 
 
 @cache
-def table() -> Table:
-    """Read flags.yaml."""
-    text = resources.files("cli").joinpath("flags.yaml").read_text(encoding="utf-8")
+def table(graph: str = "") -> Table:
+    """Every flag. graph: name or file of the graph that is to run, whose fields are flags too."""
+    text = resources.files("conf").joinpath("flags.yaml").read_text(encoding="utf-8")
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml where it was built in
     data = yaml.load(text, Loader=loader)
-    flags = tuple(
-        _flag(name, group, said)
-        for group, listed in data["flags"].items()
-        for name, said in listed.items()
-    )
+    listed = [
+        _flag(name, group, attributes)
+        for group, members in data["flags"].items()
+        for name, attributes in members.items()
+    ]
+    taken = {flat(name) for flag in listed for name in (flag.name, *flag.aliases)}
+    fields = [f for f in request_flags(data["request"], graph) if flat(f.name) not in taken]
+    flags = tuple(_by_group([*fields, *listed]))
     names = {flat(name): flag for flag in flags for name in (flag.name, *flag.aliases)}
     components = {
         f"_{flat(suffix)}": _flag(f"--<component>-{suffix}", "Model", said)
@@ -112,7 +86,15 @@ def table() -> Table:
     )
     paths = [flag.path for flag in (*flags, *components.values())] + [v.path for v in variables]
     roots = {path[0] for path in paths if path and path[0] != "cli"} | set(data["roots"])
-    return Table(flags, names, components, frozenset(roots), variables)
+    return Table(flags, names, components, frozenset(roots), variables, data["first"])
+
+
+def _by_group(flags: Iterable[Flag]) -> list[Flag]:
+    """The flags with those of a group beside each other."""
+    groups: dict[str, list[Flag]] = {}
+    for flag in flags:
+        groups.setdefault(flag.group, []).append(flag)
+    return [flag for members in groups.values() for flag in members]
 
 
 def _flag(name: str, group: str, said: Mapping[str, Any]) -> Flag:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cli import perf_dump
+from cli.chosen_graph import chosen_graph
 from cli.config_file import read_config
 from cli.console import Console
 from cli.environment import read_environment
@@ -38,7 +39,7 @@ def generate(argv: Sequence[str]) -> int:
     """Run the command; raises UserError before anything is loaded where the user is at fault."""
     line = parse(argv, "generate")
     if line.help:
-        print(command_help("generate"))
+        print_help(line, "generate")
         return 0
     settings, line = gather(line)
     replay, settings = replayed(line, settings)
@@ -49,7 +50,7 @@ def generate(argv: Sequence[str]) -> int:
             f"--dp-size is {replicas}, and one call of `sglang generate` is one process",
             help="leave it out; `sglang serve` starts replicas", field="parallel.dp_size",
         )  # fmt: skip
-    console = Console(session.output.log_level)
+    console = Console(session.output.log_level, graph=line.graph)
     outputs = wanted_outputs(session)
     jobs = make_jobs(session, settings, datetime.now())
     _check_places(session, jobs, outputs)
@@ -79,6 +80,15 @@ def generate(argv: Sequence[str]) -> int:
     return 1 if kept else 0
 
 
+def print_help(line: CommandLine, command: str) -> None:
+    """Print the help that was asked for, of the graph that the call would run."""
+    line.allow_unused = True
+    chosen, problem = chosen_graph(gather(line, command)[0])
+    print(command_help(command, line.page, chosen))
+    if problem:
+        print(f"\nThese are the flags of every graph: which one would run is not known. {problem}")
+
+
 def replayed(line: CommandLine, settings: list[Setting]) -> tuple[Replay | None, list[Setting]]:
     """The file that is to be made again, where one is, and the settings with what it says.
 
@@ -96,7 +106,7 @@ def replayed(line: CommandLine, settings: list[Setting]) -> tuple[Replay | None,
 
 def gather(line: CommandLine, command: str = "generate") -> tuple[list[Setting], CommandLine]:
     """All settings, later ones winning: environment, config files, command line."""
-    files = CommandLine()
+    files = CommandLine(graph=line.graph)
     for file in line.config_files:
         read_config(file, files, command)
     unknown = files.unknown + line.unknown

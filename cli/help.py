@@ -1,13 +1,17 @@
-"""The text of --help, from the flag table."""
+"""The text of --help, from the flag table and the request fields of the graph that is to run."""
 
 from __future__ import annotations
 
 import shutil
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from cli.flags import Flag, Path, Table, table
-from runtime import Runtime
+from cli.flag import Flag, Path
+from cli.flags import Table, nearest, table
+from runtime import Runtime, UserError
+from runtime.graph.model import Graph
+from runtime.settings.field import Field, plain
 
 USAGE = {
     "generate": "sglang generate --prompt TEXT [flags] [KEY=VALUE ...]",
@@ -21,34 +25,150 @@ KEYS = """\
 Any setting can be written as KEY=VALUE: a config path (components.vae.path=DIR) or the name of a
 flag (vae_path=DIR, height=256). Values are never interpolated. The command line goes over --config
 files, these over the environment, that over the graph. `-` and `_` are the same in names."""
-REMARKS = {"Sampling": " (a graph names those it does not take)"}
 UNCONNECTED = "Known, but not connected in this version (null, false and 1 are accepted):"
 WORDS = {"text": "TEXT", "int": "N", "float": "X", "seed": "N", "path": "PATH", "map": "JSON"}
 COLUMN = 30  # where help texts begin
+ALL = "all"
 
 
-def command_help(command: str, width: int | None = None) -> str:
-    """The help of a command, as wide as the terminal."""
+@dataclass(frozen=True)
+class Chosen:
+    """The graph that is to run. named: the call names it, or a model; else it is the default."""
+
+    graph: Graph
+    named: bool = False
+
+
+def command_help(
+    command: str, page: str = "", chosen: Chosen | None = None, width: int | None = None
+) -> str:
+    """The help of a command, as wide as the terminal.
+
+    page    `all`, or the name of a group; empty: what most people need first
+    chosen  the graph whose fields are described; without one, those of every graph are
+    """
     width = width or min(max(shutil.get_terminal_size((100, 24)).columns, 40), 120)
-    known, consumed = table(), Runtime.consumed()
-    lines = [f"usage: {USAGE[command]}", "", *textwrap.wrap(ABOUT[command], width)]
+    known = table(str(chosen.graph.sources[-1]) if chosen and chosen.graph.sources else "")
+    flags = [flag for flag in known.flags if command in flag.commands]
+    groups, later = _groups(flags, known)
+    if page and page != ALL:
+        return "\n".join(_group(groups, page, chosen, width))
+    lines = [f"usage: {USAGE[command]}", "", *textwrap.wrap(ABOUT[command], width), ""]
+    if not page:
+        listed = [flag for name in known.first[command] for flag in flags if flag.name == name]
+        first, _ = _split(listed, chosen)
+        return "\n".join(
+            [*lines, *_flags(first, chosen, width), *_more(command, groups, chosen, width)]
+        )
+    for group in groups:
+        lines += [*_group(groups, group, chosen, width), ""]
+    lines += textwrap.wrap(" ".join(KEYS.split()), width)
+    lines += _listed(UNCONNECTED, (flag.name for flag in later), width)
+    lines += _listed("Environment:", _variables(known, Runtime.consumed()), width)
+    return "\n".join(lines)
+
+
+def _groups(flags: Sequence[Flag], known: Table) -> tuple[dict[str, list[Flag]], list[Flag]]:
+    """Flags by group, and those that nothing in this version consumes."""
+    consumed = Runtime.consumed()
     groups: dict[str, list[Flag]] = {}
     later: list[Flag] = []
-    for flag in known.flags:
-        if command not in flag.commands:
-            continue
+    for flag in flags:
         ready = is_connected(flag, consumed)
         (groups.setdefault(flag.group, []) if ready else later).append(flag)
     if "Model" in groups:
         groups["Model"] += [p for p in known.components.values() if is_connected(p, consumed)]
-    for group, flags in groups.items():
-        lines += ["", f"{group}{REMARKS.get(group, '')}:"]
-        for flag in flags:
-            lines += _lines(flag, width)
-    lines += ["", *textwrap.wrap(" ".join(KEYS.split()), width)]
-    lines += _listed(UNCONNECTED, (flag.name for flag in later), width)
-    lines += _listed("Environment:", _variables(known, consumed), width)
-    return "\n".join(lines)
+    return groups, later
+
+
+def _group(
+    groups: Mapping[str, Sequence[Flag]], page: str, chosen: Chosen | None, width: int
+) -> list[str]:
+    """One group, found by any word of its name: `memory` is Memory and placement."""
+    words = {word: g for g in groups for word in (g.lower(), *g.lower().split()) if word != "and"}
+    name = words.get(page.lower()) or words.get(nearest(page.lower(), words))
+    if name is None:
+        raise UserError(
+            f"there is no group of flags `{page}`",
+            help=f"--help takes one of: {', '.join(g.split()[0].lower() for g in groups)}",
+        )
+    taken, others = _split(groups[name], chosen)
+    lines = [f"{name}:", *_flags(taken, chosen, width)]
+    if others and chosen and chosen.named:
+        title = f"Graph `{chosen.graph.name}` does not take:"
+        lines += _listed(title, (flag.name for flag in others), width)
+    elif others:
+        lines += ["", f"{name}, taken by other graphs:", *_flags(others, None, width)]
+    return lines
+
+
+def _split(flags: Iterable[Flag], chosen: Chosen | None) -> tuple[list[Flag], list[Flag]]:
+    """Flags that the graph takes, and those of other graphs."""
+    taken: list[Flag] = []
+    others: list[Flag] = []
+    for flag in flags:
+        (taken if chosen is None or is_taken(flag, chosen.graph) else others).append(flag)
+    return taken, others
+
+
+def _flags(flags: Iterable[Flag], chosen: Chosen | None, width: int) -> list[str]:
+    """The lines of flags, described by the graph where they are its fields."""
+    lines: list[str] = []
+    for flag in flags:
+        field = chosen.graph.request.get(flag.path[1]) if chosen and _is_field(flag) else None
+        lines += _lines(_described(flag, field), width)
+    return lines
+
+
+def _more(command: str, groups: Iterable[str], chosen: Chosen | None, width: int) -> list[str]:
+    """Where the rest is."""
+    names = ", ".join(group.split()[0].lower() for group in groups)
+    graph = f"Defaults are those of graph `{chosen.graph.name}`. " if chosen else ""
+    height = "height=256" if command == "generate" else "request.height=256"
+    text = (
+        f"{graph}--graph NAME --help and --model-path MODEL --help describe another. "
+        f"--help GROUP has the flags of a group ({names}), --help-all has all. "
+        f"Any setting can be written as KEY=VALUE too: {height}, components.vae.path=DIR."
+    )
+    return ["", *textwrap.wrap(text, width, break_on_hyphens=False)]
+
+
+def _is_field(flag: Flag) -> bool:
+    return flag.path[:1] == ("request",)
+
+
+def is_taken(flag: Flag, graph: Graph) -> bool:
+    """Whether a graph has the request fields that a flag sets; other flags are no field's."""
+    paths = [flag.path] if flag.path else list(flag.also)
+    fields = [path[1] for path in paths if path[0] == "request"]
+    return all(name in graph.request for name in fields)
+
+
+def _described(flag: Flag, field: Field | None) -> Flag:
+    """The flag with the words, the default and the limits of the graph's field."""
+    if field is None:
+        return flag
+    limits = []
+    if field.min is not None and field.max is not None:
+        limits.append(f"{plain(field.min)} to {plain(field.max)}")
+    elif field.min is not None:
+        limits.append(f"at least {plain(field.min)}")
+    elif field.max is not None:
+        limits.append(f"at most {plain(field.max)}")
+    if (field.multiple or 1) > 1:
+        limits.append(field.rule)
+    if field.required:
+        limits.append("required")
+    elif field.default not in (None, "", ()):
+        limits.append(f"default {_shown(field.default)}")
+    tail = f" ({', '.join(limits)})" if limits else ""
+    return replace(flag, help=f"{field.help or flag.help}{tail}")
+
+
+def _shown(default: object) -> str:
+    listed = default if isinstance(default, tuple) else (default,)
+    texts = [str(x).lower() if isinstance(x, bool) else str(x) for x in listed]
+    return textwrap.shorten(" ".join(texts), 40, placeholder=" ...")
 
 
 def is_connected(flag: Flag, consumed: Iterable[str]) -> bool:
@@ -76,7 +196,7 @@ def _lines(flag: Flag, width: int) -> list[str]:
     left = f"  {flag.name}{value}"
     indent = " " * COLUMN
     text = textwrap.wrap(f"{flag.help}{also}", max(width - COLUMN, 20), break_on_hyphens=False)
-    if len(left) + 2 > COLUMN:
+    if len(left) + 2 > COLUMN or not text:
         return [left, *(indent + line for line in text)]
     return [left.ljust(COLUMN) + text[0], *(indent + line for line in text[1:])]
 

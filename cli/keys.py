@@ -10,7 +10,8 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from cli.flags import Flag, Path, Table, flat, nearest
+from cli.flag import Flag, Path
+from cli.flags import Table, flat, nearest
 from runtime import Position, Raw, Setting, UserError
 
 WORDS = {"true": True, "false": False}

@@ -72,17 +72,18 @@ def _run(command: str, rest: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
     except Exception as problem:
-        return _failed(problem, command, debug="--debug" in rest)
+        return _failed(problem, command, rest)
 
 
-def _failed(problem: Exception, command: str, *, debug: bool) -> int:
+def _failed(problem: Exception, command: str, rest: Sequence[str]) -> int:
     """Say what went wrong; the exit code. Imported late, so that Ctrl-C is handled early."""
     from cli.console import report
+    from cli.request_flags import graph_named
     from runtime import UserError
 
     shown = f"sglang {command}" if command in COMMANDS else "sglang"
     flags = "serve" if command == "serve" else "generate"
-    report(problem, shown, command=flags, debug=debug)
+    report(problem, shown, command=flags, graph=graph_named(rest), debug="--debug" in rest)
     return 2 if isinstance(problem, UserError) else 1
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from cli.flags import Flag, Table, table
+from cli.flag import Flag
+from cli.flags import Table, table
 
 # `model.path`, `model.backend=diffusers`, `graph=demo`; a single word alone is no path, and who
 # misspelt a path reads "did you mean" with a path.
@@ -16,13 +17,13 @@ OPTION = re.compile(r"(?<!did you mean )`([a-z]\w*(?:\.\w+)*)(?:=([^`\n]*))?`")
 PLACE = re.compile(r":\d+:\d+")  # a line about a place in a file quotes that file
 
 
-def with_flags(text: str, command: str = "generate", known: Table | None = None) -> str:
+def with_flags(text: str, command: str = "generate", graph: str = "") -> str:
     """A message whose config paths in backticks are written as the flags of a command.
 
     A path that has no flag there stays as it is: KEY=VALUE is a way to write it. So do the lines
-    that name a place in a file: its author writes keys.
+    that name a place in a file: its author writes keys. graph: whose request fields are flags too.
     """
-    flags = known or table()
+    flags = table(graph)
 
     def written(found: re.Match[str]) -> str:
         path, value = found[1], found[2]
@@ -35,9 +36,9 @@ def with_flags(text: str, command: str = "generate", known: Table | None = None)
     return "\n".join(x if PLACE.search(x) else OPTION.sub(written, x) for x in lines)
 
 
-def field_name(path: str, command: str = "generate", known: Table | None = None) -> str:
+def field_name(path: str, command: str = "generate", graph: str = "") -> str:
     """The flag of a `UserError.field`; a path without one stays as it is."""
-    flag = flag_of(known or table(), path, None, command)
+    flag = flag_of(table(graph), path, None, command)
     return flag.name if flag else path
 
 

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cli.flags import Flag, Table, flat, nearest, table
+from cli.flag import Flag
+from cli.flags import Table, flat, nearest, table
 from cli.keys import find, flat_path, is_known, path_of, seems_key, settings_of, unknown
+from cli.request_flags import graph_named
 from runtime import Position, Raw, Setting, UserError
 
 HERE = Position("command line")
@@ -27,13 +29,17 @@ class CommandLine:
     ignored       server-only flags as typed
     replay        the file to be made again
     unknown       words that name no setting, as errors (--allow-unused turns them into notes)
+    graph         name or file of the graph whose request fields are flags too
+    page          of the help: `all`, a group's name, or empty
     """
 
     settings: list[Setting] = field(default_factory=list)
     config_files: list[str] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
     unknown: list[UserError] = field(default_factory=list)
+    graph: str = ""
     help: bool = False
+    page: str = ""
     debug: bool = False
     allow_unused: bool = False
     replay: str = ""
@@ -41,7 +47,8 @@ class CommandLine:
 
 def parse(argv: Sequence[str], command: str = "generate") -> CommandLine:
     """The settings of a command line; a UserError names the word at fault."""
-    return _Reader(table(), list(argv), command).read()
+    graph = graph_named(argv)
+    return _Reader(table(graph), list(argv), command, graph).read()
 
 
 def is_flag(word: str) -> bool:
@@ -52,10 +59,10 @@ def is_flag(word: str) -> bool:
 class _Reader:
     """One pass over the words."""
 
-    def __init__(self, table: Table, words: list[str], command: str) -> None:
+    def __init__(self, table: Table, words: list[str], command: str, graph: str) -> None:
         self.table, self.words, self.command = table, words, command
         self.at = 0
-        self.result = CommandLine()
+        self.result = CommandLine(graph=graph)
         self.lists: dict[str, list[Any]] = {}
 
     def read(self) -> CommandLine:
@@ -105,6 +112,8 @@ class _Reader:
         return UserError(f"there is no flag `{typed}`", help=help, field=typed)
 
     def _value(self, flag: Flag, typed: str, text: str | None) -> Any:
+        if flag.path == ("cli", "help"):
+            return self._help(text)
         if flag.type == "bool":
             return self._bool(typed, text)
         if text is not None:
@@ -148,6 +157,15 @@ class _Reader:
             )  # fmt: skip
         return text.lower() == "true"
 
+    def _help(self, text: str | None) -> bool | str:
+        """`--help`, or `--help GROUP`."""
+        following = self._peek()
+        if text is None and following is not None and following.isalpha():
+            text = self._next()
+        if text is None or text.lower() in {"true", "false"}:
+            return text is None or text.lower() == "true"
+        return text
+
     def _appended(self, flag: Flag, value: Any) -> Any:
         """The value with those of earlier uses of the flag."""
         listed = self.lists.setdefault(flag.name, [])
@@ -156,8 +174,12 @@ class _Reader:
 
     def _own(self, flag: Flag, value: Any) -> None:
         name = flag.path[1]
-        if name in {"help", "debug", "allow_unused"}:
+        if name in {"debug", "allow_unused"}:
             setattr(self.result, name, value)
+        elif name == "help":
+            self.result.help, self.result.page = value is not False, _page(value)
+        elif name == "help_all":
+            self.result.help, self.result.page = value, "all"
         elif name == "replay":
             self.result.replay = str(value)
         elif name == "config":
@@ -173,6 +195,10 @@ class _Reader:
             raise _unexpected(word)
         key, value = matched[1], Raw(matched[2])
         take(self.table, self.result, (key, value), HERE, self.command)
+
+
+def _page(value: bool | str) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def take(

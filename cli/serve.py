@@ -6,8 +6,7 @@ import gc
 from collections.abc import Sequence
 
 from cli.console import Console
-from cli.generate import gather
-from cli.help import command_help
+from cli.generate import gather, print_help
 from cli.parser import parse
 from runtime import Runtime, UserError
 
@@ -19,7 +18,7 @@ def serve(argv: Sequence[str]) -> int:
         words.insert(0, "--model-path")
     line = parse(words, "serve")
     if line.help:
-        print(command_help("serve"))
+        print_help(line, "serve")
         return 0
     settings, line = gather(line, "serve")
     runtime = Runtime.load(settings, allow_unused=line.allow_unused)

@@ -1,6 +1,6 @@
 """Names of an option: a flag, a config path, or a bare word, each to the config path behind it.
 
-The table of flags is data of the command line (`cli/flags.yaml`); it is read here, not imported.
+`conf/flags.yaml` names the paths that are no request fields; the command line reads the same file.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from runtime.errors import UserError, did_you_mean
 from runtime.graph import catalog
 from runtime.graph.model import Graph
 from runtime.graph.parse import COMPONENT
+from runtime.graph.request_fields import request_fields
 from runtime.settings.policies import policy_fields
 from runtime.settings.setting import Setting
 
@@ -55,8 +56,14 @@ def options_of(name: str, graph: Graph, components: Sequence[str]) -> list[Optio
 @cache
 def table() -> Mapping[str, Mapping[str, Any]]:
     """Every flag by its flat name, aliases included: `name`, `path`, `help` and `also`."""
-    table_file = catalog.read_yaml(catalog.packaged("cli") / "flags.yaml")
+    table_file = catalog.read_yaml(catalog.packaged("conf") / "flags.yaml")
     found: dict[str, Mapping[str, Any]] = {}
+    aliases = table_file.get("request", {}).get("aliases", {})
+    for field, declared in request_fields().items():
+        name, help = f"--{field.replace('_', '-')}", str(declared[0].get("help") or "")
+        row = {"help": help, "path": f"request.{field}", "also": {}, "name": name}
+        for spelling in (name, *aliases.get(field, ())):
+            found[spelling.removeprefix("--").replace("-", "_")] = row
     for listed in table_file.get("flags", {}).values():
         for name, row_in_file in listed.items():
             row = {"help": "", "path": "", "also": {}, **row_in_file, "name": name}
@@ -96,7 +103,7 @@ def _path(flat: str, name: str, graph: Graph, components: Sequence[str]) -> str 
 @cache
 def _suffixes() -> dict[str, str]:
     """Ends of a component's flags: `_path` to `path`, `_precision` to `dtype`, ..."""
-    suffixes = catalog.read_yaml(catalog.packaged("cli") / "flags.yaml").get("components", {})
+    suffixes = catalog.read_yaml(catalog.packaged("conf") / "flags.yaml").get("components", {})
     return {
         f"_{suffix.replace('-', '_')}": row_in_file["path"].removeprefix("components.*.")
         for suffix, row_in_file in suffixes.items()

@@ -45,7 +45,7 @@ def test_every_flag_parses(command: str) -> None:
 
 @pytest.mark.parametrize("width", [40, 80, 120])
 def test_help_fits_and_names_every_flag(width: int) -> None:
-    text = command_help("generate", width)
+    text = command_help("generate", "all", width=width)
     for flag in table().flags:
         assert (flag.name in text) == ("generate" in flag.commands), flag.name
     assert all(len(line) <= width for line in text.split("\n")) or width == 40
