@@ -43,7 +43,8 @@ def test_a_request_field_by_each_of_its_names(
 
 def test_a_rule_says_when_a_node_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
     lines = said(capsys, "wan2_1_t2v", "--explain", "--guidance-scale")
-    assert "  guided           is left out or not: Guidance at 1 or less is its `cond`." in lines
+    rule = "At a scale of 1 or less, `cond` replaces the node."
+    assert f"  guided           is left out or not: {rule}" in lines
 
 
 def test_a_value_shows_what_it_changes(capsys: pytest.CaptureFixture[str]) -> None:
