@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -12,7 +13,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Match, Route
 
-from runtime import UserError
+from runtime import UserError, did_you_mean
+from runtime.files.object_store import UploadFailed
+from server.parameter_names import message_of, parameter
 from server.service import Draining, QueueFull
 
 
@@ -53,6 +56,12 @@ def bad_request(message: str, param: str | None = None, code: str = "invalid_val
     return ApiError(400, message, param=param, code=code)
 
 
+def shutting_down() -> ApiError:
+    """A 503: the server stops, and another or a later one may take the request."""
+    headers = {"Retry-After": "5"}
+    return ApiError(503, "the server is stopping", code="shutting_down", headers=headers)
+
+
 def not_found(message: str, code: str = "not_found", param: str | None = None) -> ApiError:
     """A 404."""
     return ApiError(404, message, param=param, code=code)
@@ -60,22 +69,25 @@ def not_found(message: str, code: str = "not_found", param: str | None = None) -
 
 def from_user_error(problem: UserError, param: str | None = None) -> ApiError:
     """A 400 for an error of the runtime; its help becomes part of the message."""
-    message = f"{problem.message}; {problem.help}" if problem.help else problem.message
-    message = message.replace("`request.", "`")  # a client knows the field as a parameter
-    return bad_request(message, param or problem.field.removeprefix("request.") or None)
+    return bad_request(message_of(problem), param or parameter(problem.field))
 
 
 def error_response(error: ApiError, request_id: str | None = None) -> JsonResponse:
     """The response for an error; the message of a 5xx ends with the request's id."""
-    failed = error.status >= 500
-    tail = f" (request {request_id})" if failed and request_id else ""
-    body = {
-        "message": error.message + tail,
+    body = error_body(error)
+    if error.status >= 500 and request_id:
+        body["message"] = f"{error.message} (request {request_id})"
+    return JsonResponse({"error": body}, error.status, headers=error.headers)
+
+
+def error_body(error: ApiError) -> dict[str, str | None]:
+    """The `error` object of OpenAI's API."""
+    return {
+        "message": error.message,
         "type": _type(error.status),
         "param": error.param,
         "code": error.code,
     }
-    return JsonResponse({"error": body}, error.status, headers=error.headers)
 
 
 def _type(status: int) -> str:
@@ -106,7 +118,15 @@ async def _queue_full(request: Request, problem: Exception) -> Response:
 
 
 async def _draining(request: Request, problem: Exception) -> Response:
-    return error_response(ApiError(503, "the server is stopping", code="shutting_down"))
+    return error_response(shutting_down())
+
+
+async def _store_failed(request: Request, problem: Exception) -> Response:
+    assert isinstance(problem, UploadFailed)
+    return error_response(
+        ApiError(503, f"the file is in the object store: {problem.reason}",
+                 code="object_store_failed")
+    )  # fmt: skip
 
 
 async def _client_disconnected(request: Request, problem: Exception) -> Response:
@@ -120,12 +140,26 @@ async def _http_error(request: Request, problem: Exception) -> Response:
     assert isinstance(problem, HTTPException)
     status, path = problem.status_code, request.url.path
     message = {
-        404: f"`{path}` is not served here",
-        405: f"`{path}` does not take {request.method}",
+        404: f"`{path[:200]}` is not served here{_similar_path(request)}",
+        405: f"`{path[:200]}` does not take {request.method}",
     }.get(status, problem.detail)
     code = HTTPStatus(status).phrase.lower().replace(" ", "_")
     headers = {"Allow": _methods(request)} if status == 405 else problem.headers
     return error_response(ApiError(status, message, code=code, headers=headers))
+
+
+def _similar_path(request: Request) -> str:
+    """The served path that an unknown one most likely means, as the end of a message."""
+    path = request.url.path
+    fixed = "/" + re.sub(r"/{2,}", "/", path).strip("/")
+    for candidate in (fixed, f"/v1{fixed}", fixed.removeprefix("/v1")):
+        scope = {**request.scope, "path": candidate, "raw_path": candidate.encode()}
+        full = (route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+        if candidate not in {path, "/", ""} and any(full):
+            return f"; did you mean `{candidate}`?"
+    known = [r.path for r in request.app.routes if isinstance(r, Route) and "{" not in r.path]
+    near = did_you_mean(fixed, known) if len(fixed) < 100 else ""
+    return f"; {near}" if near else ""
 
 
 def _methods(request: Request) -> str:
@@ -142,6 +176,7 @@ HANDLERS = {
     UserError: _user_error,
     QueueFull: _queue_full,
     Draining: _draining,
+    UploadFailed: _store_failed,
     ClientDisconnect: _client_disconnected,
     HTTPException: _http_error,
 }

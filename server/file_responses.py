@@ -8,6 +8,7 @@ from pathlib import Path
 from starlette.requests import Request
 from starlette.responses import FileResponse, RedirectResponse, Response
 
+from server.byte_ranges import RangeNotSatisfiable, valid_range
 from server.errors import ApiError, bad_request, not_found
 from server.job import Job, StoredFile
 
@@ -54,6 +55,43 @@ def index_of(variant: str) -> int:
     return int(variant)
 
 
+def content_disposition(request: Request) -> str:
+    """`inline`, so that browsers show the file; `attachment` with the query `download=1`."""
+    value = query_value(request, "download", "0").lower()
+    if value not in {"", "0", "1", "true", "false"}:
+        raise bad_request(f'`download` expects 1 or 0, got "{value[:60]}"', "download")
+    return "attachment" if value in {"1", "true"} else "inline"
+
+
+def query_value(request: Request, name: str, default: str) -> str:
+    """A query parameter that may be given once."""
+    values = request.query_params.getlist(name)
+    if len(values) > 1:
+        raise bad_request(f"`{name}` is given {len(values)} times", name)
+    return values[0] if values else default
+
+
+def _check_range(request: Request, response: FileResponse) -> None:
+    """Remove a `Range` header that is to be ignored; a 416 where no range is inside the file."""
+    header = request.headers.get("range")
+    if header is None:
+        return
+    size = int(response.headers["content-length"])
+    condition = request.headers.get("if-range")
+    current = condition in {None, response.headers["etag"], response.headers["last-modified"]}
+    try:
+        found = valid_range(header, size) if current and request.method == "GET" else None
+    except RangeNotSatisfiable:
+        headers = {"Content-Range": f"bytes */{size}", "Accept-Ranges": "bytes"}
+        raise ApiError(
+            416, f"the range lies outside the file of {size} bytes", param="Range",
+            code="range_not_satisfiable", headers=headers,
+        ) from None  # fmt: skip
+    # Starlette answers 400 to malformed ranges: it gets a valid header, or none.
+    others = [(name, value) for name, value in request.scope["headers"] if name != b"range"]
+    request.scope["headers"] = others + ([(b"range", found.encode())] if found else [])
+
+
 def local_path(folder: Path, file: StoredFile) -> Path | None:
     """The local file, if it is there. Names are made from ids; one that is a path is refused."""
     if Path(file.name).name != file.name or file.name in {"", ".", ".."}:
@@ -62,11 +100,17 @@ def local_path(folder: Path, file: StoredFile) -> Path | None:
     return path if path.is_file() else None
 
 
-def file_response(folder: Path, file: StoredFile) -> Response:
+def file_response(request: Request, folder: Path, file: StoredFile) -> Response:
     """The file, with byte ranges; a redirect where only the object store has it."""
+    disposition = content_disposition(request)
     path = local_path(folder, file)
     if path is not None:
-        return FileResponse(path, media_type=file.media_type, filename=file.name)
+        response = FileResponse(
+            path, media_type=file.media_type, filename=file.name, stat_result=path.stat(),
+            content_disposition_type=disposition,
+        )  # fmt: skip
+        _check_range(request, response)
+        return response
     if file.url is not None:
         return RedirectResponse(file.url, 302)
     raise not_found(f"the file `{file.name}` is not on this server any more", "no_content")

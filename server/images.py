@@ -17,11 +17,19 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from server.accept import accept, file_encoding, new_id
-from server.errors import ApiError, JsonResponse, bad_request, not_found
-from server.file_responses import file_response, index_of, local_path, stored_file, url_of
+from server.errors import ApiError, JsonResponse, bad_request, not_found, shutting_down
+from server.file_responses import (
+    file_response,
+    index_of,
+    local_path,
+    query_value,
+    stored_file,
+    url_of,
+)
 from server.job import Job
 from server.request_body import RequestBody, read_body
 from server.request_to_runs import Pictures, build_runs, check_model, sources
+from server.request_warnings import request_warnings
 from server.schemas import (
     ENCODING_BY_QUALITY,
     FORM_TYPE,
@@ -38,7 +46,9 @@ from server.service import Service
 IMAGE_TOKEN_SIDE = 16  # px, the side of what counts as one image token
 TEXT_TOKEN = re.compile(r"\w+|[^\w\s]")  # what counts as one text token
 ECHOED_QUALITY = {"auto": "high", "standard": "high", "hd": "high"}
-FAILED_STATUS = {"invalid_request": 400, "timeout": 504, "shutting_down": 503}
+FAILED_STATUS = {
+    "invalid_request": 400, "timeout": 504, "shutting_down": 503, "disk_full": 507,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -74,8 +84,8 @@ class Images:
         job = await self.service.get(request.path_params["id"])
         if job is None or job.kind != "image":
             raise not_found(f"there is no image `{request.path_params['id'][:100]}`")
-        file = stored_file(job, index_of(request.query_params.get("variant", "0")))
-        return file_response(self.service.folders.outputs, file)
+        file = stored_file(job, index_of(query_value(request, "variant", "0")))
+        return file_response(request, self.service.folders.outputs, file)
 
     async def _read(self, request: Request, accepts: Accepts, type: str) -> RequestBody:
         limit = (self.served.policies.server.max_upload_mb + 1) << 20
@@ -91,6 +101,7 @@ class Images:
         word = ENCODING_BY_QUALITY[values.get("quality", "auto")]
         suffix = SUFFIX_BY_FORMAT[values.get("output_format", "png")]
         meta = _image_meta(self.served, values, runs[0], form, pictures)
+        meta["warnings"] = request_warnings(given, runs[0])
         written = file_encoding(self.served, values, suffix, word)
         if meta["response_format"] == "b64_json":
             written["upload"] = False  # an upload removes the local file, which the response needs
@@ -126,10 +137,12 @@ class Images:
             "background": "opaque",
             "output_format": meta["output_format"],
             "quality": meta["quality"],
-            "size": meta["size"],
+            "size": job.size,
+            "seeds": job.seeds,
+            "warnings": job.warnings,
             "peak_memory_mb": job.peak_memory_mb,
             "inference_time_s": job.seconds,
-            "usage": usage(meta, len(data)),
+            "usage": usage({**meta, "size": job.size}, len(data)),
         }
 
     async def _item(self, request: Request, job: Job, index: int) -> dict[str, Any]:
@@ -145,6 +158,7 @@ class Images:
             "revised_prompt": job.meta["prompt"],
             "file_path": file.name,
             "resize": None,
+            "seed": job.seed_of(file),
         }
 
 
@@ -228,7 +242,7 @@ async def finished(request: Request, service: Service, id: str) -> Job:
     try:
         await asyncio.wait({waiting, gone}, return_when=asyncio.FIRST_COMPLETED)
         if waiting.done():
-            return _completed(waiting.result())
+            return _completed(waiting.result(), service)
     finally:
         for task in (waiting, gone):
             if not task.done():
@@ -243,9 +257,11 @@ async def _disconnect(request: Request) -> None:
         pass
 
 
-def _completed(job: Job) -> Job:
+def _completed(job: Job, service: Service) -> Job:
     if job.status == "completed":
         return job
+    if job.error is None and service.is_draining:
+        raise shutting_down()
     if job.error is None:
         raise ApiError(503, f"`{job.id}` was cancelled", code="cancelled")
     status = FAILED_STATUS.get(job.error.code, 500)

@@ -20,6 +20,7 @@ from runtime.files.image_files import DECODE_ERRORS
 from runtime.files.safe_fetch import fetch
 from runtime.settings.policies import Server
 from server.errors import ApiError, bad_request, from_user_error
+from server.storage_errors import DISK_FULL, is_disk_full
 
 SUFFIXES = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp", "GIF": ".gif", "BMP": ".bmp"}
 Source = UploadFile | str
@@ -92,6 +93,8 @@ def _keep(name: str, param: str, data: bytes, folder: Path, policy: Server) -> P
         with atomic_write(path) as temporary:
             temporary.write_bytes(data)
     except UserError as problem:
+        if is_disk_full(problem):
+            raise ApiError(507, DISK_FULL, code="disk_full") from problem
         raise ApiError(500, "the upload could not be stored", code="storage_error") from problem
     return path
 

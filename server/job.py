@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -26,6 +27,7 @@ class StoredFile:
     name    in the output folder, `{id}_{index}{suffix}`; also the key in the object store
     url     in the object store; none while the file is local only
     upload  why the last upload failed, where an object store is configured
+    width   px, and height: of the written file, where it could be read
     """
 
     name: str
@@ -33,6 +35,8 @@ class StoredFile:
     size: int
     url: str | None = None
     upload: str | None = None
+    width: int | None = None
+    height: int | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,29 @@ class Job:
     error: JobError | None = None
     seconds: float | None = None
     peak_memory_mb: float | None = None
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the request asked for and had no effect, or was changed."""
+        return list(self.meta.get("warnings", ()))
+
+    @property
+    def size(self) -> str | None:
+        """WIDTHxHEIGHT of the files, else as the request asked; None where neither is known."""
+        first = self.files[0] if self.files else None
+        if first and first.width and first.height:
+            return f"{first.width}x{first.height}"
+        return self.meta.get("size")
+
+    @property
+    def seeds(self) -> list[int | None]:
+        """The seed of each run."""
+        return [run.get("seed") for run in self.runs]
+
+    def seed_of(self, file: StoredFile) -> int | None:
+        """The seed of the run that made a file: `{id}_{run}`, or `{id}_{run}_{n}` of several."""
+        found = re.match(r"_([0-9]+)", file.name.removeprefix(self.id))
+        return self.seeds[int(found[1])] if found and int(found[1]) < len(self.runs) else None
 
     @property
     def is_over(self) -> bool:

@@ -15,10 +15,13 @@ import torch
 
 from runtime import Cancelled, Destination, File, NodeFailed, Run, Runtime, UserError
 from runtime import device as devices
-from runtime.events import Planned, Stepped
+from runtime.events import Noted, Planned, Stepped
 from runtime.files.image_files import MEDIA_TYPES
 from runtime.files.object_store import UploadFailed
+from server.parameter_names import as_parameters, message_of
+from server.previews import frame_size
 from server.protocol import strip_folders
+from server.storage_errors import DISK_FULL, is_disk_full
 
 LONGEST_MESSAGE = 500  # characters
 Send = Callable[[Mapping[str, Any]], None]
@@ -40,6 +43,7 @@ class Attempt:
         self._run: Run | None = None
         self._stopped = False
         self._files: list[dict[str, Any]] = []
+        self._notes: list[str] = []
         self.broken = False  # only a new process can use the device again
 
     def cancel(self) -> None:
@@ -75,6 +79,7 @@ class Attempt:
             "files": self._files,
             "seconds": seconds,
             "peak_memory_mb": peak or None,
+            "warnings": [as_parameters(strip_folders(text)) for text in dict.fromkeys(self._notes)],
         }
 
     def _one(self, index: int, name: str, send: Send) -> tuple[list[dict[str, Any]], float]:
@@ -95,6 +100,8 @@ class Attempt:
             for event in run:
                 if isinstance(event, Planned):
                     of = event.steps
+                elif isinstance(event, Noted):
+                    self._notes.append(event.text)
                 elif isinstance(event, Stepped):
                     done += 1
                     of = max(of, event.count, done)
@@ -127,7 +134,8 @@ def siblings(path: Path, name: str) -> list[Path]:
 
 
 def _file_message(file: File) -> dict[str, Any]:
-    return {"name": file.path.name, "media_type": file.media_type, "size": file.size}
+    sides = dict(zip(("width", "height"), frame_size(file.path) or (), strict=False))
+    return {"name": file.path.name, "media_type": file.media_type, "size": file.size, **sides}
 
 
 def not_uploaded(path: Path, reason: str) -> dict[str, Any]:
@@ -140,7 +148,7 @@ def failure(id: str, problem: Exception) -> dict[str, Any]:
     """The message of a failed job. Details that a client must not see go to the log."""
     ours = isinstance(problem.__cause__, OSError)  # a full disk is not the client's mistake
     if isinstance(problem, UserError) and not ours:
-        return _failure_message(id, "invalid_request", str(problem))
+        return _failure_message(id, "invalid_request", message_of(problem))
     log = secrets.token_hex(4)
     print(f"failure {log} of job {id}:", file=sys.stderr)  # noqa: T201  # stderr is its log
     traceback.print_exception(problem, file=sys.stderr)
@@ -151,6 +159,8 @@ def failure(id: str, problem: Exception) -> dict[str, Any]:
             "there is not enough memory for this request: ask for a smaller size or fewer frames "
             f"(failure {log} in the server's log)",
         )  # fmt: skip
+    if is_disk_full(problem):
+        return _failure_message(id, "disk_full", DISK_FULL)
     where = f"node `{problem.node}` failed: " if isinstance(problem, NodeFailed) else ""
     reason = traceback.format_exception_only(cause)[-1].strip()
     return _failure_message(

@@ -79,7 +79,7 @@ async def _serve(settings: Sequence[Setting], runtime: Runtime, listening: socke
         timeout_graceful_shutdown=policies.server.http_graceful_shutdown_timeout,
         server_header=False,
     )
-    server = AnnouncingServer(config, f"listening on http://{address}:{port}")
+    server = JobServer(config, f"listening on http://{address}:{port}", service)
     await server.serve(sockets=[listening])
     return 0 if server.started else 1
 
@@ -98,15 +98,23 @@ def make_folders(outputs: Path, inputs: str | None) -> Folders:
     return made
 
 
-class AnnouncingServer(uvicorn.Server):
-    """A server that prints its address on stderr when it listens."""
+class JobServer(uvicorn.Server):
+    """A server that prints its address on stderr when it listens, and drains before it stops."""
 
-    def __init__(self, config: uvicorn.Config, announcement: str) -> None:
+    def __init__(self, config: uvicorn.Config, announcement: str, service: Service) -> None:
         super().__init__(config)
-        self.announcement = announcement
+        self.announcement, self.service = announcement, service
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then announce."""
         await super().startup(sockets)
         if self.started:
             print(self.announcement, file=sys.stderr, flush=True)  # noqa: T201  # users and tests read it
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept no more jobs, wait for open requests, then stop the service.
+
+        uvicorn cancels requests that are still open after the graceful time; they answer 503.
+        """
+        await self.service.begin_drain()
+        await super().shutdown(sockets)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import logging
 import re
@@ -14,11 +15,15 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from runtime.settings.policies import Server
-from server.errors import ApiError, error_response
+from server.errors import ApiError, error_response, shutting_down
+from server.storage_errors import DISK_FULL, is_disk_full
 
 OPEN = frozenset({"/liveness", "/health", "/health_generate"})
 SECURITY_HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
-EXPOSED_HEADERS = ("X-Request-Id", "openai-poll-after-ms", "Retry-After", "Content-Disposition")
+EXPOSED_HEADERS = (
+    *("X-Request-Id", "openai-poll-after-ms", "Retry-After", "Allow", "WWW-Authenticate"),
+    *("Content-Disposition", "Content-Length", "Content-Range", "Accept-Ranges", "ETag"),
+)
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 log = logging.getLogger("uvicorn.error")
@@ -29,7 +34,7 @@ def middleware(policy: Server) -> list[Middleware]:
     cors = Middleware(
         CORSMiddleware,
         allow_origins=policy.cors_origin,
-        allow_methods=("GET", "POST", "DELETE"),
+        allow_methods=("GET", "HEAD", "POST", "DELETE"),
         allow_headers=("*",),
         expose_headers=EXPOSED_HEADERS,
     )
@@ -88,11 +93,24 @@ class InternalErrors:
 
         try:
             await self.app(scope, receive, watched)
-        except Exception:
-            log.exception("request %s failed", scope["request_id"])
+        except asyncio.CancelledError:
+            # uvicorn cancels the requests that are open when the graceful time is over.
             if started:
                 raise
-            error = ApiError(500, "the server failed; its log tells why", code="internal_error")
+            await error_response(shutting_down(), scope["request_id"])(scope, receive, send)
+        except Exception as problem:
+            full = is_disk_full(problem)
+            if full:
+                log.error("request %s failed: the disk is full", scope["request_id"])
+            else:
+                log.exception("request %s failed", scope["request_id"])
+            if started:
+                raise
+            error = (
+                ApiError(507, DISK_FULL, code="disk_full")
+                if full
+                else ApiError(500, "internal error; see the server's log", code="internal_error")
+            )
             await error_response(error, scope["request_id"])(scope, receive, send)
 
 

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from server.errors import ApiError, JsonResponse
+from server.errors import ApiError, JsonResponse, error_body
 from server.openapi import document
 from server.request_to_runs import no_model
 from server.served_model import ServedModel, model_path
@@ -37,7 +37,7 @@ class Models:
             Route("/v1/model_info", self.path),
             Route("/stats", self.stats),
             Route("/liveness", self.alive),
-            Route("/health", self.alive),
+            Route("/health", self.ready),
             Route("/health_generate", self.ready),
             Route("/openapi.json", self.openapi),
         ]
@@ -99,15 +99,17 @@ class Models:
         return JsonResponse(self.service.stats())
 
     async def alive(self, request: Request) -> Response:
-        """Say that HTTP is answered, whatever the engines do."""
+        """Always 200: the process answers HTTP, whatever the state of its engines."""
         return JsonResponse({"status": "ok"})
 
     async def ready(self, request: Request) -> Response:
-        """Whether an engine can take a job."""
+        """200 while an engine can run a job, else 503 with the reason."""
         reason = self.service.not_ready()
-        if reason is not None:
-            raise ApiError(503, f"not ready: {reason}", code="not_ready")
-        return JsonResponse({"status": "ok"})
+        if reason is None:
+            return JsonResponse({"status": "ok"})
+        error = ApiError(503, f"not ready: {reason}", code="not_ready")
+        body = {"status": "unhealthy", "error": error_body(error)}
+        return JsonResponse(body, 503)
 
     async def openapi(self, request: Request) -> Response:
         """The OpenAPI document."""

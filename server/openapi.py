@@ -17,7 +17,7 @@ from server.served_model import ServedModel
 
 Operation = dict[str, Any]
 IMAGE_TYPES = ("image/png", "image/jpeg", "image/webp")
-BODY_ERRORS = (400, 404, 413, 415, 429, 503, 504)
+BODY_ERRORS = (400, 404, 413, 415, 429, 503, 504, 507)
 
 
 def document(served: ServedModel, version: str) -> dict[str, Any]:
@@ -64,7 +64,7 @@ def _generation_paths(served: ServedModel) -> dict[str, Any]:
         "/v1/videos/{id}": {
             "parameters": [_id()],
             "get": _operation("retrieveVideo", "Video", errors=(404,)),
-            "delete": _operation("deleteVideo", "VideoDeleted", errors=(404,)),
+            "delete": _operation("deleteVideo", "VideoDeleted", errors=(404, 503, 507)),
         },
         "/v1/videos/{id}/content": {"parameters": [_id()], "get": _file(
             "videoContent", ("video/mp4", "image/webp", "image/jpeg"), [
@@ -84,7 +84,7 @@ def _information_paths(key: bool) -> dict[str, Any]:
             "get": _operation("retrieveModel", "Model", errors=(404,)),
         },
         "/liveness": {"get": _operation("liveness", "Status", open=key)},
-        "/health": {"get": _operation("health", "Status", open=key)},
+        "/health": {"get": _operation("health", "Status", errors=(503,), open=key)},
         "/health_generate": {"get": _operation("ready", "Status", errors=(503,), open=key)},
     }
     for path in ("models", "server_info", "model_info", "v1/model_info", "stats"):
@@ -126,7 +126,7 @@ def _file(name: str, types: tuple[str, ...], parameters: list[dict[str, Any]]) -
             "206": {"description": "the requested byte range", "content": content},
             "302": {"description": "the file is in the object store"},
             "416": {"description": "the range lies outside the file"},
-            **_errors((400, 404)),
+            **_errors((400, 404, 503)),
         },
     }
 

@@ -33,6 +33,19 @@ def spritesheet(path: Path) -> bytes:
     return _encoded(sheet, "jpeg")
 
 
+def frame_size(path: Path) -> tuple[int, int] | None:
+    """Width and height of a picture or a video; None where the file is gone or cannot be read."""
+    try:
+        if path.suffix.lower() == ".mp4":
+            with av.open(str(path)) as file:
+                stream = file.streams.video[0]
+                return stream.width, stream.height
+        with Image.open(path) as picture:
+            return picture.size
+    except (OSError, ValueError, IndexError, av.error.FFmpegError):
+        return None
+
+
 def _frames(path: Path) -> Iterator[Image.Image]:
     with av.open(str(path)) as file:
         for frame in file.decode(video=0):

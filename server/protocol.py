@@ -4,11 +4,11 @@ To the engine                                        From it
 {"load": [settings], "replica": 0, "outputs": dir}   {"ready": {...}} or {"refused": message}
 {"run": id, "runs", "names", "encoding"}             {"step": id, "done": k, "of": n}
 {"cancel": id}                                       {"done": id, "files", "seconds",
-                                                     "peak_memory_mb"}, {"failed": id, "code",
-                                                     "message"} or {"cancelled": id}
+                                                     "peak_memory_mb", "warnings"},
+                                                     {"failed": id, "code", "message"} or
+                                                     {"cancelled": id}
 {"upload": id, "name"}                               {"uploaded": id, "name", "url"} or
                                                      {"upload_failed": id, "name", "message"}
-{"discard": id, "names"}: objects in the store       nothing
 
 The message that ends a job has "leaving": true where the engine is about to exit.
 

@@ -12,14 +12,17 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from runtime import Raw, UserError, did_you_mean
+from runtime import Raw, UserError
 from runtime.settings.field import Field, show
 from server.errors import ApiError, bad_request, from_user_error
+from server.parameter_names import unknown_parameter_help
 from server.schemas import MAX_NUMBER, MAX_PROMPT, Accepts
 
 JSON_BYTES = 1 << 20
+COMPRESSED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")  # how gzip and zstd begin
 DRAIN_BYTES = 8 << 20
 MAX_FILES, MAX_FIELDS = 16, 200
+RANDOM_SEED = "leave it out for the default, or draw a random number in the client for a random one"
 JSON_TYPES: Mapping[str, tuple[tuple[type, ...], str]] = {
     "int": ((int, float), "a whole number"),
     "seed": ((int, float), "a whole number"),
@@ -35,16 +38,19 @@ class RequestBody:
 
     values   typed, by field name; fields that are null or absent are left out
     files    uploads and URLs, by field name
+    ignored  names of fields that were given and have no effect
     """
 
     values: dict[str, Any] = field(default_factory=dict)
     files: dict[str, list[UploadFile | str]] = field(default_factory=dict)
+    ignored: list[str] = field(default_factory=list)
 
 
 async def read_body(
     request: Request, accepts: Accepts, types: tuple[str, ...], limit: int
 ) -> RequestBody:
     """The body by its content type. types: those accepted; limit: bytes of a multipart body."""
+    _check_encoding(request)
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type in types and content_type == "multipart/form-data":
         return parse_fields(await _form(request, limit), accepts, as_text=True)
@@ -56,6 +62,18 @@ async def read_body(
         f"the content type is {found}; send {' or '.join(types)}",
         param="Content-Type", code="unsupported_media_type",
     )  # fmt: skip
+
+
+def _check_encoding(request: Request) -> None:
+    encoding = request.headers.get("content-encoding", "").strip().lower()
+    if encoding not in {"", "identity"}:
+        raise ApiError(
+            415,
+            f"the body is compressed ({show(encoding)}); send it uncompressed, without the header "
+            "`Content-Encoding`",
+            param="Content-Encoding", code="unsupported_content_encoding",
+            headers={"Accept-Encoding": "identity"},
+        )  # fmt: skip
 
 
 async def _limited_chunks(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
@@ -81,10 +99,12 @@ def _too_large(limit: int) -> NoReturn:
 async def _json(request: Request) -> dict[str, list[Any]]:
     data = b"".join([chunk async for chunk in _limited_chunks(request, JSON_BYTES)])
     try:
-        body = json.loads(data, parse_constant=_no_constant)
+        body = json.loads(data, parse_constant=_no_constant, object_pairs_hook=_no_duplicates)
         json.dumps(body, ensure_ascii=False).encode()  # lone surrogates have no encoding
     except UnicodeError:
-        raise bad_request("the body is not UTF-8", code="invalid_json") from None
+        compressed = data.startswith(COMPRESSED)
+        reason = "compressed; send it uncompressed" if compressed else "not UTF-8"
+        raise bad_request(f"the body is {reason}", code="invalid_json") from None
     except ValueError as problem:
         raise bad_request(f"the body is not JSON: {problem}", code="invalid_json") from None
     except RecursionError:
@@ -92,6 +112,16 @@ async def _json(request: Request) -> dict[str, list[Any]]:
     if not isinstance(body, dict):
         raise bad_request(f"the body must be a JSON object, got {show(body)}", code="invalid_json")
     return {name: [value] for name, value in body.items()}
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The members of a JSON object, each given once."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise bad_request(f"`{_short(name)}` is given twice", _short(name), "duplicate_key")
+        found[name] = value
+    return found
 
 
 def _no_constant(word: str) -> NoReturn:
@@ -127,15 +157,17 @@ def parse_fields(body: Mapping[str, list[Any]], accepts: Accepts, *, as_text: bo
     given = RequestBody()
     for name, values in body.items():
         if name.partition("[")[0] in accepts.unused:
+            if any(value not in (None, "") for value in values):
+                given.ignored.append(name)
             continue
         if name in accepts.files:
             given.files[name] = [f for v in values for f in _files(name, v)]
             continue
         if name not in accepts.fields:
-            near = did_you_mean(name, accepts.names)
+            help = unknown_parameter_help(_short(name), accepts.names)
             raise bad_request(
-                f"`{_short(name)}` is not a field of this request" + (f"; {near}" if near else ""),
-                _short(name), "unknown_parameter",
+                f"`{_short(name)}` is not a field of this request{help}", _short(name),
+                "unknown_parameter",
             )  # fmt: skip
         value = _value(accepts.fields[name], values, as_text=as_text)
         if value is not None:
@@ -154,6 +186,8 @@ def _files(name: str, value: Any) -> list[UploadFile | str]:
     """Uploads and URLs of one field."""
     if value is None or value == "":
         return []
+    if isinstance(value, UploadFile) and not value.filename and not value.size:
+        return []  # how a page sends a file input without a file
     if isinstance(value, list):
         return [f for item in value for f in _files(name, item)]
     if isinstance(value, dict) and set(value) <= {"image_url", "file_id"}:
@@ -175,8 +209,9 @@ def _value(field: Field, values: list[Any], *, as_text: bool) -> Any:
     if as_text:
         if any(isinstance(v, UploadFile) for v in values):
             raise bad_request(f"`{field.name}` takes text, not a file", field.name, "invalid_type")
+        values = [v for v in values if v != ""]  # how a page sends an input without text
         if field.type != "text":
-            values = [Raw(v) for v in values if v != ""]
+            values = [Raw(v) for v in values]
     elif several and isinstance(values[0], list):
         values = values[0]
         if not values:
@@ -200,6 +235,8 @@ def _one(field: Field, value: Any, *, as_text: bool) -> Any:
     try:
         parsed = field.parse(value) if not field.many else field.parse([value])[0]
     except UserError as problem:
+        if field.type == "seed" and "random" not in f"{problem.message} {problem.help}":
+            problem.help = RANDOM_SEED
         raise from_user_error(problem, field.name) from None
     if parsed is None:  # the word null: a form has no nulls
         raise bad_request(
@@ -207,7 +244,7 @@ def _one(field: Field, value: Any, *, as_text: bool) -> Any:
         )
     if field.type == "text" and len(parsed) > MAX_PROMPT:
         raise bad_request(f"`{field.name}` is longer than {MAX_PROMPT} characters", field.name)
-    if field.name == "prompt" and not parsed:
+    if field.name == "prompt" and not parsed.strip():
         raise bad_request("`prompt` is empty; describe what to generate", "prompt")
     return parsed
 

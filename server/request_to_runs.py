@@ -14,6 +14,7 @@ from runtime.settings.field import Field
 from runtime.settings.field import plain as shown_number
 from server.errors import ApiError, bad_request, from_user_error
 from server.input_files import Source
+from server.parameter_names import parameter
 from server.request_body import RequestBody
 from server.schemas import FIELD_OF, MAX_OUTPUTS, SIZE
 from server.served_model import FRAMES_FIELD, MASK_FIELD, STEPS_FIELD, ServedModel
@@ -60,10 +61,10 @@ def build_runs(
         try:
             runs.append(served.runtime.validate(**one))
         except UserError as problem:
-            field = problem.field.removeprefix("request.")
-            if field in served.image_fields and field not in pictures:
-                code, what = "missing_required_parameter", _what(field)
-                raise bad_request(f"this model needs a {what}; send one", field, code) from None
+            name = parameter(problem.field) or ""
+            if name in served.image_fields and name not in pictures:
+                code, what = "missing_required_parameter", _what(name)
+                raise bad_request(f"this model needs a {what}; send one", name, code) from None
             raise from_user_error(problem, _param(problem, values)) from None
     _within_limits(served, runs[0], values)
     return tuple(runs)
@@ -134,10 +135,8 @@ def _seeds(served: ServedModel, values: Mapping[str, Any]) -> Sequence[int | Non
 
 def _param(problem: UserError, values: Mapping[str, Any]) -> str | None:
     """The parameter as the client wrote it."""
-    field = problem.field.removeprefix("request.")
-    if field in {"width", "height"} and field not in values:
-        return "size"
-    return field or None
+    name = parameter(problem.field)
+    return "size" if name in {"width", "height"} and name not in values else name
 
 
 def _within_limits(served: ServedModel, run: Mapping[str, Any], values: Mapping[str, Any]) -> None:

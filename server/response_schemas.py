@@ -36,7 +36,7 @@ ERROR_SCHEMA = _object(
 )
 IMAGE_SCHEMA = _object(
     {"b64_json": _or_null(STRING), "url": _or_null(STRING), "revised_prompt": _or_null(STRING)},
-    {"file_path": STRING, "resize": {}},
+    {"file_path": STRING, "resize": {}, "seed": _or_null(INTEGER)},
 )
 USAGE_SCHEMA = _object(
     {"input_tokens": INTEGER, "output_tokens": INTEGER, "total_tokens": INTEGER},
@@ -57,6 +57,8 @@ IMAGES_SCHEMA = _object(
         "output_format": STRING,
         "quality": STRING,
         "size": _or_null(STRING),
+        "seeds": _list(_or_null(INTEGER)),
+        "warnings": _list(STRING),
         "peak_memory_mb": _or_null(FLOAT),
         "inference_time_s": _or_null(FLOAT),
     },
@@ -89,6 +91,8 @@ VIDEO_SCHEMA = _object(
         "peak_memory_mb": _or_null(FLOAT),
         "inference_time_s": _or_null(FLOAT),
         "revised_prompt": _or_null(STRING),
+        "seeds": _list(_or_null(INTEGER)),
+        "warnings": _list(STRING),
     },
 )
 VIDEOS_SCHEMA = _object(

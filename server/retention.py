@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
 
+from runtime.files.object_store import UploadFailed
 from runtime.settings.policies import Server
 from server.job import Job, JobKind
 from server.job_files import Folders, remove_files, remove_orphans
 from server.jobs import Jobs
+from server.object_files import ObjectFiles
 from server.upload_retries import Uploads
 
 PAUSE_SECONDS = 60.0  # between two searches for expired jobs
@@ -20,21 +20,18 @@ log = logging.getLogger("sglang.server")
 
 
 class Retention:
-    """Removes jobs.
-
-    send_to_engine  sends a message to an engine; false where none is ready
-    """
+    """Removes jobs with their files, local ones and those in the object store."""
 
     def __init__(
         self,
         jobs: Jobs,
         folders: Folders,
         uploads: Uploads,
+        objects: ObjectFiles,
         policy: Server,
-        send_to_engine: Callable[[Mapping[str, Any]], bool],
     ) -> None:
         self._jobs, self._folders, self._uploads = jobs, folders, uploads
-        self._policy, self._send_to_engine = policy, send_to_engine
+        self._objects, self._policy = objects, policy
         self._turn = asyncio.Lock()
 
     async def sweep(self) -> list[Job]:
@@ -51,17 +48,14 @@ class Retention:
         return jobs
 
     async def remove(self, job: Job) -> bool:
-        """Remove a job's files, then its row, so that an interrupted removal can be repeated."""
+        """Remove a job's files and objects, then its row: a removal that fails can be repeated.
+
+        Raises UploadFailed where the object store does not answer; the row stays.
+        """
         self._uploads.forget(job)
         await asyncio.to_thread(remove_files, self._folders, job)
+        await self._objects.delete([file.name for file in job.files if file.url is not None])
         return await self._jobs.remove(job.id) is not None
-
-    async def remove_with_objects(self, job: Job) -> bool:
-        """Remove a job, and its objects from the store where an engine is there to do it."""
-        objects = [file.name for file in job.files if file.url is not None]
-        if objects:
-            self._send_to_engine({"discard": job.id, "names": objects})
-        return await self.remove(job)
 
     async def remove_expired(self) -> None:
         """Remove the jobs that are too many or too old."""
@@ -75,6 +69,8 @@ class Retention:
         while True:
             try:
                 await self.remove_expired()
+            except UploadFailed as problem:
+                log.warning("expired jobs stay: %s", problem.reason)
             except Exception:  # a disk that is read-only now may be writable in a minute
                 log.exception("expired jobs cannot be removed")
             await asyncio.sleep(PAUSE_SECONDS)

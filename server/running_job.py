@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from server.engine_connection import EngineConnection
-from server.job import Job
+from server.job import Job, JobError
 from server.replica import Replica
+from server.upload_retries import stored_files
 
 WRITE_SECONDS = 0.5  # between two writes of progress to the database
 UNFINISHED_PERCENT = 99  # percent: only a completed job has 100
@@ -63,6 +65,23 @@ class RunningJob:
         self.stop_reason = why
         self.claim.send({"cancel": self.job.id})
         self._patience = asyncio.get_running_loop().call_later(patience, self.claim.kill)
+
+    def final_fields(self, reply: Mapping[str, Any], limit: int) -> dict[str, Any]:
+        """The job's fields after the message that ended it. limit: longest run in seconds."""
+        fields: dict[str, Any] = {"completed_at": int(time.time())}
+        if "done" in reply:
+            warnings = [*self.job.warnings, *reply.get("warnings", ())]
+            return fields | {
+                "meta": {**self.job.meta, "warnings": list(dict.fromkeys(warnings))},
+                "status": "completed", "progress": 100, "files": stored_files(reply["files"]),
+                "seconds": reply["seconds"], "peak_memory_mb": reply["peak_memory_mb"],
+            }  # fmt: skip
+        if "failed" in reply:
+            return fields | {"status": "failed", "error": JobError(reply["code"], reply["message"])}
+        if self.stop_reason == "timeout":
+            why = f"the job took longer than {limit} s, the longest that this server allows"
+            return fields | {"status": "failed", "error": JobError("timeout", why)}
+        return fields | {"status": "cancelled"}
 
     def close(self) -> None:
         """End the attempt: release an engine that was claimed and not used."""

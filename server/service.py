@@ -10,41 +10,35 @@ import asyncio
 import dataclasses
 import logging
 import math
+import sqlite3
 import time
 from collections import OrderedDict
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Literal, TypeVar
 
 from runtime import Runtime, Setting
-from server.job import Job, JobError, JobKind, Status
+from server.job import Job, JobKind, Status
 from server.job_files import Folders, remove_half_written, remove_outputs
 from server.jobs import Jobs
+from server.object_files import ObjectFiles
 from server.protocol import pack_settings
+from server.queue_errors import Draining, QueueFull
 from server.replica import EngineDied, Replica
 from server.retention import Retention
 from server.running_job import RunningJob
-from server.upload_retries import Uploads, stored_files
+from server.storage_errors import is_disk_full
+from server.upload_retries import Uploads
 
 CANCEL_TIMEOUT_SECONDS = 120.0  # a step may be long: an engine that does not stop by then is killed
+DISK_FULL_SECONDS = 2.0  # between two attempts to write to a full disk
 FIRST_ESTIMATE_SECONDS = 5.0  # of a job, until one has ended
 
 __all__ = ["Draining", "Folders", "QueueFull", "Service"]
 
 log = logging.getLogger("sglang.server")
 T = TypeVar("T")
-
-
-class QueueFull(Exception):
-    """The queue is full. retry_after: seconds until there may be room."""
-
-    def __init__(self, retry_after: int) -> None:
-        super().__init__(f"too many jobs wait; try again in {retry_after} s")
-        self.retry_after = retry_after
-
-
-class Draining(Exception):
-    """The server is stopping and takes no more jobs."""
+Change = Callable[..., Awaitable[Job | None]]
 
 
 class Service:
@@ -63,11 +57,11 @@ class Service:
         self._ended: dict[str, int] = {"completed": 0, "failed": 0, "cancelled": 0}
         self._average_seconds = FIRST_ESTIMATE_SECONDS
         self._draining = self._stopping = False
+        self._draining_since = 0.0
         self._watch: asyncio.Task[None] | None = None
+        self.objects = ObjectFiles(policies.storage, folders)
         self._uploads = Uploads(jobs, folders, self._send_to_engine)
-        self._retention = Retention(
-            jobs, folders, self._uploads, self._policy, self._send_to_engine
-        )
+        self._retention = Retention(jobs, folders, self._uploads, self.objects, self._policy)
         load = {"load": pack_settings(settings), "outputs": str(folders.outputs.resolve())}
         self._replicas = [
             Replica(index, {**load, "replica": index}, self._dispatch, self._uploads.handle_reply)
@@ -85,15 +79,22 @@ class Service:
             replica.start()
         self._watch = asyncio.get_running_loop().create_task(self._retention.watch())
 
+    async def begin_drain(self) -> None:
+        """Accept no more jobs, and cancel queued images, whose clients wait in vain."""
+        if not self._draining:
+            self._draining = True
+            self._draining_since = asyncio.get_running_loop().time()
+            await self._cancel_images()
+
     async def stop(self, drain_seconds: float) -> None:
         """Accept no more jobs, let running ones finish for a while, then stop; queued jobs stay.
 
         Closes the jobs: the service cannot be started again.
         """
-        self._draining = True
-        await self._cancel_images()
+        await self.begin_drain()
+        drain_seconds -= asyncio.get_running_loop().time() - self._draining_since
         if attempts := [live.task for live in self._running.values() if live.task]:
-            await asyncio.wait(attempts, timeout=drain_seconds)
+            await asyncio.wait(attempts, timeout=max(drain_seconds, 0))
         self._stopping = True
         await asyncio.gather(*(replica.stop() for replica in self._replicas))
         await self._cancel_images()
@@ -147,9 +148,13 @@ class Service:
 
     async def cancel(self, id: str) -> Job | None:
         """Cancel a job, at once or after its current step; returns the job."""
-        if self._queue.pop(id, None):
+        if job := self._queue.pop(id, None):
             fields = {"status": "cancelled", "completed_at": int(time.time())}
-            await self._shielded(self._end(id, fields, only_from={"queued"}))
+            try:
+                await self._shielded(self._end(id, fields, {"queued"}, self._jobs.change))
+            except sqlite3.Error:
+                self._return_to_queue(job)
+                raise
         elif live := self._running.get(id):
             live.stop("cancelled", CANCEL_TIMEOUT_SECONDS)
         return await self.get(id)
@@ -157,6 +162,11 @@ class Service:
     async def delete(self, id: str) -> bool:
         """Stop a job and remove it with its files; false where there is none."""
         return await self._shielded(self._delete(id))
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether the server is stopping."""
+        return self._draining
 
     def not_ready(self) -> str | None:
         """Why no job can run now; None where an engine is ready."""
@@ -215,7 +225,7 @@ class Service:
         if job is None:
             return False
         with suppress(KeyError):  # someone else may have deleted it meanwhile
-            return await self._retention.remove_with_objects(await self._end_of(id))
+            return await self._retention.remove(await self._end_of(id))
         return False
 
     def _live(self, job: Job) -> Job:
@@ -240,8 +250,7 @@ class Service:
             await self._try(live)
         except Exception as problem:  # of the database: the next start recovers the job
             self._running.pop(live.job.id, None)
-            if (over := self._waiters.pop(live.job.id, None)) and not over.done():
-                over.set_exception(problem)
+            self._fail_waiter(live.job.id, problem)
             raise
         finally:
             live.close()
@@ -249,7 +258,7 @@ class Service:
     async def _try(self, live: RunningJob) -> None:
         job = live.job
         fields = {"status": "in_progress", "attempts": job.attempts + 1, "progress": 0}
-        begun = await self._jobs.change(
+        begun = await self._change(
             job.id, only_from={"queued"}, started_at=int(time.time()), **fields
         )
         if begun is None or live.stop_reason:
@@ -269,23 +278,10 @@ class Service:
 
     async def _settle(self, live: RunningJob, reply: Mapping[str, Any]) -> None:
         """Store how a job ended."""
-        fields: dict[str, Any] = {"completed_at": int(time.time())}
+        fields = live.final_fields(reply, self._policy.request_timeout)
         if "done" in reply:
-            files, seconds = stored_files(reply["files"]), reply["seconds"]
-            fields |= {
-                "status": "completed", "progress": 100, "files": files, "seconds": seconds,
-                "peak_memory_mb": reply["peak_memory_mb"],
-            }  # fmt: skip
-            self._average_seconds += (seconds - self._average_seconds) / 4
-        elif "failed" in reply:
-            fields |= {"status": "failed", "error": JobError(reply["code"], reply["message"])}
-        elif live.stop_reason == "timeout":
-            limit = self._policy.request_timeout
-            why = f"the job took longer than {limit} s, the longest that this server allows"
-            fields |= {"status": "failed", "error": JobError("timeout", why)}
-        else:
-            fields |= {"status": "cancelled"}
-        await self._end(live.job.id, fields, only_from={"in_progress"})
+            self._average_seconds += (reply["seconds"] - self._average_seconds) / 4
+        await self._end(live.job.id, fields, {"in_progress"}, self._change)
 
     async def _engine_died(self, live: RunningJob, reason: str) -> None:
         """The engine of a job died: the job returns to the front of the queue, or fails."""
@@ -300,11 +296,10 @@ class Service:
             await self._settle(live, failed)
         else:
             log.warning("job %s waits for another engine: %s", job.id, reason)
-            again = await self._jobs.change(job.id, status="queued", progress=0, started_at=None)
+            again = await self._change(job.id, status="queued", progress=0, started_at=None)
             self._running.pop(job.id, None)
             if again:
-                self._queue[job.id] = again
-                self._queue.move_to_end(job.id, last=False)
+                self._return_to_queue(again)
             if live.stop_reason:
                 await self.cancel(job.id)
             self._dispatch()
@@ -321,10 +316,10 @@ class Service:
         self._running.pop(job.id, None)
 
     async def _end(
-        self, id: str, fields: Mapping[str, Any], only_from: frozenset[Status] | set[Status]
+        self, id: str, fields: Mapping[str, Any], only_from: set[Status], change: Change
     ) -> None:
         """Give a job its final state, wake those who wait for it, and remove expired jobs."""
-        job = await self._jobs.change(id, only_from=only_from, **fields)
+        job = await change(id, only_from=only_from, **fields)
         self._running.pop(id, None)
         over = self._waiters.pop(id, None)
         if job is None:
@@ -342,6 +337,35 @@ class Service:
                 over.set_exception(KeyError(id))
         if not self._stopping:
             self._spawn(self._retention.remove_expired())
+
+    async def _change(self, id: str, **fields: Any) -> Job | None:
+        """Change a job as soon as the disk has space for it, so that no state is lost.
+
+        A client that waits for the job gets the error at once, and an image is then cancelled.
+        """
+        while True:
+            try:
+                return await self._jobs.change(id, **fields)
+            except sqlite3.Error as problem:
+                if self._stopping or not is_disk_full(problem):
+                    raise
+                log.error("job %s waits for space: the disk is full", id)
+                live = self._running.get(id)
+                if self._fail_waiter(id, problem) and live and live.job.kind == "image":
+                    live.stop_reason = "cancelled"
+            await asyncio.sleep(DISK_FULL_SECONDS)
+
+    def _fail_waiter(self, id: str, problem: Exception) -> bool:
+        """Raise an error where a client waits for a job; whether there was one."""
+        over = self._waiters.pop(id, None)
+        if over is None or over.done():
+            return False
+        over.set_exception(problem)
+        return True
+
+    def _return_to_queue(self, job: Job) -> None:
+        self._queue[job.id] = job
+        self._queue.move_to_end(job.id, last=False)
 
     def _write_progress(self, live: RunningJob) -> None:
         """Write progress to the database, at intervals; responses have the current value."""
@@ -362,7 +386,10 @@ class Service:
     def _forget(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (problem := task.exception()):
-            log.error("internal error: %r", problem, exc_info=problem)
+            if is_disk_full(problem):
+                log.error("a job's state is not written: the disk is full")
+            else:
+                log.error("internal error: %r", problem, exc_info=problem)
 
     async def _shielded(self, work: Coroutine[Any, Any, T]) -> T:
         """The result of a coroutine that runs to its end even if the caller is cancelled."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import sqlite3
 from collections.abc import Callable, Mapping
 from itertools import count
 from typing import Any
@@ -80,8 +81,11 @@ class Uploads:
             except TimeoutError:
                 continue
             url, reason = message.get("url"), message.get("message")
-            if not await self._note(id, name, url, reason):
-                return
+            try:
+                if not await self._note(id, name, url, reason):
+                    return
+            except sqlite3.Error:  # the disk is full: an object is uploaded again, to the same name
+                continue
             if url is not None:
                 await asyncio.to_thread(remove, self._folders.outputs, [name])
                 return

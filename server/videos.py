@@ -16,11 +16,20 @@ from starlette.routing import Route
 
 from server.accept import accept, file_encoding, new_id
 from server.errors import JsonResponse, bad_request, not_found
-from server.file_responses import file_response, index_of, local_path, stored_file, url_of
+from server.file_responses import (
+    content_disposition,
+    file_response,
+    index_of,
+    local_path,
+    query_value,
+    stored_file,
+    url_of,
+)
 from server.job import Job
 from server.previews import spritesheet, thumbnail
 from server.request_body import read_body
 from server.request_to_runs import build_runs, check_model, fitting_frames, seconds_text, sources
+from server.request_warnings import request_warnings
 from server.schemas import SECONDS, video_fields
 from server.served_model import FRAMES_FIELD, ServedModel
 from server.service import Service
@@ -72,10 +81,12 @@ class Videos:
         seconds = wanted_seconds(values)
         asked = dict(values) | self._frames(values, seconds)
         runs = build_runs(self.served, asked, pictures)
+        meta = _video_meta(self.served, values, runs[0], seconds)
+        meta["warnings"] = request_warnings(given, runs[0], seconds=meta["seconds"])
         job = Job(
             id=new_id("video"), kind="video", runs=runs, created_at=int(time.time()),
             encoding=file_encoding(self.served, values, ".mp4", "default"),
-            meta=_video_meta(self.served, values, runs[0], seconds),
+            meta=meta,
         )  # fmt: skip
         job = await accept(self.served, self.service, job, pictures)
         return JsonResponse(self._video(request, job), headers=POLL)
@@ -86,8 +97,8 @@ class Videos:
 
     async def list(self, request: Request) -> Response:
         """A page of jobs."""
-        query = request.query_params
-        limit, order = query.get("limit", "20"), query.get("order", "desc")
+        limit, order = query_value(request, "limit", "20"), query_value(request, "order", "desc")
+        after = query_value(request, "after", "") or None
         if not re.fullmatch("[0-9]{1,3}", limit) or not 1 <= int(limit) <= 100:
             raise bad_request(
                 f'`limit` expects a number from 1 to 100, got "{limit[:60]}"', "limit"
@@ -96,13 +107,10 @@ class Videos:
             raise bad_request(f'`order` expects asc or desc, got "{order[:60]}"', "order")
         way = cast(Literal["asc", "desc"], order)
         try:
-            found, more = await self.service.page(
-                "video", after=query.get("after"), limit=int(limit), order=way
-            )
+            found, more = await self.service.page("video", after=after, limit=int(limit), order=way)
         except KeyError:
-            after = query["after"][:60]
             raise bad_request(
-                f'`after` expects the id of a video, got "{after}"', "after"
+                f'`after` expects the id of a video, got "{(after or "")[:60]}"', "after"
             ) from None
         return JsonResponse(
             {
@@ -123,20 +131,30 @@ class Videos:
 
     async def content(self, request: Request) -> Response:
         """The file of a video, or its thumbnail or spritesheet."""
-        job, variant = await self._job(request), request.query_params.get("variant", "video")
-        folder = self.service.folders.outputs
-        if variant not in PREVIEWS:
-            if variant != "video" and not variant.isdecimal():
-                known = f"video, {', '.join(PREVIEWS)} or a number"
-                raise bad_request(f'`variant` expects {known}, got "{variant[:60]}"', "variant")
-            return file_response(
-                folder, stored_file(job, 0 if variant == "video" else index_of(variant))
-            )
-        path = local_path(folder, stored_file(job, 0))
-        if path is None:
-            raise not_found(f"`{job.id}` has no local file any more", "no_content")
+        job, variant = await self._job(request), query_value(request, "variant", "video")
+        if variant in PREVIEWS:
+            return await self._preview(request, job, variant)
+        if variant != "video" and not variant.isdecimal():
+            known = f"video, {', '.join(PREVIEWS)} or a number"
+            raise bad_request(f'`variant` expects {known}, got "{variant[:60]}"', "variant")
+        file = stored_file(job, 0 if variant == "video" else index_of(variant))
+        return file_response(request, self.service.folders.outputs, file)
+
+    async def _preview(self, request: Request, job: Job, variant: str) -> Response:
+        """Pictures of a video. A file that was uploaded is fetched from the object store."""
         make, media_type = PREVIEWS[variant]
-        return Response(await asyncio.to_thread(make, path), media_type=media_type)
+        disposition, file = content_disposition(request), stored_file(job, 0)
+        suffix = "webp" if variant == "thumbnail" else "jpg"
+        headers = {"Content-Disposition": f'{disposition}; filename="{job.id}_{variant}.{suffix}"'}
+        path = local_path(self.service.folders.outputs, file)
+        if path is not None:
+            data = await asyncio.to_thread(make, path)
+        elif file.url is not None:
+            async with self.service.objects.downloaded(file.name) as copy:
+                data = await asyncio.to_thread(make, copy)
+        else:
+            raise not_found(f"the file of `{job.id}` is not on this server any more", "no_content")
+        return Response(data, media_type=media_type, headers=headers)
 
     async def _job(self, request: Request) -> Job:
         id = request.path_params["id"]
@@ -174,7 +192,7 @@ class Videos:
             "completed_at": ended if done else None,
             "expires_at": int(ended + keep_seconds) if ended else None,
             "prompt": meta["prompt"],
-            "size": meta["size"],
+            "size": job.size,
             "seconds": meta["seconds"],
             "fps": meta["fps"],
             "num_frames": meta["num_frames"],
@@ -189,6 +207,8 @@ class Videos:
             "peak_memory_mb": job.peak_memory_mb,
             "inference_time_s": job.seconds,
             "revised_prompt": None,
+            "seeds": job.seeds,
+            "warnings": job.warnings,
         }
 
 

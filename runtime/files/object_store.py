@@ -124,6 +124,21 @@ def upload_file(store: ObjectStore, path: Path, key: str, media_type: str) -> st
     return store.url(key)
 
 
+def download_object(store: ObjectStore, key: str, path: Path) -> None:
+    """Download an object to a new file. Raises UploadFailed after the retries."""
+    transfer = _boto3().s3.transfer
+    try:
+        with path.open("xb") as file:
+            _client(store).download_fileobj(
+                store.bucket, key, file, Config=transfer.TransferConfig(use_threads=False)
+            )
+    except OSError:
+        raise  # of this disk: the store's own errors are boto3's
+    except Exception as problem:
+        reason, transient = _reason(store, problem)
+        raise UploadFailed(reason, transient=transient) from None
+
+
 def delete_object(store: ObjectStore, key: str) -> None:
     """Delete an object if it exists. Raises UploadFailed after the last retry."""
     _boto3()

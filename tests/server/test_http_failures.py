@@ -102,7 +102,8 @@ def test_a_picture_whose_engine_dies(server: Server) -> None:
     reason = server.get("/health_generate")
     assert reason.status_code == 503
     assert reason.json()["error"]["code"] == "not_ready"
-    assert server.get("/health").status_code == 200
+    assert server.get("/health").status_code == 503
+    assert server.get("/liveness").status_code == 200
 
 
 def test_a_clip_whose_engine_dies_is_retrieved_as_failed(server: Server) -> None:
@@ -132,7 +133,8 @@ def test_an_engine_that_cannot_start(tmp_path: Path) -> None:
             assert error["code"] == "not_ready"
             assert "no node reads request field `unread`" in error["message"]
             assert str(tmp_path) not in error["message"]
-        assert made.get("/health").status_code == 200
+        assert made.get("/health").status_code == 503
+        assert made.get("/liveness").status_code == 200
 
 
 def test_any_bytes_are_answered(server: Server) -> None:

@@ -71,7 +71,7 @@ def node_failed() -> NodeFailed:
 def test_failures_have_codes_and_show_no_folders(capfd: pytest.CaptureFixture[str]) -> None:
     mistake = failed(UserError("no such size", help="ask for another"))
     assert mistake["code"] == "invalid_request"
-    assert mistake["message"] == "no such size\n    help: ask for another"
+    assert mistake["message"] == "no such size; ask for another"
     assert capfd.readouterr().err == ""
     full = failed(UserError("cannot write /srv/out/a.png: the disk is full"), OSError(28, "full"))
     assert full["code"] == "generation_failed"
