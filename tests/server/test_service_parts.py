@@ -74,8 +74,9 @@ def test_failures_have_codes_and_show_no_folders(capfd: pytest.CaptureFixture[st
     assert mistake["message"] == "no such size; ask for another"
     assert capfd.readouterr().err == ""
     full = failed(UserError("cannot write /srv/out/a.png: the disk is full"), OSError(28, "full"))
-    assert full["code"] == "generation_failed"
-    assert "cannot write a.png: the disk is full" in full["message"]
+    assert full["code"] == "disk_full"
+    assert "the disk of the server is full" in full["message"]
+    capfd.readouterr()
     for cause in (torch.OutOfMemoryError("CUDA"), MemoryError(), RuntimeError(NO_MEMORY)):
         assert failed(node_failed(), cause)["code"] == "out_of_memory"
     lost = failed(node_failed(), ValueError("/srv/models/x is odd"))
