@@ -38,7 +38,14 @@ def test_outputs_are_uploaded_and_answered_by_their_url(
             assert server.get(f"/v1/videos/{id}").json()["url"].startswith(store.url)
             content = client.videos.download_content(id).read()
             assert content[4:8] == b"ftyp"
+            for variant, head in (("thumbnail", b"RIFF"), ("spritesheet", b"\xff\xd8")):
+                preview = server.get(f"/v1/videos/{id}/content?variant={variant}")
+                assert preview.content.startswith(head), "made from the uploaded file"
+            assert not [*(server.outputs / "inputs").iterdir()], "a temporary copy"
             store.down()
+            unreachable = server.get(f"/v1/videos/{id}/content?variant=thumbnail")
+            assert unreachable.status_code == 503
+            assert unreachable.json()["error"]["code"] == "object_store_failed"
             kept = server.post("/v1/videos", body).json()["id"]
             assert client.videos.poll(kept, poll_interval_ms=100).status == "completed"
             assert list(server.outputs.glob(f"{kept}_*"))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.files.object_store import ACCESS_KEY, SECRET_KEY
+from runtime.files.object_store import ACCESS_KEY, SECRET_KEY, UploadFailed
 from tests.support.services import engine, make, new, outputs, serving, until
 from tests.support.stores import ACCESS, SECRET, StoreServer, fetch, object_store
 
@@ -70,6 +70,28 @@ def test_files_go_to_the_store_even_if_it_was_down(
     said = "".join(capfd.readouterr())
     assert SECRET not in said
     assert ACCESS not in said
+
+
+def test_expired_jobs_leave_nothing_in_the_store(tmp_path: Path) -> None:
+    async def go(store: StoreServer) -> None:
+        async with serving(tmp_path, server__keep_jobs=1, **of(store)) as service:
+            first, second = new("video"), new("video")
+            for job in (first, second):
+                await service.submit(job)
+                assert (await service.wait(job.id)).status == "completed"
+            await until(lambda: store.keys() == [f"{second.id}_0.png"], 20)
+            assert await service.get(first.id) is None
+
+            store.down()
+            with pytest.raises(UploadFailed):
+                await service.delete(second.id)
+            assert await service.get(second.id), "a removal that failed can be repeated"
+            store.up()
+            assert await service.delete(second.id)
+            assert await service.get(second.id) is None
+
+    with object_store() as store:
+        asyncio.run(go(store))
 
 
 def test_a_store_without_keys_keeps_the_engine_from_starting(
