@@ -6,7 +6,9 @@ import re
 from typing import Any
 
 import torch
+from diffusers.utils import is_accelerate_available
 
+from runtime.checkpoint.classes import find_class as find_part_class
 from runtime.checkpoint.component_source import ComponentSource, fetch
 from runtime.checkpoint.load import load, no_progress_bars
 from runtime.checkpoint.vae_tiling import is_tuned, tune
@@ -23,9 +25,9 @@ def load_pipeline(
     fetch_code(source)
     parts = {name: fetch(part) for name, part in source.parts.items()}
     each = {name: to_dtype(said) for name, said in source.dtypes.items()}
+    ours = source.changed | {name for name, part in parts.items() if needs_accelerate(part)}
     passed = {
-        name: load(parts[name], dtype=each.get(name, dtype), device=device)
-        for name in sorted(source.changed)
+        name: load(parts[name], dtype=each.get(name, dtype), device=device) for name in sorted(ours)
     }
     variants = {v for n, part in parts.items() if n not in passed and (v := _variant(part))}
     with no_progress_bars():
@@ -36,6 +38,7 @@ def load_pipeline(
                 variant=min(variants, default=None),
                 trust_remote_code=source.trusted,
                 local_files_only=True,
+                low_cpu_mem_usage=is_accelerate_available(),
                 **passed,
             )
         except (OSError, ValueError, TypeError, ImportError, AttributeError) as problem:
@@ -50,6 +53,17 @@ def load_pipeline(
     if is_tuned(source.vae) and getattr(made, "vae", None) is not None:
         tune(made.vae, source.vae)
     return made
+
+
+def needs_accelerate(part: ComponentSource) -> bool:
+    """Whether diffusers' loader refuses a part for want of accelerate; ours gives equal weights.
+
+    It does so for every class that keeps some of its weights in float32.
+    """
+    if is_accelerate_available() or part.library != "diffusers" or not part.has_weights:
+        return False
+    cls = find_part_class(part.name, part.library, part.class_name, part.config)
+    return bool(getattr(cls, "_keep_in_fp32_modules", None))
 
 
 def _variant(part: ComponentSource) -> str:

@@ -10,9 +10,9 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from runtime.configure.checkpoint_defaults import stated
+from runtime.configure.checkpoint_defaults import borrowed, stated
 from runtime.configure.run_config import RunConfig, is_batched, unknown_field
-from runtime.configure.select_graph import choose, named_graph
+from runtime.configure.select_graph import choose, default_graph, named_graph
 from runtime.configure.unused import unused
 from runtime.errors import Position, UserError
 from runtime.graph import catalog
@@ -53,6 +53,8 @@ def resolve(settings: Sequence[Setting], *, allow_unused: bool = False) -> RunCo
     for edit in edits:
         _lay(data, edit)
     graph = stated(_graph(entry, read(data), edits), checkpoint)
+    if whole and not early.path:  # the demo's checkpoint, with the sizes that it was trained for
+        graph = borrowed(graph, read(composed_graph(default_graph().path, {})[0]).request)
     declared |= _rebound(graph)
     if graph.findings:
         from runtime.graph.check import check  # imports torch: only a wrong graph pays for it here
