@@ -45,7 +45,8 @@ class Problem:
     help: str = ""
 
     def __str__(self) -> str:
-        lines = [f"{self.position}  {self.path}", *(f"    {x}" for x in self.message.split("\n"))]
+        head = f"{self.position}  {self.path}".rstrip()
+        lines = [head, *(f"    {x}" for x in self.message.split("\n"))]
         return "\n".join(lines + ([f"    help: {self.help}"] if self.help else []))
 
 
