@@ -59,7 +59,7 @@ class _Outer:
             problem = inner.findings[0]
             self.report(
                 f"{sub.name}.graph", f"graph `{sub.graph}` is wrong: {problem.path}: "
-                f"{problem.message}", "`sglang graphs --check` lists all of it",
+                f"{problem.message}", "look at it by itself: its messages name the lines",
             )  # fmt: skip
             self.missing.add(sub.name)
             return
