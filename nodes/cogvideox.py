@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from math import cos, pi, prod
 from typing import Any, NamedTuple
@@ -11,12 +12,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from nodes import solvers
 from nodes.contracts import VAE, Scheduler, Transformer
 from nodes.guidance import Guided, classifier_free
 from nodes.latents import check_most, image_size
 from nodes.prediction import Prediction
-from nodes.schedule import new_scheduler, schedule_of
+from nodes.schedule import make_schedule, schedule_of, space
+from nodes.solvers import PreviousSampleSolver, SchedulerSolver
 from nodes.vae import to_bytes
 from nodes.vae_stream import Tiles, decode_chunks, decode_tiles, to_frames
 from runtime.contract.calls import Asking, Call
@@ -133,12 +134,19 @@ class CogVideoXSchedule:
         schedule: Schedule
 
     def run(self, *, steps: int) -> Out:
-        """Set the timesteps on a scheduler of our own; the component stays as it is."""
-        scheduler = new_scheduler(self.scheduler)
-        scheduler.set_timesteps(steps)
-        return self.Out(
-            replace(schedule_of(scheduler), solver=solvers.PreviousSampleSolver(scheduler))
-        )
+        """Set the timesteps on a new scheduler, so that the component does not change."""
+        return self.Out(make_schedule(self.scheduler, steps, space, cogvideox_schedule))
+
+    def verify(self, *, steps: int) -> None:
+        """Refuse a scheduler that cannot make these steps."""
+        self.run(steps=steps)
+
+
+def cogvideox_schedule(scheduler: Scheduler) -> Schedule:
+    """The schedule of a scheduler, called as diffusers' pipeline calls it."""
+    if "old_pred_original_sample" in inspect.signature(type(scheduler).step).parameters:
+        return schedule_of(scheduler, PreviousSampleSolver(scheduler))
+    return schedule_of(scheduler, SchedulerSolver(scheduler, eta=0.0, cast=True))
 
 
 @dataclass(frozen=True, kw_only=True)

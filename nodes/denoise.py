@@ -53,7 +53,7 @@ def denoise_step(
     """
     i, solver, memory = state.index, schedule.solver, copy_memory(state.memory)
     step = Step(i, schedule.count, schedule.timesteps[i], schedule.sigmas[i], memory, once)
-    inputs = {k: solver.input(x, i) for k, x in state.parts.items()}
+    inputs = {k: solver.input(x, i, state.solver.get(k, {})) for k, x in state.parts.items()}
     prediction = yield from denoiser.predict(inputs, step)
     parts, solver_states, rng = {}, {}, state.rng
     for k, x in state.parts.items():

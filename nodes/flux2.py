@@ -16,7 +16,7 @@ from nodes.contracts import VAE, Scheduler, TextEncoder, Tokenizer, Transformer
 from nodes.image import resized
 from nodes.latents import image_size, pack, spatial_scale, unpack
 from nodes.prediction import Prediction, to_unit
-from nodes.schedule import evenly_spaced
+from nodes.schedule import TYPICAL_MU, evenly_spaced
 from nodes.vae import to_bytes
 from runtime.contract.calls import Asking, Call
 from runtime.contract.declare import Component
@@ -186,10 +186,15 @@ class ShiftByTokensAndSteps:
         schedule: Schedule
 
     def run(self, *, steps: int, height: int, width: int) -> Out:
-        """Set the timesteps on a scheduler of our own; the component stays as it is."""
+        """Set the timesteps on a new scheduler, so that the component does not change."""
         rows, columns = image_size(self.vae.config, 2, height, width)
         mu = empirical_mu(rows // 2 * (columns // 2), steps)
         return self.Out(evenly_spaced(self.scheduler, steps, mu))
+
+    def verify(self, *, steps: int | None = None, **_: Any) -> None:
+        """Refuse a scheduler that cannot make these steps; the size changes only the shift."""
+        if steps is not None:
+            evenly_spaced(self.scheduler, steps, TYPICAL_MU)
 
 
 def chat_tokens(tokenizer: Tokenizer, text: str, system: str | None, length: int) -> Any:
