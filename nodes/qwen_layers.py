@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from nodes.contracts import VAE, ImageProcessor, Scheduler, TextEncoder, Tokenizer
+from nodes.finite import decode
 from nodes.latents import image_size, latent_channels
 from nodes.qwen_edit import fitted, seen
 from nodes.schedule import TYPICAL_MU, make_schedule
@@ -200,7 +201,7 @@ class DecodeLayers:
     def run(self, *, latents: Latents) -> Asking[Out]:
         """Ask for one decoding."""
         batched = {"latents": latents.parts["image"][0, 1:].unsqueeze(2)}
-        ((frames,),) = yield [Call(self.vae, decode_video, batched)]
+        frames = yield from decode(self.vae, decode_video, batched)
         return self.Out(tuple(Image(layer) for layer in frames[:, 0]))
 
 

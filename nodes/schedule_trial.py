@@ -29,16 +29,18 @@ def require_runnable(component: Any, steps: int, build: Build) -> Schedule:
 
     build  makes a schedule of a number of steps and of config values that replace others
     """
-    try:
-        schedule = build(steps, {})
-        problem = find_failure(schedule)
-    except UserError:
-        raise
-    except Exception as raised:  # whatever a scheduler of a contradictory config raises
-        problem = first_line(raised)
-    if not problem:
-        return schedule
-    raise explain_failure(component, steps, problem, build)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            schedule = build(steps, {})
+            problem = find_failure(schedule)
+        except UserError:
+            raise
+        except Exception as raised:  # whatever a scheduler of a contradictory config raises
+            problem = first_line(raised)
+        if not problem:
+            return schedule
+        raise explain_failure(component, steps, problem, build)
 
 
 def find_failure(schedule: Schedule) -> str:
@@ -46,8 +48,7 @@ def find_failure(schedule: Schedule) -> str:
     x = torch.linspace(-1.0, 1.2, 16).reshape(1, 4, 2, 2)
     rng: Rng | None = Rng.from_seed(0)
     state: Mapping[str, Any] = {}
-    with warnings.catch_warnings(), torch.inference_mode():
-        warnings.simplefilter("ignore")
+    with torch.inference_mode():
         for index in range(schedule.count):
             prediction = 0.5 * schedule.solver.input(x, index, state).cos()
             x, state, rng = schedule.solver.step(state, prediction, x, index, rng)

@@ -83,6 +83,10 @@ class NodeFailed(Exception):
         self.node = node
 
 
+class NotFinite(ArithmeticError):
+    """A tensor holds NaN or infinity: nothing that follows from it is a result."""
+
+
 class Cancelled(Exception):
     """The run was cancelled between two steps."""
 
