@@ -15,7 +15,9 @@ import torch
 from nodes.diffusers_arguments import RATES, arguments
 from nodes.finite import check_finite
 from nodes.finite_pipeline import finite_decoders
+from runtime.checkpoint.optional_imports import absent_package
 from runtime.checkpoint.stepped_call import Pause, Pausing
+from runtime.checkpoint.vocabulary import unlimited_tokenizer
 from runtime.contract.calls import Asking, Call
 from runtime.contract.declare import Component
 from runtime.contract.denoising import DenoiseState, StepDone
@@ -116,7 +118,9 @@ def advance(pipe: Any, *, call: VanillaCall) -> tuple[tuple[int, int] | None]:
     with own_randomness(pipe, call):
         try:
             made = call.steps.advance()
-        except (ValueError, TypeError) as problem:
+        except NameError as problem:
+            raise absent_package(type(pipe).__name__, problem) from problem
+        except (ValueError, TypeError, OverflowError) as problem:
             raise _refused(pipe, problem) from problem
     if not call.steps.done:
         return (made,)
@@ -223,6 +227,10 @@ def own_randomness(pipe: Any, call: VanillaCall) -> Iterator[None]:
 
 def _refused(pipe: Any, problem: Exception) -> Exception:
     """What a pipeline's own check of its inputs says is for the user; other problems are not."""
+    if isinstance(problem, OverflowError | TypeError):
+        for name, part in pipe.components.items():
+            if fault := unlimited_tokenizer(name, part, problem):
+                return fault
     frames = traceback.extract_tb(problem.__traceback__)
     if not any(frame.name == "check_inputs" for frame in frames):
         return problem

@@ -17,6 +17,8 @@ from runtime.errors import UserError
 
 CPU = torch.device("cpu")
 MOST_THREADS = 1024
+# Spellings of one device; on a machine without it the error lists what there is.
+ALIASES = {"cpu:0": "cpu", "mps:0": "mps", "gpu": "cuda", "gpu:0": "cuda"}
 MAX_RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes there, else in KiB
 
 
@@ -33,14 +35,20 @@ def choose(requested: str | None) -> torch.device:
     names = available()
     if requested is None:
         return torch.device(names[0])
+    wanted = requested.strip().lower()
+    if wanted == "auto":
+        return torch.device(names[0])
     known = {"cuda", *names} if names[0].startswith("cuda") else set(names)
-    if requested not in known:
+    for alias, device in ALIASES.items():
+        wanted = device if wanted == alias and device in known else wanted
+    if wanted not in known:
+        listed = ", ".join(names)
         raise UserError(
-            f"there is no device `{requested}`.",
-            help=f"this machine has: {', '.join(names)}",
-            field="device",
+            f"there is no device `{requested}`." if wanted else "the name of the device is empty.",
+            help=f"this machine has: {listed}",
+            field="placement.device",
         )
-    return torch.device("cuda:0" if requested == "cuda" else requested)
+    return torch.device("cuda:0" if wanted == "cuda" else wanted)
 
 
 def default_dtype(device: torch.device, recommended: str | None) -> torch.dtype | None:

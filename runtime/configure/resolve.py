@@ -14,6 +14,7 @@ from runtime.configure.checkpoint_defaults import borrowed, stated
 from runtime.configure.run_config import RunConfig, is_batched, unknown_field
 from runtime.configure.select_graph import choose, default_graph, named_graph
 from runtime.configure.unused import unused
+from runtime.configure.weight_variants import variant_notes
 from runtime.errors import Position, UserError
 from runtime.graph import catalog
 from runtime.graph.build import build_graph
@@ -71,7 +72,8 @@ def resolve(settings: Sequence[Setting], *, allow_unused: bool = False) -> RunCo
     problems += [] if allow_unused else unused(graph, settings, declared, whole)
     _raise(problems)
     made = policies.build(_typed_options(values))
-    return RunConfig(graph, checkpoint, request, made, (*notes, *renamed_notes(data), *rounded))
+    notes = (*notes, *variant_notes(graph, checkpoint), *renamed_notes(data), *rounded)
+    return RunConfig(graph, checkpoint, request, made, notes)
 
 
 def resolve_graph(settings: Sequence[Setting]) -> Graph:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from runtime.checkpoint import vanilla_pipeline as pipelines
-from runtime.checkpoint.checkpoint import Checkpoint
+from runtime.checkpoint.checkpoint import INDEX, Checkpoint
 from runtime.errors import UserError, did_you_mean
 from runtime.graph import catalog
 from runtime.graph.compose_cache import composed_graph
@@ -100,6 +100,13 @@ def _for_model(
 ) -> tuple[catalog.Entry, Checkpoint, tuple[str, ...]]:
     """The graph for a model: as asked, else its own, else that of vanilla pipelines."""
     name = model.pipeline_class_name or checkpoint.class_name
+    if not name and (entry is None or _is_vanilla(entry)):
+        raise UserError(
+            f"{checkpoint.root / INDEX} does not say which pipeline the model is for: it has no"
+            " `_class_name`",
+            help="download the model again, or name it: `model.pipeline_class_name=CLASS`",
+            field="model.path",
+        )
     reason = "as asked"
     if entry is None:
         entry = catalog.best(checkpoint, name, model.id)

@@ -77,7 +77,7 @@ def test_two_settings_are_two_loaded_models(model: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "message", "help"),
     [
-        (TILES, "it sizes tiles, and nothing is tiled", "add --vae-tiling"),
+        (TILES, "it sizes tiles, and nothing is tiled", "add `vae.tiling=true`"),
         ({"vae.config.tile_sample_min_size": 64, "vae.tiling": True},
          "AutoencoderKLWan has no such setting",
          "it has: tile_sample_min_height, tile_sample_min_width"),
@@ -138,7 +138,7 @@ def test_memory_that_is_short_forces_tiles_and_says_so(
     to = Destination(tmp_path, "x", ".mp4", quality="maximum")
     run = Runtime.load(model).start(**CLIP, outputs=(output,), destination=to)
     notes = [event.text for event in run if isinstance(event, Noted)]
-    assert notes == ["memory is short: vae works in tiles (--vae-tiling)"]
+    assert notes == ["memory is short: vae works in tiles (`vae.tiling`)"]
     tiled = frames(model, {**TILES, "vae.tiling": True})
     if output == "video":
         np.testing.assert_array_equal(run.result.outputs["video"].frames.numpy(), tiled)
