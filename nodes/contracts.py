@@ -11,6 +11,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from runtime.contract.rules import Rung, role
+
 
 class Network(Protocol):
     """A component with weights. name: its key in the graph. config: attributes of config.json."""
@@ -25,18 +27,21 @@ class Network(Protocol):
     def dtype(self) -> torch.dtype: ...
 
 
+@role("text_encoder")
 class TextEncoder(Network, Protocol):
     """Token ids `b l` to `last_hidden_state` `b l d` and, of CLIP, `pooler_output` `b d`."""
 
     def __call__(self, ids: Tensor, mask: Tensor | None = None, **options: Any) -> Any: ...
 
 
+@role("dit")
 class Transformer(Network, Protocol):
     """A denoising network; each family has its own keyword arguments."""
 
     def __call__(self, **inputs: Any) -> Any: ...
 
 
+@role("vae", ladder=(Rung.TILE,))
 class VAE(Network, Protocol):
     """An autoencoder between pixels and latents."""
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runtime.configure.requests import DENOISING_STEPS, complete
+from runtime.configure.requests import DENOISING_STEPS, Request, complete
 from runtime.configure.resolve import edit, edits, resolve, resolve_graph
 from runtime.configure.run_config import RunConfig
 from runtime.configure.unused import consumed
@@ -35,10 +35,9 @@ from runtime.settings.setting import Setting
 if TYPE_CHECKING:
     import PIL.Image
 
-    from runtime.contract.values import Video
     from runtime.plan.plan import Plan
-    from runtime.run.executor import Work
     from runtime.run.session import Session
+    from runtime.run.work import Work
 
 
 @dataclass(frozen=True)
@@ -57,55 +56,24 @@ class Result:
     denoise_steps_ms: Sequence[float] = ()
     memory: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
-    @property
-    def image(self) -> PIL.Image.Image:
-        """The picture, or the first frame of a clip, of the first output that is one."""
-        from runtime.files.save_media import frame_picture
-
-        shown: PIL.Image.Image = frame_picture(self._media())
-        return shown
-
-    @property
-    def video(self) -> Video:
-        """The clip: `frames` (uint8, f h w c) and `fps`; a picture model gives none."""
-        found: Video = self._media("frames")
-        return found
-
-    def save(self, path: str | Path) -> Path:
-        """Write the picture or the clip in the format of the suffix; the path.
-
-        For a file that says how it was made, ask for the output `file` instead.
-        """
-        from runtime.files.save_media import save_media
-
-        return save_media(self._media(), Path(path).expanduser())
-
-    def _media(self, *attributes: str) -> Any:
-        wanted = attributes or ("frames", "pixels")
-        for value in self.outputs.values():
-            if any(hasattr(value, name) for name in wanted):
-                return value
-        kind = "clip" if attributes else "picture and no clip"
-        raise UserError(
-            f"the run has no {kind} in memory; its outputs are: {', '.join(self.outputs)}",
-            help="ask for an output that is one, as in outputs=['video', 'file']", field="outputs",
-        )  # fmt: skip
-
 
 class Run:
     """One request in progress: iterate over its events, then read `result`."""
 
     def __init__(
-        self, engine: Session, request: Mapping[str, Any], outputs: Sequence[str], to: Destination
+        self, session: Session, request: Request, outputs: Sequence[str], to: Destination
     ) -> None:
-        self._engine, self._request, self._outputs, self._to = engine, request, outputs, to
+        self._session, self._request, self._outputs, self._to = session, request, outputs, to
         self._stop = threading.Event()
         self._result: Result | None = None
         self._work: Work | None = None
-        self._events = self._go()
+        self._rows: list[dict[str, Any]] = []
+        self._steps: list[float] = []
+        self._before: dict[str, float] = {}
+        self._events = self._alone()
 
     def cancel(self) -> None:
-        """Stop at the end of the step that is running; the iteration then raises Cancelled."""
+        """Stop at the next call of a network; the iteration then raises Cancelled."""
         self._stop.set()
 
     def preview(self, frame: int = 0) -> PIL.Image.Image:
@@ -115,11 +83,11 @@ class Run:
         result costs. frame: of a clip, counted as lists count. Between two events only: raises
         RuntimeError where no step is done or the run is over, UserError where a model shows none.
         """
-        if self._work is None:
+        if self._work is None or self._work.over:
             raise RuntimeError("there is nothing to preview: the run has not begun, or is over")
         from PIL import Image
 
-        shown = self._engine.preview(self._work)
+        shown = self._session.preview(self._work)
         pixels = shown.frames[frame] if hasattr(shown, "frames") else shown.pixels
         grey = pixels.shape[-1] == 1
         return Image.fromarray((pixels[..., 0] if grey else pixels).cpu().numpy()).convert("RGB")
@@ -140,40 +108,66 @@ class Run:
         """
         return self._events
 
-    def _go(self) -> Iterator[Event]:
-        rows: list[dict[str, Any]] = []
-        steps: list[float] = []
-        events = self._engine.run(
-            self._request, self._outputs, self._to, self._stop.is_set, self._opened
-        )
-        while True:
-            try:
-                event = next(events)
-            except StopIteration as done:
-                outputs, memory = done.value
-                break
-            except BaseException:
-                self._work = None
-                raise
-            if isinstance(event, NodeDone):
-                rows.append(
-                    {
-                        "node": event.node,
-                        "type": event.type,
-                        "duration_ms": event.seconds * 1000,
-                        "memoised": event.memoised,
-                        "nbytes": event.nbytes,
-                        "peak_nbytes": event.peak_nbytes,
-                    }
-                )
-            elif isinstance(event, Stepped):
-                steps.append(event.seconds * 1000)
+    def _alone(self) -> Iterator[Event]:
+        for _, event in together([self]):
             yield event
-        self._work = None
-        self._result = Result(outputs, rows, steps, memory)
+        if self._work and self._work.problem:
+            raise self._work.problem
 
-    def _opened(self, work: Work) -> None:
-        self._work = work
+    def begin(self, batch: int = 1) -> Work:
+        """Plan the run. batch: how many runs may share calls of networks with it."""
+        self._before = self._memory()
+        self._work = self._session.start(
+            self._request, self._outputs, self._to, self._stop.is_set, batch
+        )
+        return self._work
+
+    def see(self, event: Event) -> None:
+        """Take from an event what the result will tell."""
+        if isinstance(event, NodeDone):
+            self._rows.append(
+                {
+                    "node": event.node,
+                    "type": event.type,
+                    "duration_ms": event.seconds * 1000,
+                    "memoised": event.memoised,
+                    "nbytes": event.nbytes,
+                    "peak_nbytes": event.peak_nbytes,
+                }
+            )
+        elif isinstance(event, Stepped):
+            self._steps.append(event.seconds * 1000)
+
+    def end(self) -> None:
+        """Make the result of a run that is over."""
+        if self._work is not None and self._work.outputs is not None:
+            memory = {"before": self._before, "after": self._memory()}
+            self._result = Result(self._work.outputs, self._rows, self._steps, memory)
+            self._work = None
+
+    def _memory(self) -> dict[str, float]:
+        from runtime.device import memory
+        from runtime.run.session import megabytes
+
+        return megabytes(memory(self._session.device))
+
+
+def together(runs: Sequence[Run], *, batch: int = 1) -> Iterator[tuple[Run, Event]]:
+    """Several runs at a time, yielding their events as they happen; a run that fails ends alone.
+
+    batch  how many samples a call of a network may answer at once; results are as of single runs,
+           up to the last bits that another size of batch changes
+
+    Afterwards `result` of a run has its result, or raises what ended it.
+    """
+    from runtime.run.scheduler import follow
+
+    by_work = {run.begin(batch): run for run in runs}
+    for work, event in follow([*by_work]):
+        by_work[work].see(event)
+        yield by_work[work], event
+    for run in runs:
+        run.end()
 
 
 class Runtime:
@@ -262,12 +256,13 @@ class Runtime:
         """What was chosen and why."""
         return self.config.notes
 
-    def validate(self, **request: Any) -> dict[str, Any]:
+    def validate(self, **request: Any) -> Request:
         """The complete request, or a UserError. Imports no torch."""
         return complete(self.config, request)
 
     def start(
         self,
+        complete_request: Request | None = None,
         *,
         outputs: Sequence[str] | None = None,
         destination: Destination | None = None,
@@ -275,12 +270,14 @@ class Runtime:
     ) -> Run:
         """A run of one request; nothing happens until it is iterated.
 
-        outputs      names of the graph's outputs; none: the first
-        destination  where save nodes write; none: as `output` says, name `output`
+        complete_request  as `validate` gave it; none: made of the keyword arguments
+        outputs           names of the graph's outputs; none: the first
+        destination       where save nodes write; none: as `output` says, name `output`
         """
         wanted = self._outputs(outputs)
         to = destination or self._destination()
-        return Run(self.engine, complete(self.config, request), wanted, to)
+        made = complete(self.config, request) if complete_request is None else complete_request
+        return Run(self.engine, made, wanted, to)
 
     def generate(self, **request: Any) -> Result:
         """Run one request to its end. Takes what `start` takes."""
@@ -338,4 +335,4 @@ class Runtime:
             return self._made
 
 
-__all__ = ["DENOISING_STEPS", "Cancelled", "Result", "Run", "Runtime"]
+__all__ = ["DENOISING_STEPS", "Cancelled", "Request", "Result", "Run", "Runtime", "together"]

@@ -6,7 +6,9 @@ import os
 import platform
 import resource
 import sys
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,38 +19,38 @@ from runtime.errors import UserError
 
 CPU = torch.device("cpu")
 MOST_THREADS = 1024
-# Spellings of one device; on a machine without it the error lists what there is.
-ALIASES = {"cpu:0": "cpu", "mps:0": "mps", "gpu": "cuda", "gpu:0": "cuda"}
 MAX_RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes there, else in KiB
+
+
+def accelerator() -> str | None:
+    """The type of this machine's accelerator as torch knows it (cuda, xpu, mps, ...), or none."""
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return found.type if found else None
 
 
 def available() -> list[str]:
     """Names of the devices of this machine, best first."""
-    names = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
-    if torch.backends.mps.is_available():
-        names.append("mps")
-    return [*names, "cpu"]
+    kind = accelerator()
+    count = torch.accelerator.device_count() if kind else 0
+    own = [kind] if kind == "mps" else [f"{kind}:{i}" for i in range(count)]
+    return [*filter(None, own), "cpu"]
 
 
 def choose(requested: str | None) -> torch.device:
-    """The requested device, else the best there is: CUDA, then MPS, then the CPU."""
+    """The requested device, else the best there is: the accelerator, then the CPU."""
     names = available()
     if requested is None:
         return torch.device(names[0])
-    wanted = requested.strip().lower()
-    if wanted == "auto":
-        return torch.device(names[0])
-    known = {"cuda", *names} if names[0].startswith("cuda") else set(names)
-    for alias, device in ALIASES.items():
-        wanted = device if wanted == alias and device in known else wanted
-    if wanted not in known:
-        listed = ", ".join(names)
+    name = requested.lower()
+    first = {"gpu": names[0], "cpu:0": "cpu", "mps:0": "mps", str(accelerator()): names[0]}
+    name = first.get(name, name)
+    if name not in names or (requested.lower() == "gpu" and name == "cpu"):
         raise UserError(
-            f"there is no device `{requested}`." if wanted else "the name of the device is empty.",
-            help=f"this machine has: {listed}",
-            field="placement.device",
+            f"there is no device `{requested}`.",
+            help=f"this machine has: {', '.join(names)}",
+            field="device",
         )
-    return torch.device("cuda:0" if wanted == "cuda" else wanted)
+    return torch.device(name)
 
 
 def default_dtype(device: torch.device, recommended: str | None) -> torch.dtype | None:
@@ -70,38 +72,100 @@ def to_dtype(name: str | torch.dtype | None) -> torch.dtype | None:
     return found
 
 
+def backend(device: torch.device) -> Any:
+    """The module of torch for an accelerator: `torch.cuda`, `torch.xpu`, `torch.mps`, ..."""
+    return torch.get_device_module(device)
+
+
 def synchronize(device: torch.device) -> None:
     """Wait until the device has done what was asked of it."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
+    if device.type != "cpu":
+        backend(device).synchronize(*_at(device))
+
+
+def empty_cache(device: str) -> None:
+    """Give memory that torch keeps for later back to the device."""
+    where = torch.device(device)
+    if where.type != "cpu":
+        backend(where).empty_cache()
 
 
 def free_bytes(device: torch.device) -> int:
     """Bytes that can still be allocated on the device."""
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return int(free + unused)
-    if device.type == "mps":
-        return int(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
-    return _host_free()
+    if device.type == "cpu":
+        return _host_free()
+    module = backend(device)
+    if hasattr(module, "mem_get_info"):
+        free, _ = module.mem_get_info(device)
+        return int(free + _count(device, "memory_reserved") - _count(device, "memory_allocated"))
+    return int(module.recommended_max_memory() - module.driver_allocated_memory())
 
 
 def peak_bytes(device: torch.device) -> int:
     """The most bytes in use since the start, or since `reset_peak` where the device has one."""
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
-    if device.type == "mps":
-        return int(torch.mps.driver_allocated_memory())
-    return _host_peak()
+    if device.type == "cpu":
+        return _host_peak()
+    return _count(device, "max_memory_allocated", "driver_allocated_memory")
 
 
 def reset_peak(device: torch.device) -> None:
     """Start counting the peak anew; the host's cannot be reset."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
+    if device.type != "cpu" and hasattr(backend(device), "reset_peak_memory_stats"):
+        backend(device).reset_peak_memory_stats(device)
+
+
+def _at(device: torch.device) -> tuple[torch.device, ...]:
+    """The device as an argument, for backends that have several."""
+    return () if device.index is None else (device,)
+
+
+def _count(device: torch.device, *names: str) -> int:
+    """A number that the backend counts, under the first name that it has; 0 where it has none."""
+    module = backend(device)
+    for name in names:
+        if found := getattr(module, name, None):
+            return int(found(*_at(device)))
+    return 0
+
+
+class Stopwatch:
+    """Sums the time of pieces of work on a device: of the work, not of its launches.
+
+    On an accelerator the pieces lie between two events on its stream; elsewhere, and where the
+    backend has no such events, the clock of the host is read.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        make = None if device.type == "cpu" else getattr(backend(device), "Event", None)
+        self._make: Callable[..., Any] | None = make
+        self._pairs: list[tuple[Any, Any]] = []
+        self._seconds = 0.0
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Count what is launched while this is open."""
+        if self._make is None:
+            began = time.perf_counter()
+            try:
+                yield
+            finally:
+                self._seconds += time.perf_counter() - began
+            return
+        first, last = self._make(enable_timing=True), self._make(enable_timing=True)
+        first.record()
+        try:
+            yield
+        finally:
+            last.record()
+            self._pairs.append((first, last))
+
+    def seconds(self) -> float:
+        """Seconds so far; waits until the work that was launched is done."""
+        for first, last in self._pairs:
+            last.synchronize()
+            self._seconds += first.elapsed_time(last) / 1000
+        self._pairs.clear()
+        return self._seconds
 
 
 @dataclass(frozen=True)
@@ -122,37 +186,37 @@ class Memory:
 def memory(device: torch.device) -> Memory:
     """What is in use now, and the most so far."""
     host, host_peak = _host_used(), peak_bytes(CPU)
-    if device.type == "cuda":
-        return Memory(
-            torch.cuda.memory_allocated(device),
-            torch.cuda.memory_reserved(device),
-            torch.cuda.max_memory_allocated(device),
-            torch.cuda.max_memory_reserved(device),
-            host,
-            host_peak,
-        )
-    if device.type == "mps":
-        used, held = torch.mps.current_allocated_memory(), torch.mps.driver_allocated_memory()
-        return Memory(used, held, used, held, host, host_peak)
-    return Memory(host=host, host_peak=host_peak)
+    if device.type == "cpu":
+        return Memory(host=host, host_peak=host_peak)
+    used = _count(device, "memory_allocated", "current_allocated_memory")
+    held = _count(device, "memory_reserved", "driver_allocated_memory")
+    peaks = _count(device, "max_memory_allocated"), _count(device, "max_memory_reserved")
+    return Memory(used, held, peaks[0] or used, peaks[1] or held, host, host_peak)
 
 
 def describe(device: torch.device) -> str:
     """The device in words, for reports."""
-    if device.type == "cuda":
-        return str(torch.cuda.get_device_name(device))
+    if name := _hardware(device):
+        return name
     return f"{device.type}, {torch.get_num_threads()} threads"
+
+
+def _hardware(device: torch.device) -> str:
+    """The name of an accelerator; empty where its backend does not know it."""
+    naming = None if device.type == "cpu" else getattr(backend(device), "get_device_name", None)
+    return str(naming(device)) if naming else ""
 
 
 def execution(device: torch.device) -> dict[str, Any]:
     """What the last bits of a result depend on besides its inputs: device, threads, kernels."""
-    found = {"device": str(device), "threads": torch.get_num_threads()}
-    if device.type == "cuda":
-        found["hardware"] = torch.cuda.get_device_name(device)
-    else:
-        found["hardware"] = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+    host = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
     kernels = {name: get() for name, (get, _) in KERNELS.items()}
-    return {**found, "kernels": kernels}
+    return {
+        "device": str(device),
+        "threads": torch.get_num_threads(),
+        "hardware": _hardware(device) or host,
+        "kernels": kernels,
+    }
 
 
 def force(execution: Mapping[str, Any]) -> None:

@@ -39,6 +39,34 @@ class Loaded(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Moved(Event):
+    """A component that was parked on the host is on its device again."""
+
+    component: str
+    nbytes: int
+    to: str
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evicted(Event):
+    """A component left its device to make room."""
+
+    component: str
+    nbytes: int
+    device: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recovered(Event):
+    """A call ran out of memory and is tried again. rung: what was done about it."""
+
+    node: str
+    rung: str
+    component: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class NodeStarted(Event):
     """A node starts."""
 

@@ -158,22 +158,14 @@ def configured(load: Mapping[str, Any]) -> Runtime:
 
 
 def load_components(runtime: Runtime) -> None:
-    """Check the graph and load every component; raises UserError where that fails."""
+    """Check the graph and load what fits at once; raises UserError where that fails."""
     from runtime.files.object_store import check_store
-    from runtime.run.residency import store
 
     required_outputs(runtime)
     policies = runtime.config.policies
     if policies.storage.type != "none":
         check_store(policies.storage.store())
-    engine = runtime.engine
-    for name, source in engine.sources.items():
-        store().load(
-            source,
-            dtype=engine.facts[name].dtype or None,
-            device=engine.device,
-            trust_remote_code=policies.model.trust_remote_code,
-        )
+    runtime.engine.preload()
 
 
 def start_pipeline(pipe: Pipe, load: Mapping[str, Any]) -> Runtime | None:

@@ -83,16 +83,15 @@ def data() -> Path:
 @pytest.fixture
 def nothing_loaded() -> None:
     """No component is resident, as in a process of its own."""
-    from runtime.run.residency import store
+    from runtime.run.residency import residency
 
-    for held in store().resident():
-        store().release(held.key)
+    residency().clear()
 
 
 @pytest.fixture
 def loads_nothing(nothing_loaded: None) -> Iterator[None]:
     """Start with no component resident, and fail where the test has loaded one."""
-    from runtime.run.residency import store
+    from runtime.run.residency import residency
 
     yield
-    assert store().resident() == [], "this was to load nothing"
+    assert residency().resident() == [], "this was to load nothing"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -51,13 +52,59 @@ class Skeleton(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
+class SharedOrExclusive:
+    """Computing is shared, building with another default dtype is exclusive: torch has one for all.
+
+    Not reentrant: whoever computes does not build.
+    """
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._shared = 0
+        self._exclusive = False
+
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        """Compute: as many at a time as there are."""
+        with self._condition:
+            self._condition.wait_for(lambda: not self._exclusive)
+            self._shared += 1
+        try:
+            yield
+        finally:
+            with self._condition:
+                self._shared -= 1
+                self._condition.notify_all()
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Build: nobody else computes or builds."""
+        with self._condition:
+            self._condition.wait_for(lambda: not self._exclusive)
+            self._exclusive = True
+            self._condition.wait_for(lambda: not self._shared)
+        try:
+            yield
+        finally:
+            with self._condition:
+                self._exclusive = False
+                self._condition.notify_all()
+
+
+building = SharedOrExclusive()
+
+
 @contextmanager
 def default_dtype(dtype: torch.dtype) -> Iterator[None]:
     """Build with this default dtype: computed buffers have it, as in diffusers."""
     before = torch.get_default_dtype()
-    change: Callable[[torch.dtype], None] = torch.set_default_dtype
-    change(dtype)
-    try:
+    if dtype == before:
         yield
-    finally:
-        change(before)
+        return
+    change: Callable[[torch.dtype], None] = torch.set_default_dtype
+    with building.exclusive():
+        change(dtype)
+        try:
+            yield
+        finally:
+            change(before)

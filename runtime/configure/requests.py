@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from runtime.configure.run_config import RunConfig, unknown_field
@@ -16,7 +17,23 @@ DENOISING_STEPS = "num_inference_steps"
 UNTRAINED = "SGLANG_GRAPH_UNTRAINED"  # where set: requests that a model was not trained for pass
 
 
-def complete(config: RunConfig, given: Mapping[str, Any]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Request(Mapping[str, Any]):
+    """A complete request: every field of the graph with its checked value. Never changes."""
+
+    values_by_field: Mapping[str, Any]
+
+    def __getitem__(self, field: str) -> Any:
+        return self.values_by_field[field]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.values_by_field)
+
+    def __len__(self) -> int:
+        return len(self.values_by_field)
+
+
+def complete(config: RunConfig, given: Mapping[str, Any]) -> Request:
     """Every request field with its value: given, else from settings, else the graph's default.
 
     Raises UserError naming the field, the value and the fix.
@@ -49,7 +66,7 @@ def complete(config: RunConfig, given: Mapping[str, Any]) -> dict[str, Any]:
                 f"`request.{name}` is required and not given{takes}",
                 help=f"add `request.{name}=...`", field=f"request.{name}",
             )  # fmt: skip
-    return values
+    return Request(values)
 
 
 def only_trained(config: RunConfig) -> bool:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from runtime.checkpoint.checkpoint import Checkpoint
-from runtime.configure.alternatives import graphs_for_input
 from runtime.errors import UserError, did_you_mean
 from runtime.graph.model import ComponentSpec, Graph
 from runtime.settings.field import Field
@@ -34,17 +33,13 @@ def is_batched(field: Field) -> bool:
     return field.type == "seed" or field.name == "prompt"
 
 
-def unknown_field(graph: Graph, name: str, label: str) -> UserError:
-    """The error for a request field that a graph does not take.
-
-    label  the field as the user wrote it
-    """
+def unknown_field(graph: Graph, name: str, said: str) -> UserError:
+    """The error for a request field that a graph does not take."""
     known = ", ".join(graph.request)
     return UserError(
-        f"{label}: graph `{graph.name}` takes no `{name}`. It takes: {known}.",
-        help=graphs_for_input(graph, name) or did_you_mean(name, graph.request),
-        field=f"request.{name}",
-    )
+        f"{said}: graph `{graph.name}` takes no `{name}`. It takes: {known}.",
+        help=did_you_mean(name, graph.request), field=f"request.{name}",
+    )  # fmt: skip
 
 
 def component(graph: Graph, name: str) -> ComponentSpec:

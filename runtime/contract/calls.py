@@ -8,31 +8,37 @@ No `no_grad`, `autocast` or other context may be open around a `yield`: it would
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Concatenate, Generic, NamedTuple, TypeAlias, TypeVar
 
 T = TypeVar("T")
+N = TypeVar("N")  # a component, by its Protocol
+STATELESS: Any = type("Stateless", (), {"__repr__": lambda self: "STATELESS"})()
 
 
-class Call(NamedTuple):
+class Call(NamedTuple, Generic[N]):
     """One forward that a node wants: all that mathematics may ask of the world.
 
     component  the node's component field (a handle: name, config, identity)
     forward    module-level function `(net, **batched, **shared)`: a tuple, batch-first
-    batched    one entry per sample along axis 0; a list is ragged, one item per sample
+    batched    one entry per sample along axis 0; a list is ragged, one item per sample. An entry of
+               one sample beside others of several stands for each of them
     shared     hashable values, equal within a batch
+    state      what the last call of this sequence returned as its last output (none at first),
+               for a network that carries state from call to call: passed as `state`. Such a call
+               is never part of a batch. STATELESS: the network carries none
     """
 
-    component: Any
-    forward: Callable[..., tuple[Any, ...]]
+    component: N
+    forward: Callable[Concatenate[N, ...], tuple[Any, ...]]
     batched: Mapping[str, Any]
     shared: Mapping[str, Any] = {}
+    state: Any = STATELESS
 
-
-class Again(Exception):
-    """Thrown into a node whose network now works in tiles: what went before does not fit on to it.
-
-    A node that carries a network's state from call to call (`cache`) starts once more from none.
-    """
+    @property
+    def options(self) -> dict[str, Any]:
+        """The keyword arguments of the forward beside `batched`."""
+        carried = {} if self.state is STATELESS else {"state": self.state}
+        return {**self.shared, **carried}
 
 
 Asking: TypeAlias = Generator[Any, Any, T]
@@ -41,7 +47,7 @@ Asking: TypeAlias = Generator[Any, Any, T]
 def gather(*asks: Asking[Any]) -> Asking[list[Any]]:
     """Run generators in lockstep, each round's calls together; their results in order."""
     results: list[Any] = [None] * len(asks)
-    wanted: dict[int, list[Call]] = {}
+    wanted: dict[int, list[Call[Any]]] = {}
 
     def advance(i: int, answer: list[tuple[Any, ...]] | None) -> None:
         try:
@@ -79,4 +85,4 @@ def answer(ask: Any) -> Any:
         reply = None
         if isinstance(message, list):
             with torch.inference_mode():
-                reply = [c.forward(c.component, **c.batched, **c.shared) for c in message]
+                reply = [c.forward(c.component, **c.batched, **c.options) for c in message]

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Protocol
 from torch import Tensor
 
 from runtime.contract.calls import Asking
+from runtime.contract.rules import lazy
 from runtime.contract.values import Rng
 
 Parts = Mapping[str, Tensor]  # modality -> batch-first tensor
@@ -43,6 +44,7 @@ class Step:
         return replace(self, memory=self.memory.setdefault(place, {}))
 
 
+@lazy
 class Denoiser(Protocol):
     """A prediction with its conditioning bound; no weight is touched before `predict`."""
 
@@ -58,11 +60,8 @@ class Denoiser(Protocol):
 class Solver(Protocol):
     """A sampling method as a pure function of its state."""
 
-    def input(self, x: Tensor, index: int, state: Mapping[str, Any]) -> Tensor:
-        """The denoiser's input at step `index`, with the state that the step before returned.
-
-        Most solvers return x itself.
-        """
+    def input(self, x: Tensor, index: int) -> Tensor:
+        """What the denoiser sees at step `index` (most solvers: x itself)."""
         ...
 
     def step(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
+from runtime.contract.rules import effect
 
+
+@effect
 @dataclass(frozen=True)
 class File:
     """A file that was written whole. media_type as in HTTP, size in bytes."""
@@ -16,6 +20,7 @@ class File:
     size: int
 
 
+@effect
 @dataclass(frozen=True)
 class Url:
     """An object in the object store. url: public, percent-encoded. key: its name there."""
@@ -35,7 +40,8 @@ class Destination:
     quality      default | low | medium | high | maximum
     compression  0 to 100, overrides quality; none: by quality
     x264_preset  speed of the H.264 encoder
-    metadata     how the files were made, as JSON text that they carry; the engine fills it in
+    record       gives how the files were made, as JSON text that they carry; asked when a file is
+                 complete, so that it says what happened. The engine fills it in
     """
 
     folder: Path
@@ -44,5 +50,10 @@ class Destination:
     quality: str = "default"
     compression: int | None = None
     x264_preset: str = "fast"
-    metadata: str = ""
+    record: Callable[[], str] | None = field(default=None, compare=False, repr=False)
     on_host: ClassVar[bool] = True
+
+    @property
+    def metadata(self) -> str:
+        """How the files were made, as far as it has happened; empty where they say nothing."""
+        return self.record() if self.record else ""

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from runtime.contract.calls import Asking
+from runtime.contract.rules import lazy
 
 T = TypeVar("T")
 
@@ -54,6 +55,7 @@ class Video:
     fps: float
 
 
+@lazy
 @dataclass(frozen=True, eq=False)
 class VideoStream:
     """A clip that is decoded while it is read, so that it never stands in memory as a whole.

@@ -192,7 +192,7 @@ def _components(look: Look) -> Iterator[ComponentRow]:
             nbytes=fact.nbytes if fact else None,
             path=portable(spec.path if spec and spec.path else inside),
             users=tuple(users.get(name, ())),
-            identity=fact.identity[:12] if fact else "",
+            identity=fact.variant.identity[:12] if fact else "",
         )
 
 
@@ -249,7 +249,7 @@ def _items(plan: Plan) -> Iterator[ItemRow]:
             case Load():
                 held += item.nbytes
                 what = f"{item.class_name} {item.dtype}".strip()
-                what += ", at its first step" if item.component in plan.late else ""
+                what += ", at its first step" if item.at_call else ""
                 yield ItemRow("load", item.component, what, item.nbytes, held)
             case Run():
                 yield ItemRow("run", item.node, item.type, item.nbytes, held)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from runtime.graph.check import Checked
 from runtime.graph.model import Ref
@@ -20,7 +20,10 @@ class Plan:
     keys     node to content key
     dropped  node to the reason why it does not run
     lasting  nodes whose results later requests may recall
-    late     networks of denoisers that have several: each is loaded by the step that first asks it
+    after    node that runs to the nodes that run before it: the order of items is one of those
+             that fit
+    readers  node to the nodes after which its value is dropped
+    devices  node to where it runs
     """
 
     items: tuple[Item, ...]
@@ -30,7 +33,9 @@ class Plan:
     dropped: Mapping[str, str]
     facts: Facts
     lasting: frozenset[str] = frozenset()
-    late: frozenset[str] = frozenset()
+    after: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    readers: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    devices: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return plan_text(self)
@@ -61,7 +66,7 @@ def plan_text(plan: Plan) -> str:
             case Load():
                 held += item.nbytes
                 what = f"{item.class_name} {item.dtype}".strip()
-                what += ", at its first step" if item.component in plan.late else ""
+                what += ", at its first step" if item.at_call else ""
                 row = ("load", item.component, what, size(item.nbytes) if item.nbytes else "")
             case Run():
                 row = ("run", item.node, item.type, size(item.nbytes))

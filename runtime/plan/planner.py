@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, get_args
 
 from runtime.contract.declare import Declaration, options
-from runtime.contract.denoising import Denoiser
-from runtime.contract.outputs import File, Url
-from runtime.contract.values import VideoStream
+from runtime.contract.rules import is_effect
 from runtime.graph.check import Checked
 from runtime.graph.model import NodeSpec, Ref
 from runtime.plan.items import Facts, Free, Item, Load, Recall, Run
+from runtime.plan.liveness import binds_lazily, last_reader, readers, reads_lazily
 from runtime.plan.passes import fold, known_arguments, prune
 from runtime.plan.plan import Plan
 
@@ -22,25 +22,34 @@ def plan(
 ) -> Plan:
     """Plan a request: prune, fold, then order loads, runs and frees."""
     small, wanted, dropped = prune(checked, request, outputs)
-    identities = {n: f"{c.identity}:{c.dtype}" for n, c in facts.components.items()}
+    identities = {n: c.variant.digest for n, c in facts.components.items()}
     folded, keys, alias = fold(small, facts.request_keys, identities)
     joined = {old.node: new.node for old, new in alias.items()}
     dropped |= {n: f"equal to `{other}`" for n, other in joined.items()}
     wanted = {name: alias.get(ref, ref) for name, ref in wanted.items()}
-    needed, recalled = _needed(folded, wanted, keys, facts.memo)
+    needed = _needed(folded, wanted, keys, facts.memo)
     for name in folded.order:
-        if name not in needed:
+        if name not in needed.nodes:
             dropped[name] = "its result is kept"
+    runs = needed.nodes - needed.recalled
     estimates = {
-        n: estimate(folded.graph.nodes[n], folded.declarations[n], request, facts)
-        for n in needed - recalled
+        n: estimate(folded.graph.nodes[n], folded.declarations[n], request, facts) for n in runs
     }
-    for name in sorted(needed - recalled):  # what a node could not run is refused before it loads
+    for name in sorted(runs):  # what a node could not run is refused before it loads
         by_its_rule("verify", folded.graph.nodes[name], folded.declarations[name], request, facts)
-    kept = {ref.node for ref in wanted.values()}
-    items = _order(folded, (needed, recalled, kept), estimates, facts)
-    late = frozenset(c for n in needed - recalled for c in _late(folded, n, facts))
-    return Plan(tuple(items), folded, wanted, keys, dropped, facts, lasting(folded), late)
+    order = [n for n in folded.order if n in needed.nodes]
+    alive = readers(folded, order, needed.recalled)
+    items = _order(folded, needed, order, last_reader(order, alive), estimates, facts)
+    return Plan(
+        tuple(items), folded, wanted, keys, dropped, facts, lasting(folded),
+        {n: _before(folded, n) & runs for n in runs}, alive,
+        {n: device_of(folded, n, facts) for n in order},
+    )  # fmt: skip
+
+
+def _before(checked: Checked, name: str) -> frozenset[str]:
+    """The nodes whose values a node takes."""
+    return frozenset(ref.node for ref in checked.graph.nodes[name].inputs.values())
 
 
 def lasting(checked: Checked) -> frozenset[str]:
@@ -63,12 +72,12 @@ def lasting(checked: Checked) -> frozenset[str]:
 
 def _is_effect(kind: Any) -> bool:
     """Whether a value of this type says what was done outside: a file, an upload, or several."""
-    return bool({File, Url} & {x for o in options(kind) for x in (o, *get_args(o))})
+    return any(is_effect(x) for o in options(kind) for x in (o, *get_args(o)))
 
 
 def _needed(
     checked: Checked, wanted: Mapping[str, Ref], keys: Mapping[str, str], memo: frozenset[str]
-) -> tuple[set[str], set[str]]:
+) -> Needed:
     """Backwards from the outputs: nodes that are wanted, and those of them that the memo holds."""
     needed: set[str] = set()
     recalled: set[str] = set()
@@ -82,61 +91,58 @@ def _needed(
             recalled.add(name)
         else:
             todo += [ref.node for ref in checked.graph.nodes[name].inputs.values()]
-    return needed, recalled
+    outputs = frozenset(ref.node for ref in wanted.values())
+    return Needed(frozenset(needed), frozenset(recalled), outputs)
+
+
+@dataclass(frozen=True)
+class Needed:
+    """Nodes of a request: all, those whose results the memo holds, and those that are outputs."""
+
+    nodes: frozenset[str]
+    recalled: frozenset[str]
+    outputs: frozenset[str]
 
 
 def _order(
     checked: Checked,
-    sets: tuple[set[str], set[str], set[str]],
+    needed: Needed,
+    order: list[str],
+    last: Mapping[str, str],
     estimates: Mapping[str, int | None],
     facts: Facts,
 ) -> list[Item]:
-    """Loads, runs, recalls and frees. sets: nodes needed, those of them recalled, those kept."""
-    needed, recalled, kept = sets
-    order = [n for n in checked.order if n in needed]
-    last = _last_use(checked, order, recalled)
+    """Loads, runs, recalls and frees. last: node to the last node that needs its value."""
     here = set(facts.resident)
     items: list[Item] = []
     for name in order:
         node, known = checked.graph.nodes[name], checked.declarations[name]
-        if name in recalled:
+        if name in needed.recalled:
             items.append(Recall(name, node.type))
         else:
             asks = calls_networks(known)  # else it reads configs at most
+            waiting = _at_call(checked, name, facts)
             for component in _to_load(checked, name):
                 fact = facts.components.get(component)
-                if fact and component not in here and (asks or not fact.nbytes):
+                if fact and component not in here and (asks or not fact.variant.is_network):
                     here.add(component)
-                    items.append(Load(component, fact.class_name, fact.dtype, fact.nbytes))
+                    items.append(
+                        Load(component, fact.class_name, fact.dtype, fact.nbytes,
+                             at_call=component in waiting)
+                    )  # fmt: skip
             items.append(Run(name, node.type, estimates[name]))
-        items += [Free(n) for n in order if last[n] == name and n not in kept]
+        items += [Free(n) for n in order if last[n] == name and n not in needed.outputs]
     return items
 
 
 def calls_networks(known: Declaration) -> bool:
-    """Whether a node's run asks for forwards: itself, or by reading a stream."""
-    reads = any(VideoStream in options(port.type) for port in known.inputs.values())
-    return reads or inspect.isgeneratorfunction(known.cls.run)
-
-
-def _last_use(checked: Checked, order: list[str], recalled: set[str]) -> dict[str, str]:
-    last = {name: name for name in order}
-    for name in order:
-        if name not in recalled:
-            for ref in checked.graph.nodes[name].inputs.values():
-                last[ref.node] = name
-    return last
+    """Whether a node's run asks for forwards: itself, or by reading what others bound."""
+    return reads_lazily(known) or inspect.isgeneratorfunction(known.cls.run)
 
 
 def bound(node: NodeSpec, known: Declaration) -> dict[str, str]:
     """Component field of a node to the component it binds."""
     return {field: node.components.get(field, field) for field in known.components}
-
-
-def binds_lazily(known: Declaration) -> bool:
-    """Whether a node only binds: its weights are wanted later, when someone predicts or reads."""
-    made = {kind for port in known.outputs.values() for kind in options(port.type)}
-    return bool(made & {Denoiser, VideoStream})
 
 
 def _to_load(checked: Checked, name: str) -> list[str]:
@@ -160,14 +166,22 @@ def _behind(checked: Checked, name: str) -> list[str]:
     return found
 
 
-def _late(checked: Checked, name: str, facts: Facts) -> set[str]:
-    """Networks that wait for the step that asks them: there are several, and some may never be."""
+def _at_call(checked: Checked, name: str, facts: Facts) -> set[str]:
+    """Networks that wait for the call that asks them: there are several, and some may never be."""
     node, known = checked.graph.nodes[name], checked.declarations[name]
     if binds_lazily(known):
         return set()
     behind = {*_behind(checked, name)} - {*bound(node, known).values()}
-    heavy = {c for c in behind if (fact := facts.components.get(c)) and fact.nbytes}
+    heavy = {c for c in behind if (fact := facts.components.get(c)) and fact.variant.is_network}
     return heavy if len(heavy) > 1 else set()
+
+
+def device_of(checked: Checked, name: str, facts: Facts) -> str:
+    """Where a node runs: where its own networks are, else where most nodes do."""
+    components = bound(checked.graph.nodes[name], checked.declarations[name]).values()
+    networks = [c for c in components if c in facts.components]
+    placed = [facts.place(c).device for c in networks if facts.components[c].variant.is_network]
+    return placed[0] if placed else facts.device
 
 
 def estimate(

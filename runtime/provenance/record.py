@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +29,6 @@ from runtime.plan.content_keys import digest, pictures_key
 from runtime.plan.items import ComponentFacts
 from runtime.plan.plan import Plan
 from runtime.plan.planner import bound
-from runtime.provenance.packages import versions
 from runtime.provenance.read_back import (
     ENCODING,
     KNOWN,
@@ -42,6 +44,8 @@ from runtime.settings.setting import laid
 
 if TYPE_CHECKING:
     import torch
+
+PACKAGES = ("sglang-graph", "torch", "diffusers", "transformers", "numpy", "pillow", "av")
 
 
 @dataclass(frozen=True)
@@ -61,10 +65,26 @@ class Made:
     plan: Plan
 
 
+@dataclass
+class Happened:
+    """What a run did that its plan does not say.
+
+    batch  the most runs that one call of a network answered
+    rungs  component to what was done where its calls ran out of memory
+    """
+
+    batch: int = 1
+    rungs: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
 def describe(
-    made: Made, request: Mapping[str, Any], ports: Mapping[str, Any], destination: Destination
+    made: Made,
+    request: Mapping[str, Any],
+    ports: Mapping[str, Any],
+    destination: Destination,
+    happened: Happened,
 ) -> dict[str, Any]:
-    """How the files of a planned run are made.
+    """How the files of a run are made, as far as it has come.
 
     request, ports  the complete request, and its values as they travel on edges
     """
@@ -81,7 +101,7 @@ def describe(
         "local": local,
         "components": _components(made),
         "code": dict(sorted(code.items())),
-        "execution": {**devices.execution(made.device), "batch_size": 1},
+        "execution": {**devices.execution(made.device), **_run(made.plan, happened)},
         "versions": dict(versions()),
     }
 
@@ -102,6 +122,18 @@ def graph_digest(graph: Graph) -> str:
     }
     components = {n: [c.dtype, dict(c.config)] for n, c in graph.components.items()}
     return digest([nodes, fields, components, {n: str(r) for n, r in graph.outputs.items()}])
+
+
+@cache
+def versions() -> Mapping[str, str]:
+    """Versions of this package, of those it computes and encodes with, and of Python."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
 
 
 def _model(config: RunConfig) -> dict[str, Any]:
@@ -135,6 +167,13 @@ def _request(graph: Graph, request: Mapping[str, Any], ports: Mapping[str, Any])
         else:
             found[name] = value if kind == "text" else without_folders(value)
     return found
+
+
+def _run(plan: Plan, happened: Happened) -> dict[str, Any]:
+    """Where components were, if not resident on one device, and what memory made of the plan."""
+    places = {n: f"{p.device} {p.residency}" for n, p in plan.facts.places.items()}
+    found = {"batch_size": happened.batch, "places": places, "recovery": dict(happened.rungs)}
+    return {name: value for name, value in found.items() if value}
 
 
 def _of_input(value: str) -> str:
@@ -206,9 +245,22 @@ def _components(made: Made) -> dict[str, Any]:
 
 
 def _component(source: ComponentSource, dtype: str) -> dict[str, Any]:
-    facts = {"class": source.class_name, "digest": source.content_digest}
-    facts |= {"variant": source.variant} if source.variant else {}
-    return facts | ({"dtype": dtype} if source.has_weights and dtype else {})
+    told = {"class": source.class_name, "digest": content_digest(source)}
+    return told | ({"dtype": dtype} if source.has_weights and dtype else {})
+
+
+def content_digest(source: ComponentSource) -> str:
+    """A digest of a component's class, config and files, wherever they lie."""
+    if source.has_weights:
+        here = [identity.of_content(path) for path in source.weights]
+        files: list[Any] = sorted(
+            [*here, *(source.files.remote(n).blob or n for n in source.missing)]
+        )
+    else:
+        names = [n for n in source.files.names() if source.files.on_disk(n)]
+        files = [[n, identity.of_content(source.folder / n)] for n in names]
+    config = {k: v for k, v in source.config.items() if not k.startswith("_")}  # `_name_or_path`
+    return identity.digest(source.class_name, config, files, dict(source.generation))
 
 
 def _of_pipeline(source: PipelineSource) -> str:

@@ -11,11 +11,14 @@ import torch
 from runtime.contract.calls import Call
 from runtime.contract.denoising import StepDone
 from runtime.contract.values import tensors
-from runtime.errors import NotFinite
 from runtime.run.observer import networks, pieces
 
 
-class FiniteWatch:
+class NotFinite(ArithmeticError):
+    """A tensor holds infinities or values that are no number."""
+
+
+class FiniteCheck:
     """Refuses what is not finite: outputs of nodes, latents of each step, what networks answer.
 
     Pixels are whole numbers, which can hold no NaN: so the parts of a network are looked at too.
@@ -26,7 +29,7 @@ class FiniteWatch:
         self._found: list[str] = []
 
     @contextmanager
-    def calling(self, node: str, call: Call, net: Any) -> Iterator[None]:
+    def calling(self, node: str, call: Call[Any], net: Any) -> Iterator[None]:
         """Look at what a component and its direct parts return; the first that is odd is kept."""
 
         def look(name: str) -> Any:
@@ -60,7 +63,7 @@ class FiniteWatch:
 
     def explain(self, node: str, problem: Exception) -> Exception:
         """A node may fail over what a call of its own made."""
-        if not self._found or node != self._node:
+        if isinstance(problem, NotFinite) or not self._found or node != self._node:
             return problem
         (said,), self._found = self._found, []
         better = NotFinite(said)

@@ -57,6 +57,13 @@ class Memo:
             while self._held > self.max_bytes:
                 self._held -= self._kept.popitem(last=False)[1][1]
 
+    def clear(self) -> int:
+        """Drop everything; the bytes that were held."""
+        with self._lock:
+            held, self._held = self._held, 0
+            self._kept.clear()
+        return held
+
     @property
     def nbytes(self) -> int:
         """Bytes held."""

@@ -1,4 +1,4 @@
-"""Who looks on while a plan is interpreted: at calls of networks, results of nodes, and steps."""
+"""Observers of a run: of calls of networks, results of nodes, and denoising steps."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from runtime.contract.calls import Call
 from runtime.contract.denoising import StepDone
 
 
-class Watch(Protocol):
-    """An onlooker. It changes nothing; what it raises fails the node that runs."""
+class Observer(Protocol):
+    """Observes one run. It changes nothing; what it raises fails the node that runs."""
 
-    def calling(self, node: str, call: Call, net: Any) -> AbstractContextManager[Any]:
+    def calling(self, node: str, call: Call[Any], net: Any) -> AbstractContextManager[Any]:
         """Open while a call of a node's computes. net: the loaded component."""
         ...
 

@@ -13,7 +13,7 @@ from runtime.errors import UserError
 from runtime.graph.check import Checked
 from runtime.plan.items import Run
 from runtime.plan.plan import Plan
-from runtime.run.executor import Work
+from runtime.run.work import Work
 
 
 def shown_output(checked: Checked) -> str:
@@ -44,7 +44,7 @@ def rest_of(made: Plan, work: Work) -> Work:
     needed = _needed(made, values)
     items = tuple(i for i in made.items if isinstance(i, Run) and i.node in needed)
     plan = dataclasses.replace(made, items=items, lasting=frozenset())
-    return Work(plan, work.request, 0, lambda: False, values=values)
+    return Work(plan, work.request, 0, lambda: False, work.wanted, work.memo, values=values)
 
 
 def _as_port(kind: Any, state: DenoiseState) -> Any:

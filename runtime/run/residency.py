@@ -1,109 +1,261 @@
-"""Loaded components: one shared instance per process for equal content, and handles to them."""
+"""Where every component of the process is: the one way to a module is a lease.
+
+A component is in exactly one state on a device: absent, moving (it is being loaded or copied),
+ready, or host (parked there, its weights ready to be copied). A leased component stays where it is;
+of the others the least recently used make room where memory is short.
+"""
 
 from __future__ import annotations
 
 import gc
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+import torch
+
+from runtime import device as devices
 from runtime.checkpoint.component_source import ComponentSource
-from runtime.errors import UserError
+from runtime.checkpoint.load import nbytes
+from runtime.checkpoint.load_pipeline import load_source
+from runtime.checkpoint.vanilla_pipeline import PipelineSource
+from runtime.checkpoint.variant import Variant
+from runtime.events import Event, Evicted, Loaded, Moved
 
-if TYPE_CHECKING:
-    import torch
+HEADROOM = 1.25  # a network's weights and this much more, for its work, are to be free
+Emit = Callable[[Event], None]
 
-    from runtime.checkpoint.vanilla_pipeline import PipelineSource
+
+class State(StrEnum):
+    """Where a component is."""
+
+    ABSENT = "absent"
+    MOVING = "moving"
+    READY = "ready"
+    HOST = "host"
 
 
 class Key(NamedTuple):
-    """What makes two loaded components one: content (with class and config), dtype and device."""
+    """A variant on a device; a tool has none."""
 
-    identity: str
-    class_name: str
-    dtype: str
+    variant: Variant
     device: str
 
 
-class Resident(NamedTuple):
-    """A loaded component. nbytes: of its parameters and buffers."""
+@dataclass(frozen=True)
+class Wanted:
+    """A component that a run asks for, and how it is had.
+
+    nbytes  predicted, of its weights
+    park    where it goes when it must leave the device: to the host, else it is dropped
+    load    builds and fills it on its device
+    """
+
+    name: str
+    variant: Variant
+    device: torch.device
+    nbytes: int
+    load: Callable[[], Any] = field(compare=False, repr=False)
+    park: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        source: ComponentSource | PipelineSource,
+        dtype: str,
+        device: torch.device,
+        *,
+        trusted: bool = False,
+        park: bool = False,
+    ) -> Wanted:
+        """A component as its source describes it. dtype: of its weights; empty: as stored."""
+
+        def load() -> Any:
+            final = devices.to_dtype(dtype or None)
+            return load_source(source, dtype=final, device=device, trust_remote_code=trusted)
+
+        variant = variant_of(source, dtype)
+        nbytes = source.nbytes(dtype or None) if variant.is_network else 0
+        return cls(source.name, variant, device, nbytes, load, park)
+
+    @property
+    def key(self) -> Key:
+        """What it is held under."""
+        return Key(self.variant, str(self.device) if self.variant.is_network else "")
+
+
+def variant_of(source: ComponentSource | PipelineSource, dtype: str) -> Variant:
+    """The variant of a component in this dtype, which counts for weights only."""
+    if not source.has_weights:
+        return Variant(source.identity, source.class_name, kind="tool")
+    return Variant(source.identity, source.class_name, dtype)
+
+
+@dataclass(eq=False)
+class Entry:
+    """A component of the process. leases: calls that use it now. used: when a lease ended."""
 
     key: Key
     name: str
-    nbytes: int
-    value: Any
+    park: bool
+    value: Any = None
+    nbytes: int = 0
+    state: State = State.ABSENT
+    leases: int = 0
+    used: float = 0.0
+    lock: threading.RLock = field(default_factory=threading.RLock)
+
+    @property
+    def idle(self) -> bool:
+        """Whether it may leave its device."""
+        return self.state is State.READY and not self.leases and self.key.variant.is_network
 
 
 class Residency:
-    """Holds what is loaded until it is released.
+    """Loads, moves, leases and evicts the components of a process. Safe to use from any thread.
 
-    Safe to use from several threads; loads run one after the other. A scheduler is shared like
-    everything else, so it is never stepped: whoever samples copies it first.
+    A component has a lock of its own, so no plan waits for the download of another's. Tools are
+    shared too, so none is changed: whoever samples copies the scheduler first.
 
-    turn  held while a component computes: VAEs keep a cache of features, and tokenizers their
-          padding, in themselves, so that two threads at once would spoil both results
+    free  bytes that can be allocated on a device; a test may make memory short
     """
 
-    def __init__(self) -> None:
-        self.turn = threading.Lock()
-        self._lock = threading.RLock()
-        self._held: dict[Key, Resident] = {}
+    def __init__(self, free: Callable[[torch.device], int] = devices.free_bytes) -> None:
+        self.free = free
+        self._entries: dict[Key, Entry] = {}
+        self._lock = threading.Lock()
+        self._queue: list[Wanted] = []
+        self._thread: threading.Thread | None = None
 
-    def key(
-        self,
-        source: ComponentSource | PipelineSource,
-        dtype: torch.dtype | str | None,
-        device: torch.device,
-    ) -> Key:
-        """Under which key a component is held; dtype and device count for weights only."""
-        if not source.has_weights:
-            return Key(source.identity, source.class_name, "", "")
-        name = str(dtype or "stored").removeprefix("torch.")
-        return Key(source.identity, source.class_name, name, str(device))
+    @contextmanager
+    def acquire(self, wanted: Wanted, emit: Emit = lambda event: None) -> Iterator[Any]:
+        """The module or tool, ready on its device for as long as the context is open."""
+        entry = self._entry(wanted)
+        with entry.lock:
+            self._make_ready(entry, wanted, emit)
+            entry.leases += 1
+        try:
+            yield entry.value
+        finally:
+            with entry.lock:
+                entry.leases -= 1
+                entry.used = time.monotonic()
 
-    def load(
-        self,
-        source: ComponentSource | PipelineSource,
-        *,
-        dtype: torch.dtype | str | None,
-        device: torch.device,
-        trust_remote_code: bool = False,
-    ) -> Any:
-        """The shared instance of a component, loaded (and downloaded) at its first use."""
-        from runtime.checkpoint.load import nbytes
-        from runtime.checkpoint.load_pipeline import load_source
-        from runtime.device import to_dtype
+    def state(self, key: Key) -> State:
+        """Where a component is."""
+        entry = self._entries.get(key)
+        return entry.state if entry else State.ABSENT
 
-        key = self.key(source, dtype, device)
-        with self._lock:
-            if key not in self._held:
-                with _collector_off():
-                    value = load_source(
-                        source,
-                        dtype=to_dtype(dtype),
-                        device=device,
-                        trust_remote_code=trust_remote_code,
-                    )
-                self._held[key] = Resident(key, source.name, nbytes(value), value)
-            return self._held[key].value
-
-    def resident(self) -> list[Resident]:
+    def resident(self) -> list[Entry]:
         """Everything that is loaded, oldest first."""
         with self._lock:
-            return list(self._held.values())
+            return [e for e in self._entries.values() if e.state in {State.READY, State.HOST}]
 
-    def holds(self, key: Key) -> bool:
-        """Whether a component is loaded."""
+    def prefetch(self, wanted: Wanted) -> None:
+        """Make a component ready in the transfer thread, where there is room for it."""
         with self._lock:
-            return key in self._held
+            self._queue.append(wanted)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._transfer, name="transfer", daemon=True)
+                self._thread.start()
 
-    def release(self, key: Key) -> None:
-        """Forget a component; its memory is free once nobody else refers to it."""
+    def make_room(self, wanted: Wanted, emit: Emit) -> list[str]:
+        """Evict idle components until one that is not ready fits; names of those that went."""
+        if not wanted.variant.is_network or self.state(wanted.key) is State.READY:
+            return []
+        need = int(wanted.nbytes * HEADROOM)
+        gone: list[str] = []
+        for entry in self._idle(str(wanted.device)):
+            if self.free(wanted.device) >= need:
+                break
+            if self._evict(entry, emit):
+                gone.append(entry.name)
+        return gone
+
+    def evict(self, device: torch.device, emit: Emit, keep: Key | None = None) -> list[str]:
+        """Evict every idle component of a device but one; the names of those that went."""
+        idle = [e for e in self._idle(str(device)) if e.key != keep]
+        return [e.name for e in idle if self._evict(e, emit)]
+
+    def fits(self, wanted: Wanted) -> bool:
+        """Whether a component is ready, or there is room for it without evicting another."""
+        ready = not wanted.variant.is_network or self.state(wanted.key) is State.READY
+        return ready or self.free(wanted.device) >= wanted.nbytes * HEADROOM
+
+    def clear(self) -> None:
+        """Forget everything that is not leased."""
         with self._lock:
-            if self._held.pop(key, None) is None:
-                raise UserError(f"`{key.class_name}` on {key.device} is not loaded.")
+            self._entries = {k: e for k, e in self._entries.items() if e.leases}
+
+    def _entry(self, wanted: Wanted) -> Entry:
+        with self._lock:
+            made = Entry(wanted.key, wanted.name, wanted.park)
+            return self._entries.setdefault(wanted.key, made)
+
+    def _idle(self, device: str) -> list[Entry]:
+        """Components of a device that no call uses, least recently used first."""
+        with self._lock:
+            found = [e for e in self._entries.values() if e.idle and e.key.device == device]
+        return sorted(found, key=lambda e: e.used)
+
+    def _make_ready(self, entry: Entry, wanted: Wanted, emit: Emit) -> None:
+        if entry.state is State.READY:
+            return
+        before, entry.state = entry.state, State.MOVING
+        began = time.perf_counter()
+        try:
+            if before is State.HOST:
+                entry.value.to(wanted.device)
+            else:
+                with _collector_off():
+                    entry.value = wanted.load()
+                entry.nbytes = nbytes(entry.value)
+        except BaseException:
+            entry.state = before
+            raise
+        entry.state = State.READY
+        entry.used = time.monotonic()
+        seconds = time.perf_counter() - began
+        if before is State.HOST:
+            emit(
+                Moved(
+                    component=entry.name, nbytes=entry.nbytes, to=entry.key.device, seconds=seconds
+                )
+            )
+        else:
+            emit(Loaded(component=entry.name, nbytes=wanted.nbytes, seconds=seconds))
+
+    def _evict(self, entry: Entry, emit: Emit) -> bool:
+        with entry.lock:
+            if not entry.idle:
+                return False
+            if entry.park:
+                entry.value.to(devices.CPU)
+                entry.state = State.HOST
+            else:
+                entry.value, entry.state = None, State.ABSENT
+                with self._lock:
+                    self._entries.pop(entry.key, None)
+        devices.empty_cache(entry.key.device)
+        emit(Evicted(component=entry.name, nbytes=entry.nbytes, device=entry.key.device))
+        return True
+
+    def _transfer(self) -> None:
+        """Work off the queue; the thread ends with it."""
+        while True:
+            with self._lock:
+                if not self._queue:
+                    self._thread = None
+                    return
+                wanted = self._queue.pop(0)
+            if self.fits(wanted):
+                with self.acquire(wanted):
+                    pass
 
 
 @contextmanager
@@ -122,6 +274,6 @@ def _collector_off() -> Iterator[None]:
 
 
 @cache
-def store() -> Residency:
-    """The store of this process."""
+def residency() -> Residency:
+    """The residency of this process."""
     return Residency()

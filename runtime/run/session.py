@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from runtime import device as devices
 from runtime.checkpoint import vanilla_pipeline as pipelines
@@ -20,22 +22,23 @@ from runtime.contract.outputs import Destination
 from runtime.contract.values import Image, Rng, Video
 from runtime.device import Memory
 from runtime.errors import UserError
-from runtime.events import Event
 from runtime.files.object_store import ObjectStore, check_store
 from runtime.graph.check import Checked, check
 from runtime.graph.model import Ref
 from runtime.graph.parse import WHOLE
 from runtime.plan.content_keys import digest, pictures_key
-from runtime.plan.items import ComponentFacts, Facts, Load, Recall
+from runtime.plan.items import ComponentFacts, Facts, Load, Place, Recall
 from runtime.plan.plan import Plan
 from runtime.plan.planner import bound, plan
-from runtime.provenance.record import Made, as_text, describe
-from runtime.run.executor import Executor, Work
-from runtime.run.finite_check import FiniteWatch
+from runtime.provenance.record import Happened, Made, as_text, describe
+from runtime.run.finite_check import FiniteCheck
 from runtime.run.memo import Memo
+from runtime.run.observer import Observer
 from runtime.run.previews import rest_of, shown_output
 from runtime.run.request_values import port_value
-from runtime.run.residency import store
+from runtime.run.residency import State, Wanted, residency, variant_of
+from runtime.run.scheduler import follow
+from runtime.run.work import Work
 from runtime.settings.field import PIXELS, Field
 from runtime.settings.policies import left_out, role_dtype
 
@@ -48,10 +51,10 @@ class Session:
         asked = config.policies.placement.device
         self.device = devices.choose(None if asked == "auto" else asked)
         self.memo = Memo(config.policies.memo.max_mb * 2**20)
-        self.executor = Executor(
-            self.device, self.memo, self._load, self._release, self._short, store().turn,
-            FiniteWatch() if config.policies.checks.finite else None,
-        )  # fmt: skip
+        self.residency = residency()
+        self.observe: Callable[[], Observer] | None = None  # makes an observer for each run
+        if config.policies.checks.finite:
+            self.observe = FiniteCheck
 
     @cached_property
     def checked(self) -> Checked:
@@ -93,13 +96,36 @@ class Session:
         """What the plan knows of each component."""
         made = {}
         for name, source in self.sources.items():
-            dtype = self._dtype(name)
-            heavy = source.has_weights
-            made[name] = ComponentFacts(
-                source.class_name, source.identity, dtype if heavy else "",
-                source.nbytes(dtype) if heavy else 0, handle(source, dtype or None),
-            )  # fmt: skip
+            variant = variant_of(source, self._dtype(name))
+            nbytes = source.nbytes(variant.dtype) if variant.is_network else 0
+            made[name] = ComponentFacts(variant, nbytes, handle(source, variant.dtype or None))
         return made
+
+    @cached_property
+    def wanted(self) -> dict[str, Wanted]:
+        """How each component is had: on which device, and what loads it."""
+        trusted, found = self.config.policies.model.trust_remote_code, {}
+        for name, source in self.sources.items():
+            place = self.place(name)
+            found[name] = Wanted.of(
+                source, self.facts[name].dtype, torch.device(place.device), trusted=trusted,
+                park=place.residency == "offload",
+            )  # fmt: skip
+        return found
+
+    def place(self, name: str) -> Place:
+        """Where a component is used."""
+        return Place(str(self.device))
+
+    def preload(self) -> None:
+        """Load what fits beside each other, in the order of the graph; the rest waits for a run."""
+        for name in self.facts:
+            wanted = self.wanted[name]
+            if problem := self.sources[name].lacking:
+                raise problem
+            if self.residency.fits(wanted):
+                with self.residency.acquire(wanted):
+                    pass
 
     def plan(
         self, request: Mapping[str, Any], outputs: Sequence[str], destination: Destination
@@ -113,10 +139,10 @@ class Session:
         """What files of a complete request say of how they were made."""
         ports = self.ports(request, destination)
         made = self._plan(ports, outputs, frozenset())
-        return describe(self._made(made), request, ports, destination)
+        return describe(self._made(made), request, ports, destination, Happened())
 
     def _plan(self, ports: Mapping[str, Any], outputs: Sequence[str], kept: frozenset[str]) -> Plan:
-        wanted = {name: self.checked.graph.outputs[name] for name in outputs}
+        wanted = {name: self.config.graph.outputs[name] for name in outputs}
         facts = Facts(
             device=str(self.device), components=self.facts,
             request_keys=_keys(ports, self.config.graph.request),
@@ -129,17 +155,17 @@ class Session:
             check_store(ports["store"])  # a mistake is told before anything is loaded
         return made
 
-    def run(
+    def start(
         self,
         request: Mapping[str, Any],
         outputs: Sequence[str],
         destination: Destination,
         cancelled: Callable[[], bool],
-        opened: Callable[[Work], None] | None = None,
-    ) -> Generator[Event, None, tuple[dict[str, Any], dict[str, dict[str, float]]]]:
-        """Plan and run a request; returns outputs and memory at the end of the run.
+        batch: int = 1,
+    ) -> Work:
+        """Plan a complete request; the run that interprets the plan. batch: runs that share calls.
 
-        opened  is told the work that begins
+        Raises UserError for what the plan refuses. Nothing is loaded or computed yet.
         """
         kept = self.memo.snapshot()
         ports = self.ports(request, destination)
@@ -147,29 +173,31 @@ class Session:
         for item in made.items:  # a plan can be made from configs alone, a run cannot
             if isinstance(item, Load) and (problem := self.sources[item.component].lacking):
                 raise problem
-        recalled = {i.node: kept[made.keys[i.node]] for i in made.items if isinstance(i, Recall)}
+        work = Work(
+            made, ports, int(request.get(DENOISING_STEPS) or 0), cancelled,
+            self.wanted, self.memo,
+            observer=self.observe() if self.observe else None, batch=batch,
+            recalled={i.node: kept[made.keys[i.node]] for i in made.items if isinstance(i, Recall)},
+        )  # fmt: skip
         if self.config.policies.output.metadata and _writes(made):
-            record = describe(self._made(made), request, ports, destination)
-            ports["destination"] = dataclasses.replace(destination, metadata=as_text(record))
-        del kept  # or nothing that the memo drops would be freed before this run ends
-        work = Work(made, ports, int(request.get(DENOISING_STEPS) or 0), cancelled, recalled)
-        if opened:
-            opened(work)
-        before = _megabytes(devices.memory(self.device))
-        values = yield from self.executor.run(work)
-        return values, {"before": before, "after": _megabytes(devices.memory(self.device))}
+
+            def record() -> str:
+                return as_text(
+                    describe(self._made(made), request, ports, destination, work.happened)
+                )
+
+            ports["destination"] = dataclasses.replace(destination, record=record)
+        return work
 
     def preview(self, work: Work) -> Image | Video:
         """What a run in progress shows after its last step, decoded as the graph decodes."""
         made = self._plan(work.request, (shown_output(self.checked),), frozenset())
-        running = self.executor.run(rest_of(made, work))
-        while True:
-            try:
-                next(running)
-            except StopIteration as done:
-                (value,) = done.value.values()
-                shown: Image | Video = value
-                return shown
+        rest = rest_of(made, work)
+        for _ in follow([rest]):
+            pass
+        (value,) = (rest.outputs or {}).values()
+        shown: Image | Video = value
+        return shown
 
     def _made(self, made: Plan) -> Made:
         return Made(self.config, self.checked, self.sources, self.facts, self.device, made)
@@ -199,33 +227,8 @@ class Session:
         return self._dtype(part) if said else ""
 
     def _resident(self) -> frozenset[str]:
-        return frozenset(n for n, f in self.facts.items() if store().holds(self._key(n, f)))
-
-    def _key(self, name: str, fact: ComponentFacts) -> Any:
-        return store().key(self.sources[name], fact.dtype or None, self.device)
-
-    def _load(self, name: str) -> Any:
-        fact = self.facts[name]
-        return store().load(
-            self.sources[name],
-            dtype=fact.dtype or None,
-            device=self.device,
-            trust_remote_code=self.config.policies.model.trust_remote_code,
-        )
-
-    def _release(self, name: str) -> bool:
-        """Forget a component; whether it was loaded."""
-        try:
-            store().release(self._key(name, self.facts[name]))
-        except UserError:
-            return False
-        return True
-
-    def _short(self, name: str) -> bool:
-        """Whether there is no room for a component's weights and a quarter more, for its work."""
-        fact = self.facts[name]
-        room = devices.free_bytes(self.device)
-        return room < fact.nbytes * 5 // 4 and not store().holds(self._key(name, fact))
+        ready = (n for n in self.facts if self.residency.state(self.wanted[n].key) is State.READY)
+        return frozenset(ready)
 
 
 def _writes(made: Plan) -> bool:
@@ -234,7 +237,7 @@ def _writes(made: Plan) -> bool:
     return any(Ref("request", "destination") in node.inputs.values() for node in nodes)
 
 
-def _megabytes(memory: Memory) -> dict[str, float]:
+def megabytes(memory: Memory) -> dict[str, float]:
     """A memory checkpoint of the perf dump."""
     mb = {name: round(value / 2**20, 2) for name, value in dataclasses.asdict(memory).items()}
     names = ("allocated", "reserved", "peak_allocated", "peak_reserved")
@@ -248,7 +251,7 @@ def _keys(ports: Mapping[str, Any], fields: Mapping[str, Field]) -> dict[str, st
         if isinstance(value, Rng):
             keys[name] = digest(["rng", value.state.numpy().tobytes().hex()])
         elif isinstance(value, Destination | ObjectStore):
-            keys[name] = digest([type(value).__name__, dataclasses.astuple(value)])
+            keys[name] = digest([type(value).__name__, _plain(value)])
         elif fields[name].type in PIXELS:
             keys[name] = pictures_key(value)
         else:
@@ -263,3 +266,8 @@ def _contents(paths: Any) -> list[str]:
     named = paths if isinstance(paths, tuple) else (paths,)
     found = [Path(path).expanduser() for path in named if path]
     return [of_file(path) for path in found if path.is_file()]
+
+
+def _plain(value: Destination | ObjectStore) -> list[Any]:
+    """The fields of a value that are data."""
+    return [getattr(value, f.name) for f in dataclasses.fields(value) if f.compare]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,6 @@ from runtime.verify.record import Recorder
 GRAPH = "diffusers"  # the graph that is a vanilla pipeline
 MORE = "diffusers_kwargs"  # its request field for arguments by the pipeline's own names
 RATES = ("fps", "frame_rate")  # the one is given as the other where a pipeline says so
-SHIFT = "flow_shift"  # a request field that pipelines have in the config of their scheduler
 TOLERANCE = 1e-3
 
 
@@ -46,16 +45,15 @@ def verify(
     class_name  of the pipeline, where the graph's `reference` is not meant
     tolerance   largest difference on an edge, as part of its largest value
     """
-    examples = examples_of(session)
-    request = session.validate(**examples)
+    request = session.validate()
     class_name = class_name or class_of(session)
-    reference = beside(session, class_name, request)
+    reference = beside(session, class_name)
     given, notes = translated(session, reference, request, arguments or {})
     reference.validate(**given)
     output = next(iter(session.graph.outputs))
-    mine, result = recorded(session, output, examples)
+    mine, result = recorded(session, output, {})
     theirs, other = recorded(reference, "image", given)
-    checked = session.plan(outputs=[output], **examples).checked
+    checked = session.plan(outputs=[output]).checked
     ref = session.graph.outputs[output]
     parity = compare(
         mine, theirs, Edges(checked, mine.stepping), Results(str(ref), result, other), tolerance
@@ -70,18 +68,8 @@ def class_of(session: Runtime) -> str:
     return entry.reference if named else session.config.checkpoint.class_name
 
 
-def examples_of(session: Runtime) -> dict[str, str]:
-    """Texts that are required and not given, where the graph names some that work."""
-    return {
-        name: field.trained.examples[0]
-        for name, field in session.fields.items()
-        if field.required and not session.request.get(name) and field.trained
-        if field.trained.examples
-    }
-
-
-def beside(session: Runtime, class_name: str, request: Mapping[str, Any]) -> Runtime:
-    """The vanilla pipeline of a session's checkpoint: same files, components, dtypes, device."""
+def beside(session: Runtime, class_name: str) -> Runtime:
+    """The vanilla pipeline of a session's checkpoint: same files, dtypes, device; no edits."""
     config = session.config
     if WHOLE in session.engine.facts:
         raise UserError(
@@ -102,29 +90,7 @@ def beside(session: Runtime, class_name: str, request: Mapping[str, Any]) -> Run
     for name, fact in session.engine.facts.items():
         if fact.nbytes and fact.dtype and name in config.checkpoint.keys:
             overrides[f"components.{name}.dtype"] = fact.dtype
-    overrides |= components_of(session)
-    key = shift_key(session)
-    if key and request.get(SHIFT) is not None:
-        overrides[f"components.scheduler.config.{key}"] = request[SHIFT]
     return Runtime.load(None, overrides, graph=GRAPH)
-
-
-def components_of(session: Runtime) -> dict[str, Any]:
-    """Overrides that give the pipeline the components of the graph: other files, other configs."""
-    return {
-        f"components.{name}.{attribute}": value
-        for name, spec in session.graph.components.items()
-        if name in session.config.checkpoint.keys
-        for attribute, value in dataclasses.asdict(spec).items()
-        if attribute not in {"name", "dtype"} and value
-    }
-
-
-def shift_key(session: Runtime) -> str:
-    """What the config of the scheduler calls the shift of its schedule; empty: it has none."""
-    fact = session.engine.facts.get("scheduler")
-    config = fact.handle.config if fact else {}
-    return next((key for key in (SHIFT, "shift") if key in config), "")
 
 
 def translated(
@@ -134,7 +100,8 @@ def translated(
 
     own  arguments by the pipeline's own names: they go over those of the request
     """
-    handle: PipelineHandle = reference.engine.facts[WHOLE].handle
+    handle = reference.engine.facts[WHOLE].handle
+    assert isinstance(handle, PipelineHandle)
     takes = handle.call.parameters
     given: dict[str, Any] = {}
     more: dict[str, Any] = dict(own)
@@ -143,8 +110,6 @@ def translated(
         field = session.fields[name]
         if value is None or name in own or (name == RATES[0] and {*RATES} & {*own}):
             continue
-        if name == SHIFT and name not in takes and shift_key(session):
-            continue  # the scheduler of the pipeline has it: see `beside`
         if field.type == "seed":
             given["seed"] = value
         elif name in {"image_path", "fps"} or (name in takes and name in reference.fields):
@@ -161,16 +126,15 @@ def translated(
 
 def recorded(runtime: Runtime, output: str, request: Mapping[str, Any]) -> tuple[Recorder, Any]:
     """Run a request to its end with everything recorded; forget its weights afterwards."""
-    engine, recorder = runtime.engine, Recorder()
-    plain = engine.executor
-    engine.executor = dataclasses.replace(plain, watch=recorder)
-    steppers = (n for n, f in engine.facts.items() if f.class_name.endswith("Scheduler"))
+    session, recorder = runtime.engine, Recorder()
+    steppers = [n for n, f in session.facts.items() if f.class_name.endswith("Scheduler")]
+    session.observe = lambda: recorder
     try:
-        with recorder.solving(plain.load(name) for name in steppers):
+        with ExitStack() as stack:
+            leases = (session.residency.acquire(session.wanted[name]) for name in steppers)
+            stack.enter_context(recorder.solving(stack.enter_context(lease) for lease in leases))
             result = runtime.generate(outputs=[output], **request)
     finally:
-        engine.executor = plain
-        for name, fact in engine.facts.items():
-            if fact.nbytes:
-                plain.release(name)
+        session.observe = None
+        session.residency.evict(session.device, lambda event: None)
     return recorder, result.outputs[output]

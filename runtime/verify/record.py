@@ -57,7 +57,7 @@ class Recorder:
         self._inside = 0
 
     @contextmanager
-    def calling(self, node: str, call: Call, net: Any) -> Iterator[None]:
+    def calling(self, node: str, call: Call[Any], net: Any) -> Iterator[None]:
         """Record the networks of a component, and the schedulers of a whole pipeline."""
         self._node = node
         given = {self._made[id(t)][1] for t in tensors(dict(call.batched)) if id(t) in self._made}

@@ -26,7 +26,7 @@ from runtime.checkpoint.handle import Handle
 from runtime.checkpoint.skeleton import build
 from runtime.errors import UserError
 from runtime.graph.model import ComponentSpec
-from runtime.run.residency import Residency
+from runtime.run.residency import Residency, State, Wanted
 from tests.support.tiny import flux, parts, wan
 
 ROOT = Path(__file__).parents[2]
@@ -57,7 +57,13 @@ def source(folder: Path, **changed: Any) -> ComponentSource:
 
 
 def load(folder: Path, dtype: str | None = "float32", **changed: Any) -> Any:
-    return Residency().load(source(folder, **changed), dtype=dtype, device=CPU)
+    return held(Residency(), source(folder, **changed), dtype)
+
+
+def held(store: Residency, part: ComponentSource, dtype: str | None) -> Any:
+    """The loaded component, which stays in the store."""
+    with store.acquire(Wanted.of(part, dtype or "", CPU)) as value:
+        return value
 
 
 def state(module: nn.Module) -> dict[str, torch.Tensor]:
@@ -139,7 +145,7 @@ def test_stored_dtype(saved: Path, tmp_path: Path) -> None:
 def test_the_demo_loads_whole() -> None:
     checkpoint, store = Checkpoint.open(str(DEMO)), Residency()
     found = {
-        key: store.load(checkpoint.component(ComponentSpec(key)), dtype="float32", device=CPU)
+        key: held(store, checkpoint.component(ComponentSpec(key)), "float32")
         for key in checkpoint.keys
     }
     from diffusers import DiffusionPipeline
@@ -160,17 +166,16 @@ def test_the_demo_loads_whole() -> None:
 def test_equal_content_is_one_instance(saved: Path, tmp_path: Path) -> None:
     shutil.copytree(saved / "umt5", tmp_path / "copy")
     store = Residency()
-    first = store.load(source(saved / "umt5"), dtype="float32", device=CPU)
-    assert store.load(source(tmp_path / "copy"), dtype=torch.float32, device=CPU) is first
-    second = store.load(source(saved / "umt5"), dtype="bfloat16", device=CPU)
+    first = held(store, source(saved / "umt5"), "float32")
+    assert held(store, source(tmp_path / "copy"), "float32") is first
+    second = held(store, source(saved / "umt5"), "bfloat16")
     assert second is not first
-    held = store.resident()
-    assert [r.nbytes for r in held] == [loading.nbytes(first), loading.nbytes(second)]
-    assert all(store.holds(r.key) for r in held)
-    store.release(held[0].key)
-    assert [r.value for r in store.resident()] == [second]
-    with pytest.raises(UserError, match="is not loaded"):
-        store.release(held[0].key)
+    both = store.resident()
+    assert [r.nbytes for r in both] == [loading.nbytes(first), loading.nbytes(second)]
+    assert all(store.state(r.key) is State.READY for r in both)
+    assert store.evict(CPU, lambda event: None) == ["part", "part"]
+    assert not store.resident()
+    assert store.state(both[0].key) is State.ABSENT
 
 
 def test_threads_share_one_instance(saved: Path) -> None:
@@ -178,7 +183,7 @@ def test_threads_share_one_instance(saved: Path) -> None:
     part = source(saved / "wan")
 
     def run() -> None:
-        found.append(store.load(part, dtype="bfloat16", device=CPU))
+        found.append(held(store, part, "bfloat16"))
 
     threads = [threading.Thread(target=run) for _ in range(4)]
     for thread in threads:
@@ -243,13 +248,14 @@ import sys
 from pathlib import Path
 import torch
 from runtime import device
-from runtime.run.residency import Residency
+from runtime.run.residency import Residency, Wanted
 from runtime.checkpoint.folder import Folder
 from runtime.checkpoint.component_source import resolve
 
 def load(folder):
     source = resolve("part", Folder(Path(folder)), None, changed={})
-    return source, Residency().load(source, dtype="bfloat16", device=torch.device("cpu"))
+    with Residency().acquire(Wanted.of(source, "bfloat16", torch.device("cpu"))) as model:
+        return source, model
 
 load(sys.argv[2])  # imports, and whatever the first load of a class costs
 before = device.peak_bytes(device.CPU)

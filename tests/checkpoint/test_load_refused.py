@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 
 from runtime.checkpoint.component_source import ComponentSource
 from runtime.checkpoint.folder import Folder
+from runtime.checkpoint.load_pipeline import load_source
 from runtime.errors import UserError
-from runtime.run.residency import Residency
 from tests.checkpoint.test_load import CPU, MODELS, load, pickled, source
 
 
@@ -183,4 +183,4 @@ def test_configs_that_are_refused(
 def test_trusted_code_is_said_to_be_missing(tmp_path: Path) -> None:
     part = ComponentSource("part", "diffusers", "Own", Folder(tmp_path), {})
     with pytest.raises(UserError, match=r"`model\.trust_remote_code` is given, but code that"):
-        Residency().load(part, dtype=None, device=CPU, trust_remote_code=True)
+        load_source(part, dtype=None, device=CPU, trust_remote_code=True)

@@ -15,7 +15,7 @@ from runtime import Runtime, UserError
 from runtime.contract.outputs import Destination
 from runtime.events import Noted
 from runtime.files.video_files import read_video
-from runtime.run.residency import store
+from runtime.run.residency import residency
 from tests.support.tiny import flux, wan
 
 CLIP: dict[str, Any] = dict(
@@ -70,7 +70,7 @@ def test_slices_change_nothing_in_a_run_of_one(model: Path) -> None:
 
 def test_two_settings_are_two_loaded_models(model: Path) -> None:
     plain, tuned = Runtime.load(model), Runtime.load(model, {**TILES, "vae.tiling": True})
-    identities = [r.plan(**CLIP).facts.components["vae"].identity for r in (plain, tuned)]
+    identities = [r.plan(**CLIP).facts.components["vae"].variant.identity for r in (plain, tuned)]
     assert identities[0] != identities[1]
 
 
@@ -112,7 +112,7 @@ def test_pictures(tmp_path: Path) -> None:
 def short_of_memory(model: Path, nothing_loaded: None) -> Iterator[None]:
     """The decoder takes no more than a tile, as on a device with little memory."""
     Runtime.load(model).generate(**CLIP)
-    vae = next(held.value for held in store().resident() if held.name == "vae")
+    vae = next(held.value for held in residency().resident() if held.name == "vae")
 
     def full(module: Any, inputs: tuple[Any, ...]) -> None:
         if inputs[0].shape[-2:].numel() > 8 * 6:
@@ -138,7 +138,11 @@ def test_memory_that_is_short_forces_tiles_and_says_so(
     to = Destination(tmp_path, "x", ".mp4", quality="maximum")
     run = Runtime.load(model).start(**CLIP, outputs=(output,), destination=to)
     notes = [event.text for event in run if isinstance(event, Noted)]
-    assert notes == ["memory is short: vae works in tiles (`vae.tiling`)"]
+    assert notes == [
+        "memory is short: results kept for later requests are dropped",
+        "memory is short: `text_encoder`, `transformer` left the device",
+        "memory is short: vae works in tiles (`vae.tiling`)",
+    ]
     tiled = frames(model, {**TILES, "vae.tiling": True})
     if output == "video":
         np.testing.assert_array_equal(run.result.outputs["video"].frames.numpy(), tiled)

@@ -18,7 +18,7 @@ from PIL import Image
 from cli.main import main
 from runtime import Cancelled, NodeFailed, Runtime, UserError
 from runtime.events import Loading, NodeDone, Planned, Stepped
-from runtime.run.residency import store
+from runtime.run.residency import residency
 from tests.support import hubs
 from tests.support.servers import serving
 from tests.support.tiny import flux, other, wan
@@ -90,15 +90,15 @@ def made(runtime: Runtime, **request: Any) -> Any:
 
 def loaded() -> Any:
     """The vanilla pipeline that was loaded last."""
-    return [r.value for r in store().resident() if r.name == "pipeline"][-1]
+    return [r.value for r in residency().resident() if r.name == "pipeline"][-1]
 
 
 def fails(runtime: Runtime, **request: Any) -> str:
     """What is said before anything is loaded."""
-    before = store().resident()
+    before = residency().resident()
     with pytest.raises(UserError) as caught:
         runtime.generate(**request)
-    assert store().resident() == before
+    assert residency().resident() == before
     return str(caught.value)
 
 

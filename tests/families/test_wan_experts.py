@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -10,14 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from nodes.guidance import RouteByTimestep
 from runtime import Runtime
 from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.errors import UserError
-from runtime.events import Event, Loading, Noted, Stepped
+from runtime.events import Event, Evicted, Loading, Stepped
 from runtime.graph.catalog import choose
-from runtime.run.residency import store
+from runtime.run.residency import residency
 from tests.support.tiny import fastwan, wan, wan2_2, wan_i2v
 from tests.support.tiny.rows import pipeline, scene, vanilla
 
@@ -39,8 +39,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 
 
 def nothing_loaded() -> None:
-    for held in store().resident():
-        store().release(held.key)
+    residency().clear()
 
 
 def watched(runtime: Runtime, **request: Any) -> list[Event]:
@@ -48,11 +47,11 @@ def watched(runtime: Runtime, **request: Any) -> list[Event]:
 
 
 def told(events: list[Event]) -> list[str]:
-    """The experts' loads, the steps and the notes, in order."""
+    """The experts that load (and leave: `-name`), and the steps, in order."""
     said: dict[type[Event], Callable[[Any], str | None]] = {
         Loading: lambda e: e.component if e.component in EXPERTS else None,
         Stepped: lambda e: str(e.index),
-        Noted: lambda e: e.text,
+        Evicted: lambda e: f"-{e.component}" if e.component in EXPERTS else None,
     }
     return [text for e in events if type(e) in said and (text := said[type(e)](e))]
 
@@ -109,21 +108,23 @@ def test_the_plan_says_that_experts_wait(model: Callable[..., Path]) -> None:
 
 
 def test_one_expert_makes_room_for_the_other_where_memory_is_short(
-    model: Callable[..., Path],
+    model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nothing_loaded()
     runtime = Runtime.load(model(wan2_2.experts))
     plenty = runtime.generate(outputs=["video"], **REQUEST).outputs["video"].frames
     nothing_loaded()
     other = Runtime.load(model(wan2_2.experts))
-    engine = other.engine
-    engine.executor = dataclasses.replace(engine.executor, short=lambda name: True)
-    note = "memory is short: `{}` makes room for `{}`"
-    expected = ["transformer", "1", note.format("transformer", "transformer_2"), "transformer_2"]
-    assert told(watched(other)) == [*expected, "2", "3"]
-    assert EXPERTS & {held.name for held in store().resident()} == {"transformer_2"}
-    back = note.format("transformer_2", "transformer")
-    assert told(watched(other, seed=8))[:2] == [back, "transformer"]
+
+    def free(device: torch.device) -> int:
+        """There is room for one expert, and for nothing beside it."""
+        return 0 if EXPERTS & {held.name for held in residency().resident()} else 2**40
+
+    monkeypatch.setattr(residency(), "free", free)
+    first, then = ["transformer", "1", "-transformer"], ["transformer_2", "2", "3"]
+    for seed in (7, 8):  # the second run loads them anew, and tells it
+        assert told(watched(other, seed=seed)) == [*first, *then, "-transformer_2"]
+    assert not torch.is_inference(next(other.engine.wanted["transformer"].load().parameters()))
     scarce = other.generate(outputs=["video"], **REQUEST).outputs["video"].frames
     np.testing.assert_array_equal(plenty, scarce)
 
@@ -172,4 +173,4 @@ def test_what_a_checkpoint_cannot_do_is_refused_before_it_loads(
     known = {k: v for k, v in REQUEST.items() if k in runtime.fields}
     with pytest.raises(UserError, match=message):
         runtime.generate(outputs=["video"], **{**known, **request_})
-    assert not [held for held in store().resident() if held.nbytes]
+    assert not [held for held in residency().resident() if held.nbytes]

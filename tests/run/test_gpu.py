@@ -9,7 +9,7 @@ import torch
 
 from runtime import Runtime
 from runtime.plan.items import Load
-from runtime.run.residency import store
+from runtime.run.residency import residency
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.gpu
@@ -37,5 +37,5 @@ def test_the_graph_recommends_bfloat16_there() -> None:
 
 def test_weights_are_resident_on_the_device() -> None:
     frames(**{"placement.device": "cuda"})
-    devices = {held.key.device for held in store().resident() if held.key.device}
+    devices = {held.key.device for held in residency().resident() if held.key.device}
     assert any(device.startswith("cuda") for device in devices)

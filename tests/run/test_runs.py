@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import gc
 import threading
 from collections.abc import Callable
@@ -15,9 +14,10 @@ import torch
 from toy_nodes import arith
 
 from runtime import Destination, NodeFailed, Runtime, UserError
+from runtime.checkpoint.variant import Variant
 from runtime.contract.values import Latents
 from runtime.events import NodeDone, Planned, Stepped
-from runtime.run.residency import store
+from runtime.run.residency import Wanted, residency
 
 GRAPHS = Path(__file__).parents[1] / "data/graphs"
 CLIP = {"prompt": "a red circle moving right on a blue background", "num_frames": 5}
@@ -100,8 +100,9 @@ def test_a_result_that_is_changed_changes_nothing_that_is_kept() -> None:
 )
 def test_a_node_that_breaks_a_rule_fails_by_name(how: str, says: str) -> None:
     runtime = files()
-    engine = runtime.engine
-    engine.executor = dataclasses.replace(engine.executor, load=lambda _: None)
+    session, cpu = runtime.engine, torch.device("cpu")
+    wanted = Wanted("net", Variant("toy", "Toy"), cpu, 0, lambda: None)
+    vars(session)["wanted"] = {"net": wanted}
     with pytest.raises(NodeFailed) as caught:
         runtime.generate(outputs=["wrong"], how=how)
     assert says in str(caught.value)
@@ -163,4 +164,4 @@ def test_files_go_where_the_output_policy_says(tmp_path: Path, monkeypatch: Any)
     runtime = Runtime.load(None, told)
     made = runtime.generate(outputs=["file"], prompt="x", num_inference_steps=1).outputs["file"]
     assert made.path == tmp_path / "two.v1.jpg"
-    assert store().resident()
+    assert residency().resident()

@@ -1,0 +1,97 @@
+"""What a node class may declare beside its ports: rules that the planner and the engine ask.
+
+A rule is a method whose parameters are names of the node's own inputs and parameters; it is asked
+with those that are known before the node runs. `check` refuses a rule with any other name.
+
+    bypass  the input that stands for the node's output, where the node has nothing to do
+    verify  raises UserError for what the node could not run; asked before anything is loaded
+
+`ladder` is what may be done, in order, when a call of the node's runs out of memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Any, ClassVar, Protocol, TypeVar
+
+C = TypeVar("C", bound=type)
+RULES = ("bypass", "verify")
+
+
+class Rung(StrEnum):
+    """A step of the ladder that is tried after a call ran out of memory.
+
+    forget  results that are kept for later requests go (exact)
+    evict   components that no call uses leave the device (exact)
+    split   calls that were answered as a batch are answered one by one (as exact as a batch is)
+    tile    the VAE works in tiles (changes pixels where tiles meet)
+    """
+
+    FORGET = "forget"
+    EVICT = "evict"
+    SPLIT = "split"
+    TILE = "tile"
+
+
+USUAL = (Rung.FORGET, Rung.EVICT, Rung.SPLIT)  # tried for every node
+
+
+class Bypass(Protocol):
+    """A node that may have nothing to do: `bypass(**inputs)` names the input that is its output."""
+
+    bypass: Callable[..., str | None]
+
+
+class Verify(Protocol):
+    """A node that refuses requests: `verify(**inputs)` raises UserError."""
+
+    verify: Callable[..., None]
+
+
+class Recovers(Protocol):
+    """A node with rungs of its own, tried after the usual ones."""
+
+    ladder: ClassVar[tuple[Rung, ...]]
+
+
+def role(name: str, ladder: tuple[Rung, ...] = ()) -> Callable[[C], C]:
+    """Mark a Protocol of components: what they are for, and what they can do where memory is short.
+
+    name  dit, text_encoder, image_encoder, vae, audio, ...: policies speak of roles; a graph may
+          give a component another (`role:`)
+    """
+
+    def mark(cls: C) -> C:
+        marked: Any = cls
+        marked.__role__, marked.ladder = name, ladder
+        return cls
+
+    return mark
+
+
+def lazy(cls: C) -> C:
+    """Mark a value class that only binds: networks are asked later, by whoever uses the value.
+
+    A value of such a class keeps alive what it was made from, and is never kept across requests.
+    """
+    vars_of: Any = cls
+    vars_of.__lazy__ = True
+    return cls
+
+
+def effect(cls: C) -> C:
+    """Mark a value class that says what was done outside, such as a file: it is never recalled."""
+    vars_of: Any = cls
+    vars_of.__effect__ = True
+    return cls
+
+
+def is_lazy(kind: Any) -> bool:
+    """Whether values of this class only bind."""
+    return bool(getattr(kind, "__lazy__", False))
+
+
+def is_effect(kind: Any) -> bool:
+    """Whether values of this class say what was done outside."""
+    return bool(getattr(kind, "__effect__", False))
