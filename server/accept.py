@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import secrets
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 from server.errors import ApiError
+from server.input_clips import store_clips
 from server.input_files import discard, keep
 from server.job import Job
-from server.request_to_runs import Pictures, with_pictures
+from server.request_to_runs import Uploads, with_paths
 from server.served_model import ServedModel
 from server.service import Service
 
@@ -44,20 +46,24 @@ def _check_engines(service: Service) -> None:
         raise ApiError(503, why, code="not_ready", headers={"Retry-After": RETRY_SECONDS})
 
 
-async def accept(served: ServedModel, service: Service, job: Job, pictures: Pictures) -> Job:
+async def accept(served: ServedModel, service: Service, job: Job, uploads: Uploads) -> Job:
     """Store the uploads of a request and queue its job; the job is durable on return.
 
     A job that is refused leaves no file behind. Where this coroutine is cancelled, it is unknown
     whether the job was accepted, so its files stay: the next start removes files without a job.
     """
     _check_engines(service)
-    folder = service.folders.inputs
-    flat = [pair for pairs in pictures.values() for pair in pairs]
-    stored = await keep(job.id, flat, folder, served.policies.server)
+    folder, policy = service.folders.inputs, served.policies.server
+    pictures = {n: u for n, u in uploads.items() if n not in served.clip_fields}
+    clips = {n: u for n, u in uploads.items() if n in served.clip_fields}
+    stored = await keep(job.id, list(chain.from_iterable(pictures.values())), folder, policy)
     try:
+        stored += await store_clips(
+            job.id, list(chain.from_iterable(clips.values())), folder, policy
+        )
         rest = iter(stored)
-        paths = {name: [next(rest) for _ in pairs] for name, pairs in pictures.items()}
-        runs = with_pictures(served, job.runs, paths)
+        paths = {n: [next(rest) for _ in found] for n, found in (pictures | clips).items()}
+        runs = with_paths(served, job.runs, paths)
         complete = dataclasses.replace(job, runs=runs, inputs=tuple(path.name for path in stored))
         return await service.submit(complete)
     except Exception:

@@ -23,6 +23,7 @@ from typing import Any
 from runtime import Runtime, UserError
 from runtime.configure.resolve import edit
 from server.protocol import encode_line, strip_folders, unpack_settings
+from server.servable import required_outputs
 
 DEVICE_LOST = 70  # exit status: only a new process can use the device again
 
@@ -127,20 +128,6 @@ class Worker:
             except UploadFailed as problem:
                 reply |= {"upload_failed": message["upload"], "message": problem.reason}
             self._pipe.send(reply)
-
-
-def required_outputs(runtime: Runtime) -> tuple[str, ...]:
-    """Outputs of the graph that every run computes; raises UserError where one is missing."""
-    wanted = ("file",) + ("url",) * (runtime.config.policies.storage.type != "none")
-    for name in wanted:
-        if name not in runtime.graph.outputs:
-            raise UserError(
-                f"graph `{runtime.graph.name}` has no output `{name}`, which the server needs",
-                help="add the output to the graph, or leave out the object store"
-                if name == "url" else "add it to the graph: outputs: {file: save.file}",
-                field=f"outputs.{name}",
-            )  # fmt: skip
-    return wanted
 
 
 def configured(load: Mapping[str, Any]) -> Runtime:

@@ -28,7 +28,7 @@ from server.file_responses import (
 )
 from server.job import Job
 from server.request_body import RequestBody, read_body
-from server.request_to_runs import Pictures, build_runs, check_model, sources
+from server.request_to_runs import Uploads, build_runs, check_model, sources
 from server.request_warnings import request_warnings
 from server.schemas import (
     ENCODING_BY_QUALITY,
@@ -75,7 +75,8 @@ class Images:
         """Generate images from a prompt and uploaded images."""
         accepts = edit_fields(self.served)
         given = await self._read(request, accepts, FORM_TYPE)
-        if not any(given.files.get(name) for name in ("image", "url", IMAGE_FIELD)):
+        names = ("image", "url", IMAGE_FIELD, *self.served.clip_fields)
+        if not any(given.files.get(name) for name in names):
             raise bad_request("`image` is required", "image", "missing_required_parameter")
         return await self._make(request, given, "b64_json")
 
@@ -95,12 +96,12 @@ class Images:
         values = given.values
         check_model(self.served, values)
         _check_unsupported(self.served, values)
-        pictures = sources(self.served, given)
+        uploads = sources(self.served, given)
         asked = self._still(values)
-        runs = build_runs(self.served, asked, pictures)
+        runs = build_runs(self.served, asked, uploads)
         word = ENCODING_BY_QUALITY[values.get("quality", "auto")]
         suffix = SUFFIX_BY_FORMAT[values.get("output_format", "png")]
-        meta = _image_meta(self.served, values, runs[0], form, pictures)
+        meta = _image_meta(self.served, values, runs[0], form, uploads)
         meta["warnings"] = request_warnings(given, runs[0])
         written = file_encoding(self.served, values, suffix, word)
         if meta["response_format"] == "b64_json":
@@ -109,7 +110,7 @@ class Images:
             id=new_id("img"), kind="image", runs=runs, created_at=int(time.time()),
             encoding=written, meta=meta,
         )  # fmt: skip
-        job = await accept(self.served, self.service, job, pictures)
+        job = await accept(self.served, self.service, job, uploads)
         job = await finished(request, self.service, job.id)
         return JsonResponse(await self._answer(request, job))
 
@@ -189,7 +190,7 @@ def _image_meta(
     values: Mapping[str, Any],
     run: Mapping[str, Any],
     form: str,
-    pictures: Pictures,
+    uploads: Uploads,
 ) -> dict[str, Any]:
     """The values of the request that the response repeats."""
     quality = values.get("quality", "auto")
@@ -201,7 +202,7 @@ def _image_meta(
         "quality": ECHOED_QUALITY.get(quality, quality),
         "output_format": values.get("output_format", "png"),
         "response_format": values.get("response_format", form),
-        "pictures": sum(map(len, pictures.values())),
+        "pictures": sum(len(uploads.get(name, ())) for name in served.image_fields),
     }
 
 

@@ -36,7 +36,7 @@ async def keep(
     kept: list[Path] = []
     try:
         for n, (param, source) in enumerate(sources):
-            data = await _bytes(param, source, folder, policy)
+            data = await upload_bytes(param, source, folder, policy)
             kept.append(await asyncio.to_thread(_keep, f"{name}_{n}", param, data, folder, policy))
     except BaseException:
         discard(kept)
@@ -50,7 +50,8 @@ def discard(paths: Sequence[Path]) -> None:
         path.unlink(missing_ok=True)
 
 
-async def _bytes(param: str, source: Source, folder: Path, policy: Server) -> bytes:
+async def upload_bytes(param: str, source: Source, folder: Path, policy: Server) -> bytes:
+    """The bytes of an upload, a data URL or a public URL, up to the largest size allowed."""
     most = policy.max_upload_mb << 20
     if isinstance(source, UploadFile):
         if (source.size or 0) > most:

@@ -15,12 +15,15 @@ from runtime import Runtime, Setting, UserError
 from runtime.settings.policies import Server
 from server.app import make_app
 from server.jobs import Jobs
+from server.servable import check_servable
+from server.served_model import ServedModel
 from server.service import Folders, Service
 
 
 def run(settings: Sequence[Setting], runtime: Runtime) -> int:
     """Serve until SIGTERM or Ctrl-C, then drain."""
     policy = runtime.config.policies.server
+    check_servable(ServedModel.of(runtime, runtime.config.policies))
     listening = bind(policy)
     try:
         return asyncio.run(_serve(settings, runtime, listening))

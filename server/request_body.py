@@ -55,7 +55,8 @@ async def read_body(
     if content_type in types and content_type == "multipart/form-data":
         return parse_fields(await _form(request, limit), accepts, as_text=True)
     if content_type in types:
-        return parse_fields(await _json(request), accepts, as_text=False)
+        most = limit * 4 // 3 if accepts.takes_uploads else JSON_BYTES  # data URLs are base64
+        return parse_fields(await _json(request, most), accepts, as_text=False)
     found = show(content_type) if content_type else "missing"
     raise ApiError(
         415,
@@ -96,8 +97,8 @@ def _too_large(limit: int) -> NoReturn:
     raise ApiError(413, f"the body is larger than {limit / 2**20:g} MiB", code="request_too_large")
 
 
-async def _json(request: Request) -> dict[str, list[Any]]:
-    data = b"".join([chunk async for chunk in _limited_chunks(request, JSON_BYTES)])
+async def _json(request: Request, limit: int) -> dict[str, list[Any]]:
+    data = b"".join([chunk async for chunk in _limited_chunks(request, limit)])
     try:
         body = json.loads(data, parse_constant=_no_constant, object_pairs_hook=_no_duplicates)
         json.dumps(body, ensure_ascii=False).encode()  # lone surrogates have no encoding
@@ -198,7 +199,7 @@ def _files(name: str, value: Any) -> list[UploadFile | str]:
         value = value.get("image_url")
     if not isinstance(value, UploadFile | str):
         raise bad_request(
-            f"`{name}` expects an image or its URL, got {show(value)}", name, "invalid_type"
+            f"`{name}` expects a file or its URL, got {show(value)}", name, "invalid_type"
         )
     return [value]
 

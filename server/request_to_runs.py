@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 from PIL import Image
 
 from runtime import UserError
@@ -16,12 +17,20 @@ from server.errors import ApiError, bad_request, from_user_error
 from server.input_files import Source
 from server.parameter_names import parameter
 from server.request_body import RequestBody
-from server.schemas import FIELD_OF, MAX_OUTPUTS, SIZE
-from server.served_model import FRAMES_FIELD, MASK_FIELD, STEPS_FIELD, ServedModel
+from server.schemas import MAX_OUTPUTS, SIZE, upload_field
+from server.served_model import FRAMES_FIELD, IMAGE_FIELD, MASK_FIELD, STEPS_FIELD, ServedModel
 
 DEFAULT_SEED = 42
-# Uploads by the request field that they fill: the name under which each was sent, and its source.
-Pictures = Mapping[str, Sequence[tuple[str, Source]]]
+
+
+class Upload(NamedTuple):
+    """A picture or clip of a request. param: the name under which it was sent."""
+
+    param: str
+    source: Source
+
+
+Uploads = Mapping[str, Sequence[Upload]]  # by the field of the graph that they fill
 LIMITS = {FRAMES_FIELD: ("max_frames", "frames"), STEPS_FIELD: ("max_steps", "steps")}
 
 
@@ -42,17 +51,17 @@ def no_model(served: ServedModel, name: str) -> ApiError:
 
 
 def build_runs(
-    served: ServedModel, values: Mapping[str, Any], pictures: Pictures
+    served: ServedModel, values: Mapping[str, Any], uploads: Uploads
 ) -> tuple[Mapping[str, Any], ...]:
     """Complete request values, one run per output.
 
-    values    typed: the graph's fields, and `n`, `size`
-    pictures  what comes along; the paths of kept files are laid over with `with_pictures`
+    values   typed: the graph's fields, and `n`, `size`
+    uploads  by field; `with_paths` adds the paths when they are stored
     """
     request = {n: v for n, v in values.items() if n in served.fields}
     request |= sized(served, values)
-    blank = Image.new("RGB", (1, 1))
-    for name, items in pictures.items():
+    for name, items in uploads.items():
+        blank = _blank(served.fields[name])
         request[name] = [blank] * len(items) if served.fields[name].many else blank
     seed = served.seed
     runs = []
@@ -62,18 +71,19 @@ def build_runs(
             runs.append(served.runtime.validate(**one))
         except UserError as problem:
             name = parameter(problem.field) or ""
-            if name in served.image_fields and name not in pictures:
-                code, what = "missing_required_parameter", _what(name)
-                raise bad_request(f"this model needs a {what}; send one", name, code) from None
+            if name in served.upload_fields and name not in uploads:
+                code, what = "missing_required_parameter", _what(served, name)
+                message = f"this model needs a {what}; send one as `{name}`"
+                raise bad_request(message, name, code) from None
             raise from_user_error(problem, _param(problem, values)) from None
     _within_limits(served, runs[0], values)
     return tuple(runs)
 
 
-def with_pictures(
+def with_paths(
     served: ServedModel, runs: Sequence[Mapping[str, Any]], paths: Mapping[str, Sequence[Path]]
 ) -> tuple[Mapping[str, Any], ...]:
-    """The runs with the paths of kept pictures, by request field."""
+    """The runs with the paths of stored uploads, by request field."""
     paths_by_field = {
         name: [str(p) for p in found] if served.fields[name].many else str(found[0])
         for name, found in paths.items()
@@ -157,25 +167,47 @@ def _within_limits(served: ServedModel, run: Mapping[str, Any], values: Mapping[
             )
 
 
-def sources(served: ServedModel, given: RequestBody) -> Pictures:
-    """The pictures of a request by the field that they fill. An error: too many, or any for a
-    graph that has no such field."""
-    found: dict[str, list[tuple[str, Source]]] = {}
+def sources(served: ServedModel, given: RequestBody) -> Uploads:
+    """The uploads of a request by the field that they fill; an ApiError where the graph has no such
+    field, or takes fewer."""
+    found: dict[str, list[Upload]] = {}
     for name, items in given.files.items():
-        field = name if name in served.fields else FIELD_OF[name]
+        field = upload_field(served, name)
         if items and field not in served.fields:
-            what = "no mask" if field == MASK_FIELD else "no picture: it draws from text alone"
-            raise bad_request(f"this model takes {what}", name, "unsupported_parameter")
+            raise bad_request(_takes_none(served, field), name, "unsupported_parameter")
         for item in items:
-            found.setdefault(field, []).append((name, item))
-    for field, pairs in found.items():
-        if len(pairs) > 1 and not served.fields[field].many:
-            raise bad_request(f"this model takes one {_what(field)}, got {len(pairs)}", pairs[1][0])
+            found.setdefault(field, []).append(Upload(name, item))
+    for field, uploads in found.items():
+        if len(uploads) > 1 and not served.fields[field].many:
+            raise bad_request(
+                f"this model takes one {_what(served, field)}, got {len(uploads)}",
+                uploads[1].param,
+            )
     return found
 
 
-def _what(field: str) -> str:
+def _what(served: ServedModel, field: str) -> str:
+    if field in served.clip_fields:
+        return "clip"
     return "mask" if field == MASK_FIELD else "picture"
+
+
+def _takes_none(served: ServedModel, field: str) -> str:
+    """Why an upload is refused, and what the model takes instead."""
+    if field == MASK_FIELD:
+        return "this model takes no mask"
+    what = "picture" if field == IMAGE_FIELD else "clip"
+    if served.upload_fields:
+        known = ", ".join(f"`{name}`" for name in served.upload_fields)
+        return f"this model takes no {what}; it takes {known}"
+    return f"this model takes no {what}: it draws from text alone"
+
+
+def _blank(field: Field) -> Any:
+    """A stand-in for an upload that is checked and stored later."""
+    if field.type == "video":
+        return np.zeros((1, 1, 1, 3), np.uint8)
+    return Image.new("RGB", (1, 1))
 
 
 def fitting_frames(field: Field, wanted: float) -> int:

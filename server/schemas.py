@@ -8,7 +8,7 @@ from typing import Any
 
 from runtime.settings.field import Field
 from runtime.settings.policies import PRESETS, QUALITIES
-from server.served_model import FILES, IMAGE_FIELD, MASK_FIELD, ServedModel
+from server.served_model import CLIP_FIELD, FILES, IMAGE_FIELD, MASK_FIELD, ServedModel
 
 JSON_TYPE, FORM_TYPE = "application/json", "multipart/form-data"
 MAX_OUTPUTS = 10  # OpenAI's
@@ -41,8 +41,19 @@ UNUSED_VIDEO = ("user",)
 
 # OpenAI's names of uploads; the fields of the graph can be sent by their own names, too.
 EDIT_FILES = ("image", "url", "mask")
-VIDEO_FILES = ("input_reference", "reference_url")
-FIELD_OF = {**dict.fromkeys((*EDIT_FILES, *VIDEO_FILES), IMAGE_FIELD), "mask": MASK_FIELD}
+VIDEO_FILES = ("input_reference", "reference_url", "video_reference", "video_url")
+CLIP_NAMES = ("video_reference", "video_url")
+
+
+def upload_field(served: ServedModel, name: str) -> str:
+    """The field of the graph that an upload fills, which the graph may lack."""
+    if name in served.fields:
+        return name
+    if name == "mask":
+        return MASK_FIELD
+    clip = next(iter(served.clip_fields), CLIP_FIELD)
+    takes_clips_only = served.clip_fields and IMAGE_FIELD not in served.fields
+    return clip if name in CLIP_NAMES or takes_clips_only else IMAGE_FIELD
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,15 +61,17 @@ class Accepts:
     """The fields of one operation.
 
     fields   by name; the graph's own among them
-    files    names of pictures: uploads, or URLs
+    files    names of images and clips: uploads, or URLs
     required   which of them must be given
     unused   accepted and ignored
+    takes_uploads  whether the graph takes images or clips
     """
 
     fields: Mapping[str, Field]
     files: tuple[str, ...] = ()
     required: tuple[str, ...] = ("prompt",)
     unused: tuple[str, ...] = ()
+    takes_uploads: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -108,24 +121,31 @@ def image_fields(served: ServedModel) -> Accepts:
     """What `POST /v1/images/generations` takes."""
     return Accepts(
         IMAGE_FIELDS | _graph_fields(served),
-        served.image_fields,
+        served.upload_fields,
         unused=_unused(served, UNUSED_IMAGE),
+        takes_uploads=bool(served.upload_fields),
     )
 
 
 def edit_fields(served: ServedModel) -> Accepts:
     """What `POST /v1/images/edits` takes; `image[]` and `url[]` are read as lists."""
-    files = (*EDIT_FILES, *served.image_fields)
+    files = (*EDIT_FILES, *served.upload_fields)
     return Accepts(
-        IMAGE_FIELDS | _graph_fields(served), files, unused=_unused(served, UNUSED_IMAGE)
+        IMAGE_FIELDS | _graph_fields(served),
+        files,
+        unused=_unused(served, UNUSED_IMAGE),
+        takes_uploads=bool(served.upload_fields),
     )
 
 
 def video_fields(served: ServedModel) -> Accepts:
     """What `POST /v1/videos` takes."""
-    files = (*VIDEO_FILES, *served.image_fields)
+    files = (*VIDEO_FILES, *served.upload_fields)
     return Accepts(
-        VIDEO_FIELDS | _graph_fields(served), files, unused=_unused(served, UNUSED_VIDEO)
+        VIDEO_FIELDS | _graph_fields(served),
+        files,
+        unused=_unused(served, UNUSED_VIDEO),
+        takes_uploads=bool(served.upload_fields),
     )
 
 
@@ -157,7 +177,7 @@ def request_schema(accepts: Accepts, served: ServedModel, *, form: bool = False)
 
 
 def _url_schema() -> dict[str, Any]:
-    url = {"type": "string", "description": "an http, https or data URL of an image"}
+    url = {"type": "string", "description": "an http, https or data URL of an image or a video"}
     members = {"image_url": {"type": "string"}, "file_id": {"type": ["string", "null"]}}
     wrapped = {"type": "object", "properties": members, "additionalProperties": False}
     return {"anyOf": [url, wrapped, {"type": "null"}]}

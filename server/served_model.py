@@ -11,12 +11,8 @@ from runtime import Runtime, UserError
 from runtime.settings.field import Field
 from runtime.settings.policies import Policies
 
-FRAMES_FIELD, STEPS_FIELD, IMAGE_FIELD, MASK_FIELD = (
-    "num_frames",
-    "num_inference_steps",
-    "image_path",
-    "mask_path",
-)
+FRAMES_FIELD, STEPS_FIELD = "num_frames", "num_inference_steps"
+IMAGE_FIELD, MASK_FIELD, CLIP_FIELD = "image_path", "mask_path", "video_path"
 FILES = frozenset({"image", "video", "file", "path"})  # types of fields whose values name files
 # Beyond these a float overflows in half precision; no graph has a use for such numbers.
 LARGEST_FLOAT = 1e4
@@ -73,17 +69,30 @@ class ServedModel:
         return tuple(name for name, field in self.fields.items() if field.type == "image")
 
     @property
+    def clip_fields(self) -> tuple[str, ...]:
+        """The fields that take clips, by their own names."""
+        return tuple(name for name, field in self.fields.items() if field.type == "video")
+
+    @property
+    def upload_fields(self) -> tuple[str, ...]:
+        """The fields that take uploads or URLs."""
+        return (*self.image_fields, *self.clip_fields)
+
+    @property
     def seed(self) -> Field | None:
         """The seed's field."""
         return next((f for f in self.fields.values() if f.type == "seed"), None)
 
     @property
     def tasks(self) -> list[str]:
-        """Task names, such as T2I and T2V, or I2I and I2V where it takes an image."""
+        """Task names: T2I, T2V; I2I, I2V where it takes an image; V2V where it takes a clip."""
         return list(self._tasks())
 
     def _tasks(self) -> Iterator[str]:
         start = "T" if self.picture is None else "I" if self.picture.required else "TI"
+        clips = [self.fields[name] for name in self.clip_fields]
+        if self.picture is None and clips:
+            start = "V" if any(field.required for field in clips) else "TV"
         if self.pictures:
             yield f"{start}2I"
         if self.clips:

@@ -77,10 +77,10 @@ class Videos:
                 "this model makes images only: POST /v1/images/generations", "model",
                 "unsupported_output",
             )  # fmt: skip
-        pictures = sources(self.served, given)
+        uploads = sources(self.served, given)
         seconds = wanted_seconds(values)
         asked = dict(values) | self._frames(values, seconds)
-        runs = build_runs(self.served, asked, pictures)
+        runs = build_runs(self.served, asked, uploads)
         meta = _video_meta(self.served, values, runs[0], seconds)
         meta["warnings"] = request_warnings(given, runs[0], seconds=meta["seconds"])
         job = Job(
@@ -88,7 +88,7 @@ class Videos:
             encoding=file_encoding(self.served, values, ".mp4", "default"),
             meta=meta,
         )  # fmt: skip
-        job = await accept(self.served, self.service, job, pictures)
+        job = await accept(self.served, self.service, job, uploads)
         return JsonResponse(self._video(request, job), headers=POLL)
 
     async def retrieve(self, request: Request) -> Response:
