@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from nodes.contracts import VAE, Network
+from nodes.finite import check_finite
 from runtime.contract.calls import Asking, Call
 from runtime.contract.declare import Component
 from runtime.contract.values import Audio, Latents
@@ -35,6 +36,7 @@ class DecodeAudio:
         ((spectrogram,),) = yield [Call(self.audio_vae, decode_spectrogram, batched)]
         batched = {"spectrogram": spectrogram}
         ((samples,),) = yield [Call(self.vocoder, vocode, batched)]
+        check_finite(samples, "the samples of the vocoder")
         return self.Out(Audio(samples[0], int(self.vocoder.config.output_sampling_rate)))
 
 

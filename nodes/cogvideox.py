@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+import inspect
+from dataclasses import dataclass
 from functools import partial
 from math import cos, pi, prod
 from typing import Any, NamedTuple
@@ -11,15 +11,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from nodes import solvers
 from nodes.contracts import VAE, Scheduler, Transformer
+from nodes.finite import decode, is_finite
 from nodes.guidance import Guided, classifier_free
 from nodes.latents import check_most, image_size
 from nodes.prediction import Prediction
-from nodes.schedule import new_scheduler, schedule_of
+from nodes.schedule import make_schedule, schedule_of, space
+from nodes.solvers import PreviousSampleSolver, SchedulerSolver
 from nodes.vae import to_bytes
-from nodes.vae_stream import Tiles, decode_chunks, decode_tiles, to_frames
-from runtime.contract.calls import Asking, Call
+from nodes.vae_stream import Chunks, Tiles, decode_tiles, to_frames
+from runtime.contract.calls import Asking
 from runtime.contract.declare import Component
 from runtime.contract.denoising import Denoiser, Schedule, Step
 from runtime.contract.values import Latents, Rng, TextEmbeds, Video, VideoStream
@@ -133,12 +134,19 @@ class CogVideoXSchedule:
         schedule: Schedule
 
     def run(self, *, steps: int) -> Out:
-        """Set the timesteps on a scheduler of our own; the component stays as it is."""
-        scheduler = new_scheduler(self.scheduler)
-        scheduler.set_timesteps(steps)
-        return self.Out(
-            replace(schedule_of(scheduler), solver=solvers.PreviousSampleSolver(scheduler))
-        )
+        """Set the timesteps on a new scheduler, so that the component does not change."""
+        return self.Out(make_schedule(self.scheduler, steps, space, cogvideox_schedule))
+
+    def verify(self, *, steps: int) -> None:
+        """Refuse a scheduler that cannot make these steps."""
+        self.run(steps=steps)
+
+
+def cogvideox_schedule(scheduler: Scheduler) -> Schedule:
+    """The schedule of a scheduler, called as diffusers' pipeline calls it."""
+    if "old_pred_original_sample" in inspect.signature(type(scheduler).step).parameters:
+        return schedule_of(scheduler, PreviousSampleSolver(scheduler))
+    return schedule_of(scheduler, SchedulerSolver(scheduler, eta=0.0, cast=True))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,8 +168,8 @@ class DecodeFrames:
 
     def run(self, *, latents: Latents, num_frames: int, fps: float = 8) -> Asking[Out]:
         """Ask for one decoding."""
-        kept = latents.parts["video"][:, -latent_frames(num_frames, self.vae.config) :]
-        ((frames,),) = yield [Call(self.vae, decode_frames, {"latents": kept})]
+        wanted = latents.parts["video"][:, -latent_frames(num_frames, self.vae.config) :]
+        frames = yield from decode(self.vae, decode_frames, {"latents": wanted})
         return self.Out(Video(frames[0], fps))
 
 
@@ -186,10 +194,8 @@ class StreamFrames:
         x = latents.parts["video"][:, -count:].transpose(1, 2)
         sizes = [2 + count % 2] + [2] * (count // 2 - 1) if count > 1 else [1]
 
-        def parts() -> Iterator[Asking[Tensor]]:
-            return decode_chunks(self.vae, decode_chunk, x, sizes)
-
-        return self.Out(VideoStream(parts, num_frames, fps))
+        stream = Chunks(self.vae, decode_chunk, x, sizes)
+        return self.Out(VideoStream(stream.parts, num_frames, fps))
 
 
 def dynamic_classifier_free(cond: Tensor, uncond: Tensor, step: Step, *, scale: float) -> Tensor:
@@ -213,15 +219,15 @@ def cogvideox_velocity(
     return (output[0].float(),)
 
 
-def decode_frames(vae: VAE, latents: Tensor) -> tuple[Tensor]:
-    """Latents `b t c h w` to pixels `b f h w 3`, uint8."""
+def decode_frames(vae: VAE, latents: Tensor) -> tuple[Tensor, Tensor]:
+    """Latents `b t c h w` to pixels `b f h w 3`, uint8, and whether they are finite, b."""
     scaled = 1 / vae.config.scaling_factor * latents.to(vae.dtype).transpose(1, 2)
     pixels = vae.decode(scaled, return_dict=False)[0]
-    return (to_bytes(pixels).permute(0, 2, 3, 4, 1).contiguous(),)
+    return to_bytes(pixels).permute(0, 2, 3, 4, 1).contiguous(), is_finite(pixels)
 
 
-def decode_chunk(vae: VAE, latents: Tensor, state: Any) -> tuple[Tensor, Any]:
-    """Latent frames `b c t h w` to pixels `b f h w 3`, uint8, and what the next ones need."""
+def decode_chunk(vae: VAE, latents: Tensor, state: Any) -> tuple[Tensor, Any, Tensor]:
+    """Latent frames `b c t h w` to pixels `b f h w 3`, uint8, the next state, and if finite, b."""
     net: Any = vae
     size = net.tile_sample_min_height, net.tile_sample_min_width
     overlap = net.tile_overlap_factor_height, net.tile_overlap_factor_width
@@ -237,7 +243,7 @@ def decode_chunk(vae: VAE, latents: Tensor, state: Any) -> tuple[Tensor, Any]:
 
     scaled = 1 / vae.config.scaling_factor * latents.to(vae.dtype)
     pixels, memories = decode_tiles(net, scaled, tiles, state, tile)
-    return to_frames(pixels), memories
+    return to_frames(pixels), memories, is_finite(pixels)
 
 
 def latent_frames(num_frames: int, config: Any) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from nodes.finite import check_finite
 from runtime.contract.calls import Asking
 from runtime.contract.denoising import Denoiser, DenoiseState, Schedule, Step, StepDone
 from runtime.contract.values import Latents, Rng
@@ -39,6 +40,8 @@ class Denoise:
         while state.index < schedule.count:
             state = yield from denoise_step(state, denoiser, schedule, once)
             yield StepDone(state, schedule.count)
+        for name, x in state.parts.items():
+            check_finite(x, f"`latents.{name}` after {state.index} steps")
         # Without an rng at the input there is none at the output, and no edge may leave the port.
         last: Any = state.rng
         return self.Out(Latents(state.parts), last)
@@ -53,7 +56,7 @@ def denoise_step(
     """
     i, solver, memory = state.index, schedule.solver, copy_memory(state.memory)
     step = Step(i, schedule.count, schedule.timesteps[i], schedule.sigmas[i], memory, once)
-    inputs = {k: solver.input(x, i) for k, x in state.parts.items()}
+    inputs = {k: solver.input(x, i, state.solver.get(k, {})) for k, x in state.parts.items()}
     prediction = yield from denoiser.predict(inputs, step)
     parts, solver_states, rng = {}, {}, state.rng
     for k, x in state.parts.items():

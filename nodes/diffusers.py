@@ -13,7 +13,11 @@ import numpy as np
 import torch
 
 from nodes.diffusers_arguments import RATES, arguments
+from nodes.finite import check_finite
+from nodes.finite_pipeline import finite_decoders
+from runtime.checkpoint.optional_imports import absent_package
 from runtime.checkpoint.stepped_call import Pause, Pausing
+from runtime.checkpoint.vocabulary import unlimited_tokenizer
 from runtime.contract.calls import Asking, Call
 from runtime.contract.declare import Component
 from runtime.contract.denoising import DenoiseState, StepDone
@@ -74,6 +78,8 @@ class RunPipeline:
                 yield StepDone(DenoiseState(index, {}, {}, None, {}), count)
         finally:
             call.close()
+        for note in call.notes:
+            yield Noted(text=note)
         if call.sound:
             yield Noted(text=f"the sound that {call.sound} makes is not kept")
         return self.Out(media(call.result, call.rate), call.audio)
@@ -86,6 +92,7 @@ class VanillaCall:
     rate   frames per second of the clip
     sound  the class of a pipeline that made sound too, which cannot be kept
     kept   states of the global generators between two steps
+    notes  what the user must know of how the call went
     """
 
     said: Mapping[str, Any]
@@ -96,6 +103,7 @@ class VanillaCall:
     audio: Audio | None = None
     steps: Pausing | None = None
     kept: dict[str, torch.Tensor] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def close(self) -> None:
         """Stop the pipeline at the end of its step; its thread has ended then."""
@@ -110,7 +118,9 @@ def advance(pipe: Any, *, call: VanillaCall) -> tuple[tuple[int, int] | None]:
     with own_randomness(pipe, call):
         try:
             made = call.steps.advance()
-        except (ValueError, TypeError) as problem:
+        except NameError as problem:
+            raise absent_package(type(pipe).__name__, problem) from problem
+        except (ValueError, TypeError, OverflowError) as problem:
             raise _refused(pipe, problem) from problem
     if not call.steps.done:
         return (made,)
@@ -154,7 +164,8 @@ def _prepared(pipe: Any, call: VanillaCall) -> Callable[[Pause], Any]:
         else:
             pipe.progress_bar = lambda *a, **k: Bar(pause, *a, **k)
         try:
-            with torch.no_grad():  # not inference_mode: some pipelines guide by gradients
+            # Not inference_mode: some pipelines guide by gradients.
+            with finite_decoders(pipe, call.notes), torch.no_grad():
                 return pipe(**given, **hooks)
         finally:
             vars(pipe).pop("progress_bar", None)
@@ -216,6 +227,10 @@ def own_randomness(pipe: Any, call: VanillaCall) -> Iterator[None]:
 
 def _refused(pipe: Any, problem: Exception) -> Exception:
     """What a pipeline's own check of its inputs says is for the user; other problems are not."""
+    if isinstance(problem, OverflowError | TypeError):
+        for name, part in pipe.components.items():
+            if fault := unlimited_tokenizer(name, part, problem):
+                return fault
     frames = traceback.extract_tb(problem.__traceback__)
     if not any(frame.name == "check_inputs" for frame in frames):
         return problem
@@ -250,12 +265,15 @@ def audio_of(pipe: Any, made: Any) -> Audio | None:
     rate = getattr(config, "output_sampling_rate", None)
     if samples is None or rate is None:
         return None
-    return Audio(torch.as_tensor(samples[0]).float(), int(rate))
+    waves = torch.as_tensor(samples[0]).float()
+    check_finite(waves[None], "the pipeline's sound")
+    return Audio(waves, int(rate))
 
 
 def _pixels(value: Any) -> Any:
     """Frames in [0, 1], as bytes, or as pictures, to uint8: `h w c` or `f h w c`."""
     frames = np.asarray([np.asarray(v) for v in value] if isinstance(value, list) else value)
     if frames.dtype != np.uint8:
+        check_finite(torch.from_numpy(frames)[None], "the pipeline's pixels")
         frames = (frames * 255).round().astype(np.uint8)
     return np.ascontiguousarray(frames)

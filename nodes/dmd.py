@@ -68,7 +68,7 @@ class Renoise:
 
     sigmas: Tensor
 
-    def input(self, x: Tensor, index: int) -> Tensor:
+    def input(self, x: Tensor, index: int, state: Mapping[str, Any]) -> Tensor:
         """The network's input is x itself."""
         return x
 

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from nodes.contracts import VAE, Scheduler, TextEncoder, Tokenizer, Transformer
+from nodes.finite import decode, is_finite
 from nodes.image import resized
 from nodes.latents import image_size, pack, spatial_scale, unpack
 from nodes.prediction import Prediction, to_unit
-from nodes.schedule import evenly_spaced
+from nodes.schedule import TYPICAL_MU, evenly_spaced
 from nodes.vae import to_bytes
 from runtime.contract.calls import Asking, Call
 from runtime.contract.declare import Component
@@ -167,7 +168,8 @@ class DecodePatches:
 
     def run(self, *, latents: Latents) -> Asking[Out]:
         """Ask for one decoding."""
-        ((pictures,),) = yield [Call(self.vae, decode_patches, {"latents": latents.parts["image"]})]
+        batched = {"latents": latents.parts["image"]}
+        pictures = yield from decode(self.vae, decode_patches, batched)
         return self.Out(Image(pictures[0]))
 
 
@@ -186,10 +188,15 @@ class ShiftByTokensAndSteps:
         schedule: Schedule
 
     def run(self, *, steps: int, height: int, width: int) -> Out:
-        """Set the timesteps on a scheduler of our own; the component stays as it is."""
+        """Set the timesteps on a new scheduler, so that the component does not change."""
         rows, columns = image_size(self.vae.config, 2, height, width)
         mu = empirical_mu(rows // 2 * (columns // 2), steps)
         return self.Out(evenly_spaced(self.scheduler, steps, mu))
+
+    def verify(self, *, steps: int | None = None, **_: Any) -> None:
+        """Refuse a scheduler that cannot make these steps; the size changes only the shift."""
+        if steps is not None:
+            evenly_spaced(self.scheduler, steps, TYPICAL_MU)
 
 
 def chat_tokens(tokenizer: Tokenizer, text: str, system: str | None, length: int) -> Any:
@@ -278,13 +285,13 @@ def encode_patches(vae: PatchVAE, pixels: Tensor) -> tuple[Tensor]:
     return ((patches - mean) / deviation,)
 
 
-def decode_patches(vae: PatchVAE, latents: Tensor) -> tuple[Tensor]:
-    """Normalised patches `b c h w` to pixels `b h w 3`, uint8."""
+def decode_patches(vae: PatchVAE, latents: Tensor) -> tuple[Tensor, Tensor]:
+    """Normalised patches `b c h w` to pixels `b h w 3`, uint8, and whether they are finite, b."""
     mean, deviation = statistics(vae, latents)
     rows, columns = latents.shape[-2:]
     plain = unpack(as_tokens(latents * deviation + mean), 2 * rows, 2 * columns)
     pixels = vae.decode(plain.to(vae.dtype), return_dict=False)[0]
-    return (to_bytes(pixels).permute(0, 2, 3, 1).contiguous(),)
+    return to_bytes(pixels).permute(0, 2, 3, 1).contiguous(), is_finite(pixels)
 
 
 def statistics(vae: PatchVAE, like: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ from nodes.contracts import VAE, Scheduler, TextEncoder, Tokenizer, Transformer
 from nodes.glm_prior import TOKEN, Prior
 from nodes.latents import image_size
 from nodes.prediction import Prediction
-from nodes.schedule import new_scheduler, schedule_of
+from nodes.schedule import TYPICAL_MU, make_schedule
 from runtime.contract.calls import Asking, Call
 from runtime.contract.declare import Component
 from runtime.contract.denoising import Denoiser, Parts, Schedule, Step
@@ -72,16 +73,24 @@ class SpaceTimesteps:
         schedule: Schedule
 
     def run(self, *, steps: int, height: int, width: int) -> Out:
-        """Set the timesteps on a scheduler of our own; the component stays as it is."""
+        """Set the timesteps on a new scheduler, so that the component does not change."""
         patch, config = self.transformer.config.patch_size, self.scheduler.config
         rows, columns = image_size(self.vae.config, patch, height, width)
         root = (rows * columns // patch**2 / config.get("base_image_seq_len", 256)) ** 0.5
         mu = root * config.get("max_shift", 0.75) + config.get("base_shift", 0.25)
-        train = config.num_train_timesteps
-        timesteps = np.linspace(train, 1.0, steps + 1)[:-1].astype(np.int64).astype(np.float32)
-        scheduler = new_scheduler(self.scheduler)
-        scheduler.set_timesteps(timesteps=timesteps, sigmas=timesteps / train, mu=mu)
-        return self.Out(schedule_of(scheduler))
+        return self.Out(make_schedule(self.scheduler, steps, partial(space_timesteps, mu=mu)))
+
+    def verify(self, *, steps: int | None = None, **_: Any) -> None:
+        """Refuse a scheduler that cannot make these steps; the size changes only the shift."""
+        if steps is not None:
+            make_schedule(self.scheduler, steps, partial(space_timesteps, mu=TYPICAL_MU))
+
+
+def space_timesteps(scheduler: Any, steps: int, *, mu: float) -> None:
+    """Set whole timesteps, evenly spaced from the last training timestep to 1."""
+    train = scheduler.config.num_train_timesteps
+    timesteps = np.linspace(train, 1.0, steps + 1)[:-1].astype(np.int64).astype(np.float32)
+    scheduler.set_timesteps(timesteps=timesteps, sigmas=timesteps / train, mu=mu)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ pipelines/hunyuan_video/pipeline_hunyuan_video.py.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nodes.contracts import Scheduler, TextEncoder, Tokenizer, Transformer
 from nodes.prediction import Prediction
-from nodes.schedule import new_scheduler, schedule_of, shift_name
+from nodes.schedule import make_schedule, shift_name
 from nodes.text import tokenize
 from runtime.contract.calls import Asking, Call
 from runtime.contract.declare import Component
@@ -111,11 +111,18 @@ class EvenSchedule:
         schedule: Schedule
 
     def run(self, *, steps: int, shift: float | None = None) -> Out:
-        """Set the timesteps on a scheduler of our own; the component stays as it is."""
+        """Set the timesteps on a new scheduler, so that the component does not change."""
         changes = {} if shift is None else {shift_name(self.scheduler.config): shift}
-        scheduler = new_scheduler(self.scheduler, **changes)
-        scheduler.set_timesteps(sigmas=np.linspace(1.0, 0.0, steps + 1)[:-1])
-        return self.Out(schedule_of(scheduler))
+        return self.Out(make_schedule(self.scheduler, steps, space_evenly, changes=changes))
+
+    def verify(self, *, steps: int, shift: float | None) -> None:
+        """Refuse a scheduler that cannot make these steps."""
+        self.run(steps=steps, shift=shift)
+
+
+def space_evenly(scheduler: Any, steps: int) -> None:
+    """Set the timesteps of even sigmas from 1 to 1 / steps."""
+    scheduler.set_timesteps(sigmas=np.linspace(1.0, 0.0, steps + 1)[:-1])
 
 
 def third_last_states(net: TextEncoder, ids: Tensor, mask: Tensor) -> tuple[Tensor]:

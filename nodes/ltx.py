@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from nodes.contracts import VAE, Transformer
+from nodes.finite import decode, is_finite
 from nodes.latents import spatial_scale, temporal_scale
 from nodes.prediction import Prediction
 from nodes.vae import to_bytes
-from runtime.contract.calls import Asking, Call
+from runtime.contract.calls import Asking
 from runtime.contract.declare import Component
 from runtime.contract.denoising import Denoiser
 from runtime.contract.values import Latents, Rng, TextEmbeds, Video
@@ -84,7 +85,7 @@ class DecodeNoisy:
             batched["timestep"] = torch.full([len(video)], timestep)
         if any(getattr(config, "decoder_inject_noise", ())):
             shared["seed"], _ = rng.using(lambda g: int(torch.randint(1 << 62, (), generator=g)))
-        ((frames,),) = yield [Call(self.vae, decode_noisy, batched, shared)]
+        frames = yield from decode(self.vae, decode_noisy, batched, shared)
         return self.Out(Video(frames[0], fps))
 
 
@@ -126,8 +127,8 @@ def decode_noisy(
     *,
     dtype: torch.dtype,
     seed: int | None = None,
-) -> tuple[Tensor]:
-    """Latents `b c t h w` to pixels `b f h w 3`, uint8.
+) -> tuple[Tensor, Tensor]:
+    """Latents `b c t h w` to pixels `b f h w 3`, uint8, and whether they are finite, b.
 
     noise     b c t h w, of which the part `mixed`, b, replaces the latents
     timestep  b, for the decoder
@@ -146,4 +147,4 @@ def decode_noisy(
         if seed is not None:
             torch.manual_seed(seed)
         pixels = vae.decode(own.to(vae.dtype), timestep, return_dict=False)[0]
-    return (to_bytes(pixels).permute(0, 2, 3, 4, 1).contiguous(),)
+    return to_bytes(pixels).permute(0, 2, 3, 4, 1).contiguous(), is_finite(pixels)

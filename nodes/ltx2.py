@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from nodes.contracts import VAE, Network, TextEncoder, Tokenizer, Transformer
+from nodes.finite import decode, is_finite
 from nodes.vae import to_bytes
 from runtime.contract.calls import Asking, Call
 from runtime.contract.declare import Component
@@ -193,7 +194,7 @@ class DecodeVideo:
             batched["noise"], _ = rng.normal(tuple(video.shape), video.dtype)
             batched["mixed"] = torch.full([1], timestep if noise_scale is None else noise_scale)
             batched["timestep"] = torch.full([1], timestep)
-        ((frames,),) = yield [Call(self.vae, decode_video, batched)]
+        frames = yield from decode(self.vae, decode_video, batched)
         return self.Out(Video(frames[0], fps))
 
 
@@ -302,8 +303,8 @@ def decode_video(
     noise: Tensor | None = None,
     mixed: Tensor | None = None,
     timestep: Tensor | None = None,
-) -> tuple[Tensor]:
-    """Latents `b c t h w` to pixels `b f h w 3`, uint8.
+) -> tuple[Tensor, Tensor]:
+    """Latents `b c t h w` to pixels `b f h w 3`, uint8, and whether they are finite, b.
 
     noise     b c t h w, of which the part `mixed`, b, replaces the latents
     timestep  b, for the decoder
@@ -316,4 +317,4 @@ def decode_video(
     )
     own = latents * deviation / vae.config.scaling_factor + mean
     pixels = vae.decode(own.to(vae.dtype), timestep, return_dict=False)[0]
-    return (to_bytes(pixels).permute(0, 2, 3, 4, 1).contiguous(),)
+    return to_bytes(pixels).permute(0, 2, 3, 4, 1).contiguous(), is_finite(pixels)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from nodes.contracts import VAE, TextEncoder, Tokenizer, Transformer
+from nodes.finite import decode
 from nodes.guidance import Guided, classifier_free
 from nodes.latents import pack, unpack
 from nodes.prediction import Prediction, to_unit
@@ -137,7 +138,7 @@ class DecodePicture:
     def run(self, *, latents: Latents) -> Asking[Out]:
         """Ask for one decoding."""
         batched = {"latents": latents.parts["image"].unsqueeze(2)}
-        ((frames,),) = yield [Call(self.vae, decode_video, batched)]
+        frames = yield from decode(self.vae, decode_video, batched)
         return self.Out(Image(frames[0, 0]))
 
 

@@ -8,6 +8,7 @@ Source: diffusers 0.42, pipelines/qwenimage/pipeline_qwenimage_layered.py.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from typing import Any, NamedTuple
 
@@ -16,9 +17,10 @@ import torch
 from torch import Tensor
 
 from nodes.contracts import VAE, ImageProcessor, Scheduler, TextEncoder, Tokenizer
+from nodes.finite import decode
 from nodes.latents import image_size, latent_channels
 from nodes.qwen_edit import fitted, seen
-from nodes.schedule import new_scheduler, schedule_of
+from nodes.schedule import TYPICAL_MU, make_schedule
 from nodes.vae import decode_video
 from runtime.contract.calls import Asking, Call
 from runtime.contract.declare import Component
@@ -167,12 +169,20 @@ class LayerSchedule:
         schedule: Schedule
 
     def run(self, *, steps: int, height: int, width: int) -> Out:
-        """Set the timesteps on a scheduler of our own; the component stays as it is."""
+        """Set the timesteps on a new scheduler, so that the component does not change."""
         tokens = prod(image_size(self.vae.config, PATCH, height, width)) // PATCH**2
-        scheduler = new_scheduler(self.scheduler)
-        sigmas = np.linspace(1.0, 0, steps + 1)[:-1]
-        scheduler.set_timesteps(sigmas=sigmas, mu=(tokens / BASE_TOKENS) ** 0.5)
-        return self.Out(schedule_of(scheduler))
+        spaced = partial(space_and_shift, mu=(tokens / BASE_TOKENS) ** 0.5)
+        return self.Out(make_schedule(self.scheduler, steps, spaced))
+
+    def verify(self, *, steps: int | None = None, **_: Any) -> None:
+        """Refuse a scheduler that cannot make these steps; the size changes only the shift."""
+        if steps is not None:
+            make_schedule(self.scheduler, steps, partial(space_and_shift, mu=TYPICAL_MU))
+
+
+def space_and_shift(scheduler: Any, steps: int, *, mu: float) -> None:
+    """Set the timesteps of even sigmas from 1 to 1 / steps, shifted by `mu`."""
+    scheduler.set_timesteps(sigmas=np.linspace(1.0, 0, steps + 1)[:-1], mu=mu)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,7 +201,7 @@ class DecodeLayers:
     def run(self, *, latents: Latents) -> Asking[Out]:
         """Ask for one decoding."""
         batched = {"latents": latents.parts["image"][0, 1:].unsqueeze(2)}
-        ((frames,),) = yield [Call(self.vae, decode_video, batched)]
+        frames = yield from decode(self.vae, decode_video, batched)
         return self.Out(tuple(Image(layer) for layer in frames[:, 0]))
 
 

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-from runtime.contract.calls import Asking, gather
+from runtime.contract.calls import Asking
 from runtime.contract.outputs import Destination, File
-from runtime.contract.values import Audio, Image, Video, VideoStream
+from runtime.contract.values import Audio, Image, Rewind, Video, VideoStream
 from runtime.errors import UserError
 from runtime.files import image_files
 from runtime.files.video_files import VideoWriter, write_video
@@ -54,15 +54,20 @@ class SaveMedia:
     def save_stream(self, media: VideoStream, to: Destination, audio: Audio | None) -> Asking[Out]:
         """Encode a stream while its later frames are still being decoded."""
         if media.num_frames == 1:
-            frames = yield from gather(*media.parts())
-            out = self.run(media=Video(frames[0], media.fps), to=to, audio=audio)
+            (ask,) = media.parts()
+            frames = yield from ask
+            out = self.run(media=Video(frames, media.fps), to=to, audio=audio)
             assert isinstance(out, self.Out)
             return out
         path = encoded_path(to, media.num_frames, media.fps)
-        with VideoWriter(path, audio=audio, **video_options(to, media.fps)) as writer:
-            for ask in media.parts():
-                writer.write((yield from ask))
-        return self.Out(as_file(path))
+        while True:
+            try:
+                with VideoWriter(path, audio=audio, **video_options(to, media.fps)) as writer:
+                    for ask in media.parts():
+                        writer.write((yield from ask))
+            except Rewind:
+                continue  # restart at the first frame, decoded in float32 this time
+            return self.Out(as_file(path))
 
 
 @dataclass(frozen=True, kw_only=True)

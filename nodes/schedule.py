@@ -2,35 +2,47 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from nodes import schedule_trial
 from nodes.contracts import VAE, Scheduler
 from nodes.latents import image_size, temporal_scale
 from nodes.solvers import SchedulerSolver
+from runtime.checkpoint.classes import find_class
+from runtime.checkpoint.handle import Handle
 from runtime.contract.declare import Component
 from runtime.contract.denoising import Schedule
 from runtime.errors import UserError
 
+# What diffusers' pipelines of models that predict noise ask of a scheduler.
+NOISE_SCHEDULER = ("scale_model_input", "init_noise_sigma", "order")
 SHIFT_NAMES = ("flow_shift", "shift")  # UniPC and DPM-Solver, flow-matching Euler
+TYPICAL_MU = 1.0  # of a picture of 3,300 tokens, by the published base_shift and max_shift
 
 
 @dataclass(frozen=True, kw_only=True)
 class FromScheduler:
     """Space the timesteps as the scheduler's config says.
 
-    steps     number of denoising steps from pure noise to the result
-    shift     replaces the flow shift of the scheduler's config; larger values spend more steps on
-              noisy timesteps
-    strength  the fraction of the steps that is run, from 0 to 1; the noisiest steps are left out
-              because the run starts from a picture or a clip
+    scale_input  whether the model's pipeline calls `scale_model_input`, as those of models that
+                 predict noise do; without it a scheduler that scales the input is refused
+    eta          what the pipeline passes to a `step` that takes `eta`; null leaves its default
+    steps        number of denoising steps from pure noise to the result
+    shift        replaces the flow shift of the scheduler's config; larger values spend more steps
+                 on noisy timesteps
+    strength     the fraction of the steps that is run, from 0 to 1; the noisiest steps are left out
+                 because the run starts from a picture or a clip
     """
 
     scheduler: Component[Scheduler]
+    scale_input: bool = False
+    eta: float | None = None
 
     class Out(NamedTuple):
         schedule: Schedule
@@ -38,9 +50,20 @@ class FromScheduler:
     def run(self, *, steps: int, shift: float | None = None, strength: float = 1.0) -> Out:
         """Set the timesteps on a new scheduler, so that the component does not change."""
         changes = {} if shift is None else {shift_name(self.scheduler.config): shift}
-        scheduler = new_scheduler(self.scheduler, **changes)
-        scheduler.set_timesteps(steps)
-        return self.Out(schedule_of(scheduler, steps_to_skip(steps, strength)))
+        skip = steps_to_skip(steps, strength)
+
+        def schedule(scheduler: Scheduler) -> Schedule:
+            check_scaling(scheduler, self.scale_input)
+            if getattr(scheduler.config, "use_dynamic_shifting", False):
+                raise NotImplementedError("it shifts by resolution, and this graph gives it none")
+            solver = SchedulerSolver(scheduler, scale_input=self.scale_input, eta=self.eta)
+            return schedule_of(scheduler, solver, skip)
+
+        return self.Out(make_schedule(self.scheduler, steps, space, schedule, changes))
+
+    def verify(self, *, steps: int, shift: float | None, strength: float) -> None:
+        """Refuse a scheduler that cannot make these steps."""
+        self.run(steps=steps, shift=shift, strength=strength)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,21 +98,28 @@ class ShiftByTokens:
         mu = shift_by_tokens(tokens, self.scheduler.config)
         return self.Out(evenly_spaced(self.scheduler, steps, mu, single=self.single))
 
+    def verify(self, *, steps: int | None = None, **_: Any) -> None:
+        """Refuse a scheduler that cannot make these steps; the size changes only the shift."""
+        if steps is not None:
+            evenly_spaced(self.scheduler, steps, TYPICAL_MU, single=self.single)
+
 
 def evenly_spaced(component: Scheduler, steps: int, mu: float, *, single: bool = False) -> Schedule:
     """The schedule of even sigmas from 1 to 1 / steps, shifted by `mu`.
 
     single  the even sigmas are computed in float32
     """
-    scheduler = new_scheduler(component)
-    if getattr(component.config, "use_flow_sigmas", False):
-        scheduler.set_timesteps(steps, mu=mu)  # such a scheduler spaces its sigmas itself
-        return schedule_of(scheduler)
-    even = np.linspace(1.0, 1 / steps, steps)
-    if single:
-        even = torch.linspace(1.0, 1 / steps, steps).double().numpy()
-    scheduler.set_timesteps(sigmas=even, mu=mu)
-    return schedule_of(scheduler)
+
+    def spaced(scheduler: Any, steps: int) -> None:
+        if getattr(component.config, "use_flow_sigmas", False):
+            scheduler.set_timesteps(steps, mu=mu)  # such a scheduler spaces its sigmas itself
+            return
+        even = np.linspace(1.0, 1 / steps, steps)
+        if single:
+            even = torch.linspace(1.0, 1 / steps, steps).double().numpy()
+        scheduler.set_timesteps(sigmas=even, mu=mu)
+
+    return make_schedule(component, steps, spaced)
 
 
 def shift_by_tokens(tokens: int, config: Any) -> float:
@@ -118,13 +148,70 @@ def shift_name(config: Any) -> str:
     return name
 
 
+def flow_schedule(scheduler: Scheduler) -> Schedule:
+    """The schedule as diffusers' flow matching pipelines use it: they pass no option to `step`."""
+    check_scaling(scheduler, False)
+    return schedule_of(scheduler, SchedulerSolver(scheduler, scale_input=False))
+
+
+def check_scaling(scheduler: Scheduler, scale_input: bool) -> None:
+    """Refuse a scheduler made for another kind of model.
+
+    scale_input  whether the model's pipeline calls `scale_model_input`
+    """
+    missing = [name for name in NOISE_SCHEDULER if not hasattr(scheduler, name)]
+    if scale_input and missing:
+        raise NotImplementedError(
+            f"the model predicts noise, and a scheduler for it has {' and '.join(missing)};"
+            " flow matching schedulers have not"
+        )
+    ones = torch.ones(1, 1, 1, 1)
+    if not scale_input and not SchedulerSolver(scheduler).input(ones, 0, {}).equal(ones):
+        raise NotImplementedError(
+            "it scales the model's input, for models that predict noise; this model's pipeline"
+            " scales nothing, and starts from noise of unit variance"
+        )
+
+
+def make_schedule(
+    component: Scheduler,
+    steps: int,
+    space: Callable[[Any, int], None],
+    schedule: Callable[[Scheduler], Schedule] = flow_schedule,
+    changes: Mapping[str, Any] | None = None,
+) -> Schedule:
+    """The schedule of a component, or a UserError where its config cannot make these steps.
+
+    component  a scheduler, or its handle before it is loaded
+    space      sets this many timesteps on a scheduler
+    schedule   of a scheduler whose timesteps are set: how the pipeline calls it
+    changes    config values that replace those of the component
+    """
+
+    def build(steps: int, more: Mapping[str, Any]) -> Schedule:
+        scheduler = new_scheduler(component, **{**(changes or {}), **more})
+        space(scheduler, steps)
+        return schedule(scheduler)
+
+    return schedule_trial.require_runnable(component, steps, build)
+
+
 def new_scheduler(component: Scheduler, **changes: Any) -> Scheduler:
     """A new scheduler with the component's config; schedulers keep state, so no two runs share one.
 
-    changes  config values that replace those of the component
+    component  a scheduler, or its handle before it is loaded
+    changes    config values that replace those of the component
     """
-    scheduler: Scheduler = type(component).from_config(component.config, **changes)
+    cls: Any = type(component)
+    if isinstance(component, Handle):
+        cls = find_class(component.name, "diffusers", component.class_name, component.config)
+    scheduler: Scheduler = cls.from_config(dict(component.config), **changes)
     return scheduler
+
+
+def space(scheduler: Any, steps: int) -> None:
+    """Set the timesteps as the scheduler's config spaces them."""
+    scheduler.set_timesteps(steps)
 
 
 def steps_to_skip(steps: int, strength: float) -> int:
@@ -136,18 +223,20 @@ def steps_to_skip(steps: int, strength: float) -> int:
     return steps - max(1, min(int(steps * strength), steps))
 
 
-def schedule_of(scheduler: Scheduler, skip: int = 0) -> Schedule:
+def schedule_of(scheduler: Scheduler, solver: Any, skip: int = 0) -> Schedule:
     """The schedule of a scheduler whose timesteps are set. The scheduler must not change after it.
 
     skip  steps left out at the start
     """
-    first = skip * getattr(scheduler, "order", 1)  # Heun's method has two timesteps per step
+    # Heun's method has two timesteps per step.
+    first = min(skip * getattr(scheduler, "order", 1), len(scheduler.timesteps) - 1)
     if hasattr(scheduler, "set_begin_index"):  # older schedulers look their timestep up
         scheduler.set_begin_index(first)
     if hasattr(scheduler, "is_scale_input_called"):
         # The solver scales the input with copies, so the scheduler's own warning would be wrong.
         scheduler.is_scale_input_called = True
-    solver = SchedulerSolver(scheduler, first)
+    if first:
+        solver = replace(solver, first=first)
     deviation = float(getattr(scheduler, "init_noise_sigma", 1.0))
     return Schedule(scheduler.timesteps[first:], sigmas_of(scheduler)[first:], solver, deviation)
 
@@ -155,11 +244,20 @@ def schedule_of(scheduler: Scheduler, skip: int = 0) -> Schedule:
 def sigmas_of(scheduler: Scheduler) -> Tensor:
     """Standard deviation of the noise relative to the signal, n + 1, at each timestep and the end.
 
-    Schedulers without `sigmas` state the signal's part of the variance, `alphas_cumprod`.
+    Schedulers without `sigmas` state the signal's part of the variance, `alphas_cumprod`, or the
+    scales of both (IPNDM). Of others it is not known, and NaN.
 
     Source: Karras et al., arXiv:2206.00364, appendix C.3.4.
     """
-    if hasattr(scheduler, "sigmas"):
-        return scheduler.sigmas
-    signal = scheduler.alphas_cumprod[scheduler.timesteps.long()]
-    return torch.cat([((1 - signal) / signal).sqrt(), torch.zeros(1)])
+    known: Any = scheduler
+    count = len(known.timesteps) + 1
+    sigmas = torch.full([count], torch.nan)
+    if len(getattr(known, "sigmas", ())) >= count:
+        sigmas = known.sigmas
+    elif hasattr(known, "alphas_cumprod"):
+        last = len(known.alphas_cumprod) - 1
+        signal = known.alphas_cumprod[known.timesteps.long().clamp(0, last)]
+        sigmas = torch.cat([((1 - signal) / signal).sqrt(), torch.zeros(1)])
+    elif len(getattr(known, "alphas", ())) >= count and hasattr(known, "betas"):
+        sigmas = known.betas / known.alphas
+    return sigmas

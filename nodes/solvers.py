@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
 
 from nodes.contracts import Scheduler
 from runtime.contract.values import Rng
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,22 +24,36 @@ class SchedulerSolver:
     Each step copies the template, restores the state, calls `step` on the copy, and returns the
     attributes that changed as the next state.
 
-    template  a scheduler whose timesteps and begin index are set; it never steps itself, so runs
-              can share it
-    first     index of the template's timestep at which this run begins
+    template     a scheduler whose timesteps and begin index are set; it never steps itself, so runs
+                 can share it
+    first        index of the template's timestep at which this run begins
+    scale_input  whether the pipeline calls `scale_model_input` before each forward; the flow
+                 matching pipelines of diffusers do not
+    eta          what the pipeline passes to a `step` that takes `eta`; None leaves its default
+    cast         whether latents are cast back to their dtype after each step
 
     The template's tensors are on the CPU and the latents may be on another device: tensors of one
     element mix with any device, and the schedulers move the others themselves.
+
+    Noise is drawn from the run's generator, also where diffusers' pipeline passes none to `step`
+    and the scheduler would draw from torch's global one: a seed must give one result.
     """
 
     template: Scheduler
     first: int = 0
+    scale_input: bool = True
+    eta: float | None = None
+    cast: bool = False
 
-    def input(self, x: Tensor, index: int) -> Tensor:
-        """The network's input: x, scaled by `scale_model_input` where the scheduler has one."""
-        if not hasattr(self.template, "scale_model_input"):
+    def input(self, x: Tensor, index: int, state: Mapping[str, Any]) -> Tensor:
+        """The network's input: x, scaled where the pipeline and the scheduler scale it.
+
+        The factor can depend on the state: schedulers of second order scale the input of their
+        second evaluation by the sigma at which they make it.
+        """
+        if not self.scale_input or not hasattr(self.template, "scale_model_input"):
             return x
-        scheduler: Any = copy.copy(self.template)
+        scheduler: Any = restore(self.template, state)
         scheduler._step_index = self.first + index
         timestep = self.template.timesteps[self.first + index]
         scaled: Tensor = scheduler.scale_model_input(x, timestep)
@@ -48,16 +65,22 @@ class SchedulerSolver:
         """One step of the scheduler. state: the attributes that differ from the template's."""
         scheduler = restore(self.template, state)
         timestep = self.template.timesteps[self.first + index]
+        takes = inspect.signature(type(scheduler).step).parameters
+        options = {"eta": self.eta} if self.eta is not None and "eta" in takes else {}
 
-        def step(**options: Any) -> Tensor:
+        def step(**drawing: Any) -> Tensor:
             after: Tensor
-            (after, *_) = scheduler.step(prediction, timestep, x, return_dict=False, **options)
-            return after
+            (after, *_) = scheduler.step(
+                prediction, timestep, x, return_dict=False, **options, **drawing
+            )
+            return after.to(x.dtype) if self.cast else after
 
-        if rng is not None and takes_generator(type(scheduler)):
+        if rng is None:
+            after = step()
+        elif "generator" in takes:
             after, rng = rng.using(lambda generator: step(generator=generator))
         else:
-            after = step()
+            after, rng = rng.using(lambda generator: with_global_generator(generator, step))
         return after, changed_attributes(scheduler, self.template), rng
 
 
@@ -68,14 +91,13 @@ class PreviousSampleSolver:
     template  a scheduler whose timesteps are set; `step` changes nothing of it, so runs can share
               it
 
-    Source: diffusers 0.42, pipelines/cogvideo/pipeline_cogvideox.py. Schedulers whose `step` takes
-    no `old_pred_original_sample` are called as usual. Latents keep their dtype from step to step,
-    although a step computes in float32.
+    Source: diffusers 0.42, pipelines/cogvideo/pipeline_cogvideox.py. Latents keep their dtype from
+    step to step, although a step computes in float32.
     """
 
     template: Scheduler
 
-    def input(self, x: Tensor, index: int) -> Tensor:
+    def input(self, x: Tensor, index: int, state: Mapping[str, Any]) -> Tensor:
         """The network's input is x itself."""
         return x
 
@@ -85,10 +107,8 @@ class PreviousSampleSolver:
         """One step. state: `denoised`, the denoised sample that the previous step predicted."""
         scheduler: Any = self.template
         times = scheduler.timesteps
-        arguments: tuple[Any, ...] = (prediction, times[index], x)
-        if "old_pred_original_sample" in inspect.signature(scheduler.step).parameters:
-            back = times[index - 1] if index else None
-            arguments = (prediction, state.get("denoised"), times[index], back, x)
+        back = times[index - 1] if index else None
+        arguments = (prediction, state.get("denoised"), times[index], back, x)
 
         def step(**options: Any) -> tuple[Tensor, Tensor]:
             stepped: tuple[Tensor, Tensor] = scheduler.step(
@@ -129,6 +149,14 @@ def is_same(new: Any, old: Any) -> bool:
     )
 
 
-def takes_generator(scheduler: type) -> bool:
-    """Whether the `step` of a scheduler class takes a generator."""
-    return "generator" in inspect.signature(scheduler.step).parameters  # type: ignore[attr-defined]  # a Scheduler
+def with_global_generator(generator: torch.Generator, draw: Callable[[], T]) -> T:
+    """Call `draw` while torch's global CPU generator has the state of `generator`, and advance it.
+
+    For schedulers without a `generator` argument: a Brownian tree takes its seed from the global
+    generator.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.set_rng_state(generator.get_state())
+        drawn = draw()
+        generator.set_state(torch.get_rng_state())
+    return drawn

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from nodes.contracts import TextEncoder, Tokenizer
+from runtime.checkpoint.vocabulary import UNLIMITED, unlimited_length
 from runtime.contract.calls import Asking, Call
 from runtime.contract.declare import Component
 from runtime.contract.values import TextEmbeds
@@ -133,6 +134,8 @@ def states_and_projection(net: TextEncoder, ids: Tensor) -> tuple[Tensor, Tensor
 
 def tokenize(tokenizer: Tokenizer, text: str, length: int, **options: Any) -> Any:
     """One prompt to `input_ids` and `attention_mask`, 1 l, padded and cut to `length` tokens."""
+    if length >= UNLIMITED:
+        raise unlimited_length(tokenizer)
     return tokenizer(
         [text],
         padding="max_length",

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from nodes.contracts import VAE
+from nodes.finite import decode, is_finite
 from runtime.contract.calls import Asking, Call
 from runtime.contract.declare import Component
 from runtime.contract.values import Image, Latents, Video
@@ -78,7 +79,7 @@ class DecodeVideo:
     def run(self, *, latents: Latents, fps: float = 16) -> Asking[Out]:
         """Ask for one forward of the decoder."""
         batched = {"latents": latents.parts["video"]}
-        ((frames,),) = yield [Call(self.vae, decode_video, batched)]
+        frames = yield from decode(self.vae, decode_video, batched)
         return self.Out(Video(frames[0], fps))
 
 
@@ -105,7 +106,7 @@ class DecodeImage:
         batched = {"latents": latents.parts["image"]}
         size = None if height is None or width is None else (height, width)
         shared = {"size": size, "scaled": self.scaled}
-        ((pictures,),) = yield [Call(self.vae, decode_image, batched, shared)]
+        pictures = yield from decode(self.vae, decode_image, batched, shared)
         return self.Out(Image(pictures[0]))
 
 
@@ -123,21 +124,24 @@ def encode_image(vae: VAE, pixels: Tensor, *, scaled: bool = True) -> tuple[Tens
     return (scale(latents, vae.config, scaled=scaled),)
 
 
-def decode_video(vae: VAE, latents: Tensor) -> tuple[Tensor]:
-    """Latents `b c t h w` to pixels `b f h w 3`, uint8."""
+def decode_video(vae: VAE, latents: Tensor) -> tuple[Tensor, Tensor]:
+    """Latents `b c t h w` to pixels `b f h w 3`, uint8, and whether they are finite, b."""
     pixels = vae.decode(denormalise(latents.to(vae.dtype), vae.config), return_dict=False)[0]
-    return (to_bytes(pixels).permute(0, 2, 3, 4, 1).contiguous(),)
+    return to_bytes(pixels).permute(0, 2, 3, 4, 1).contiguous(), is_finite(pixels)
 
 
 def decode_image(
     vae: VAE, latents: Tensor, *, size: tuple[int, int] | None = None, scaled: bool = True
-) -> tuple[Tensor]:
-    """Latents `b c h w` to pixels `b h w 3`, uint8; size: height and width in px, or None."""
+) -> tuple[Tensor, Tensor]:
+    """Latents `b c h w` to pixels `b h w 3`, uint8, and whether they are finite, b.
+
+    size  height and width in px, or None
+    """
     unscaled = unscale(latents.to(vae.dtype), vae.config, scaled=scaled)
     pixels = vae.decode(unscaled, return_dict=False)[0]
     if size is not None:
         pixels = resize_and_crop(pixels, *size)
-    return (to_bytes(pixels).permute(0, 2, 3, 1).contiguous(),)
+    return to_bytes(pixels).permute(0, 2, 3, 1).contiguous(), is_finite(pixels)
 
 
 def resize_and_crop(pixels: Tensor, height: int, width: int) -> Tensor:

@@ -10,10 +10,13 @@ import torch
 from torch import Tensor
 
 from nodes.contracts import VAE
+from nodes.finite import CAUSES, InFloat32, WatchDecoder, is_finite, is_half, retry_note
 from nodes.vae import denormalise, to_bytes
 from runtime.contract.calls import Asking, Call
 from runtime.contract.declare import Component
-from runtime.contract.values import Latents, VideoStream
+from runtime.contract.values import Latents, Rewind, VideoStream
+from runtime.errors import NotFinite
+from runtime.events import Noted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,25 +43,55 @@ class DecodeCausal:
         x = latents.parts["video"]
         frames = 1 + (x.shape[2] - 1) * self.vae.config.scale_factor_temporal
 
-        def parts() -> Iterator[Asking[Tensor]]:
-            return decode_chunks(self.vae, decode_causal, x, [1] * x.shape[2])
-
-        return self.Out(VideoStream(parts, frames, fps))
+        stream = Chunks(self.vae, decode_causal, x, [1] * x.shape[2])
+        return self.Out(VideoStream(stream.parts, frames, fps))
 
 
-def decode_chunks(
-    vae: VAE, forward: Callable[..., tuple[Any, ...]], latents: Tensor, sizes: list[int]
-) -> Iterator[Asking[Tensor]]:
-    """One generator per chunk, which asks for its frames. sizes: latent frames per chunk."""
-    state: list[Any] = [None]
+@dataclass
+class Chunks:
+    """The frames of a clip in chunks, each decoded when it is asked for.
 
-    def ask(chunk: Tensor) -> Asking[Tensor]:
-        ((frames, state[0]),) = yield [Call(vae, forward, {"latents": chunk}, state=state[0])]
-        first: Tensor = frames[0]
-        return first
+    forward  `(vae, latents, state)` to pixels as uint8, b f h w c, the next chunk's state, and
+             whether each sample was finite, b
+    latents  b c t h w
+    sizes    latent frames per chunk
+    single   whether the VAE computes in float32, because its half precision overflowed
+    """
 
-    for chunk in torch.split(latents, sizes, dim=2):
-        yield ask(chunk)
+    vae: VAE
+    forward: Callable[..., tuple[Any, ...]]
+    latents: Tensor
+    sizes: list[int]
+    single: bool = False
+
+    def parts(self) -> Iterator[Asking[Tensor]]:
+        """One generator per chunk, which asks for its frames, f h w c."""
+        state: list[Any] = [None]
+        for chunk in torch.split(self.latents, self.sizes, dim=2):
+            yield self.ask(chunk, state)
+
+    def ask(self, chunk: Tensor, state: list[Any]) -> Asking[Tensor]:
+        """Decode a chunk. state: holds what the chunk before left, which is replaced.
+
+        Where half precision overflows, the chunk is decoded again in float32; a chunk after the
+        first raises Rewind, because the state before it is of half precision.
+        """
+        while True:
+            forward: Callable[..., tuple[Any, ...]] = WatchDecoder(self.forward)
+            if self.single:
+                forward = InFloat32(forward)
+            call = Call(self.vae, forward, {"latents": chunk}, state=state[0])
+            ((frames, after, finite),) = yield [call]
+            if bool(finite.all()):
+                state[0] = after
+                first: Tensor = frames[0]
+                return first
+            if self.single or not is_half(self.vae.dtype):
+                raise NotFinite(f"the decoded pixels: NaN or infinity; {CAUSES} finds where")
+            self.single = True
+            yield Noted(text=retry_note(getattr(self.vae, "name", "vae")))
+            if state[0] is not None:
+                raise Rewind
 
 
 @dataclass(frozen=True)
@@ -76,8 +109,8 @@ class Tiles:
     blend: tuple[int, int]
 
 
-def decode_causal(vae: VAE, latents: Tensor, state: Any) -> tuple[Tensor, Any]:
-    """One latent frame `b c 1 h w` to pixels `b f h w 3`, uint8, and the state for the next one.
+def decode_causal(vae: VAE, latents: Tensor, state: Any) -> tuple[Tensor, Any, Tensor]:
+    """One latent frame `b c 1 h w` to pixels `b f h w 3`, uint8, the next state, and if finite, b.
 
     state  per tile, the inputs of its convolutions at earlier frames; None at the first frame
     """
@@ -93,7 +126,7 @@ def decode_causal(vae: VAE, latents: Tensor, state: Any) -> tuple[Tensor, Any]:
     pixels, caches = decode_tiles(net, x, causal_tiles(net), state, tile)
     scale = net.spatial_compression_ratio // patch
     pixels = pixels[..., : x.shape[-2] * scale, : x.shape[-1] * scale]
-    return to_frames(unpatchify(pixels, patch)), caches
+    return to_frames(unpatchify(pixels, patch)), caches, is_finite(pixels)
 
 
 def causal_tiles(net: Any) -> Tiles:

@@ -35,6 +35,7 @@ from runtime.settings.setting import Setting
 if TYPE_CHECKING:
     import PIL.Image
 
+    from runtime.contract.values import Video
     from runtime.plan.plan import Plan
     from runtime.run.session import Session
     from runtime.run.work import Work
@@ -55,6 +56,40 @@ class Result:
     rows: Sequence[Mapping[str, Any]] = ()
     denoise_steps_ms: Sequence[float] = ()
     memory: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    @property
+    def image(self) -> PIL.Image.Image:
+        """The picture, or the first frame of a clip, of the first output that is one."""
+        from runtime.files.save_media import frame_picture
+
+        shown: PIL.Image.Image = frame_picture(self._media())
+        return shown
+
+    @property
+    def video(self) -> Video:
+        """The clip: `frames` (uint8, f h w c) and `fps`; a picture model gives none."""
+        found: Video = self._media("frames")
+        return found
+
+    def save(self, path: str | Path) -> Path:
+        """Write the picture or the clip in the format of the suffix; the path.
+
+        For a file that says how it was made, ask for the output `file` instead.
+        """
+        from runtime.files.save_media import save_media
+
+        return save_media(self._media(), Path(path).expanduser())
+
+    def _media(self, *attributes: str) -> Any:
+        wanted = attributes or ("frames", "pixels")
+        for value in self.outputs.values():
+            if any(hasattr(value, name) for name in wanted):
+                return value
+        kind = "clip" if attributes else "picture and no clip"
+        raise UserError(
+            f"the run has no {kind} in memory; its outputs are: {', '.join(self.outputs)}",
+            help="ask for an output that is one, as in outputs=['video', 'file']", field="outputs",
+        )  # fmt: skip
 
 
 class Run:

@@ -19,6 +19,8 @@ from runtime.errors import UserError
 
 CPU = torch.device("cpu")
 MOST_THREADS = 1024
+# Spellings of one device; on a machine without it the error lists what there is.
+ALIASES = {"cpu:0": "cpu", "mps:0": "mps"}
 MAX_RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes there, else in KiB
 
 
@@ -41,16 +43,21 @@ def choose(requested: str | None) -> torch.device:
     names = available()
     if requested is None:
         return torch.device(names[0])
-    name = requested.lower()
-    first = {"gpu": names[0], "cpu:0": "cpu", "mps:0": "mps", str(accelerator()): names[0]}
-    name = first.get(name, name)
-    if name not in names or (requested.lower() == "gpu" and name == "cpu"):
+    wanted = requested.strip().lower()
+    if wanted == "auto":
+        return torch.device(names[0])
+    aliases = dict(ALIASES)
+    if kind := accelerator():
+        aliases |= {kind: names[0], "gpu": names[0], "gpu:0": names[0]}
+    wanted = aliases.get(wanted, wanted)
+    if wanted not in names:
+        listed = ", ".join(names)
         raise UserError(
-            f"there is no device `{requested}`.",
-            help=f"this machine has: {', '.join(names)}",
-            field="device",
+            f"there is no device `{requested}`." if wanted else "the name of the device is empty.",
+            help=f"this machine has: {listed}",
+            field="placement.device",
         )
-    return torch.device(name)
+    return torch.device(wanted)
 
 
 def default_dtype(device: torch.device, recommended: str | None) -> torch.dtype | None:

@@ -45,7 +45,8 @@ class Problem:
     help: str = ""
 
     def __str__(self) -> str:
-        lines = [f"{self.position}  {self.path}", *(f"    {x}" for x in self.message.split("\n"))]
+        head = f"{self.position}  {self.path}".rstrip()
+        lines = [head, *(f"    {x}" for x in self.message.split("\n"))]
         return "\n".join(lines + ([f"    help: {self.help}"] if self.help else []))
 
 
@@ -80,6 +81,10 @@ class NodeFailed(Exception):
         shown = "".join(f"\n    {line}" for line in lines)
         super().__init__(f"node `{node}` ({type}, {position}) failed: {cause}{shown}")
         self.node = node
+
+
+class NotFinite(ArithmeticError):
+    """A tensor holds NaN or infinity: nothing that follows from it is a result."""
 
 
 class Cancelled(Exception):

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from runtime import Cancelled, Destination, File, NodeFailed, Run, Runtime, UserError
+from runtime import Cancelled, Destination, File, NodeFailed, NotFinite, Run, Runtime, UserError
 from runtime import device as devices
 from runtime.events import Noted, Planned, Stepped
 from runtime.files.image_files import MEDIA_TYPES
@@ -163,9 +163,8 @@ def failure(id: str, problem: Exception) -> dict[str, Any]:
         return _failure_message(id, "disk_full", DISK_FULL)
     where = f"node `{problem.node}` failed: " if isinstance(problem, NodeFailed) else ""
     reason = traceback.format_exception_only(cause)[-1].strip()
-    return _failure_message(
-        id, "generation_failed", f"{where}{reason} (failure {log} in the server's log)"
-    )
+    code = "not_finite" if isinstance(cause, NotFinite) else "generation_failed"
+    return _failure_message(id, code, f"{where}{reason} (failure {log} in the server's log)")
 
 
 def _failure_message(id: str, code: str, message: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -10,8 +11,10 @@ from typing import Any
 
 from runtime.checkpoint import component_source as sources
 from runtime.checkpoint import hub
-from runtime.checkpoint.component_source import CONFIGS, ComponentSource
+from runtime.checkpoint.component_source import ComponentSource
+from runtime.checkpoint.file_faults import file_fault, folder_fault, reading
 from runtime.checkpoint.folder import Folder
+from runtime.checkpoint.required_files import CONFIGS
 from runtime.errors import UserError, did_you_mean, nearest
 from runtime.graph.model import ComponentSpec
 
@@ -48,10 +51,10 @@ class Checkpoint:
     @classmethod
     def open(cls, path: str, *, revision: str | None = None) -> Checkpoint:
         """Open a folder, or a hub id (its small files are fetched, weights are not)."""
-        files = find(path, revision, "model_path")
-        index = files.json(INDEX)
-        if not index:
+        files = find_folder(path, revision, "model_path")
+        if not files.has_entry(INDEX):
             raise _no_model(path, files)
+        index = files.json(INDEX)
         return cls(path, files, index, files.repo.commit if files.repo else revision)
 
     @property
@@ -62,8 +65,10 @@ class Checkpoint:
     @property
     def class_name(self) -> str:
         """The pipeline class that the model was saved as."""
-        said = self.index.get("_class_name", "")
-        return str(said[-1] if isinstance(said, list) and said else said)  # with the file it is in
+        name = self.index.get("_class_name")
+        if isinstance(name, list) and name:  # the file of the model that has the class, the class
+            name = name[-1]
+        return name if isinstance(name, str) else ""
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -97,10 +102,7 @@ class Checkpoint:
                 raise self._unknown(spec.name)
             files = self._at(spec).child(spec.name)
             if not files.exists():
-                raise UserError(
-                    f"{files.path.parent} has no folder `{spec.name}`, though {INDEX} names it.",
-                    help="download the model again",
-                )
+                raise _no_folder(spec.name, files)
             return sources.resolve(spec.name, files, declared, changed=spec.config)
         if spec.path.endswith(".safetensors"):
             return self._other_weights(spec, declared)
@@ -129,12 +131,14 @@ class Checkpoint:
                 help=f"give a hub id as components.{spec.name}.path, or leave the revision out",
                 field=f"components.{spec.name}.revision",
             )
-        return find(self.files.repo.id, spec.revision, f"components.{spec.name}.revision")
+        return find_folder(self.files.repo.id, spec.revision, f"components.{spec.name}.revision")
 
     def _other_weights(
         self, spec: ComponentSpec, declared: tuple[str, str] | None
     ) -> ComponentSource:
         weights = Path(str(spec.path)).expanduser()
+        if problem := file_fault(weights):
+            raise _wrong_path(spec, problem.message.rstrip("."), problem.help)
         if not weights.is_file():
             raise _wrong_path(spec, "there is no such file")
         if declared is None:
@@ -154,30 +158,37 @@ class Checkpoint:
         )
 
 
-def find(path: str, revision: str | None, field: str) -> Folder:
+def find_folder(path: str, revision: str | None, field: str) -> Folder:
     """The folder of a path or hub id; local folders come first."""
     local = Path(path).expanduser()
-    if local.is_dir():
+    with reading(local):
+        is_folder, is_there = local.is_dir(), local.exists() or local.is_symlink()
+    if is_folder:
         return Folder(local)
-    beside = local.parent if local.parent.is_dir() else Path()
-    near = nearest(local.name, (p.name for p in beside.iterdir() if p.is_dir()))
-    meant = f"did you mean `{local.with_name(near[0])}`?" if near else ""
-    if hub.is_hub_id(path) and not local.exists():
+    meant, is_beside = _suggestion(local)
+    if hub.is_hub_id(path) and not is_there:
         try:
             repo = _repo(path, revision)
         except UserError as problem:
-            if not meant or beside == Path():  # nothing on disk is like it
+            if not is_beside:  # nothing on disk is like it
                 raise
             raise UserError(
                 problem.message, help=f"{meant} Else {problem.help}", field=field
             ) from problem
         return Folder(repo.root, repo)
-    if local.exists():
+    if fault := folder_fault(local):
+        if not local.exists():
+            raise UserError(f"{field}: {fault.message}", help=fault.help, field=field)
         raise UserError(
             f"{field}: `{path}` is a file, not a folder.",
             help="give a folder in diffusers format (with model_index.json) or a hub id",
             field=field,
         )
+    if id := hub.id_of_url(path):
+        raise UserError(
+            f"{field}: `{path}` is an address, and a hub id or a folder is needed.",
+            help=f"write `{id}`", field=field,
+        )  # fmt: skip
     raise UserError(
         f"{field}: `{path}` is neither a folder nor a hub id (`organisation/name`).",
         help=meant or "check the path",
@@ -185,13 +196,24 @@ def find(path: str, revision: str | None, field: str) -> Folder:
     )
 
 
+def _suggestion(local: Path) -> tuple[str, bool]:
+    """A folder on disk whose name is near, as words; whether the path's own parent is there."""
+    is_beside = local.parent.is_dir() and local.parent != Path()
+    parent = local.parent if local.parent.is_dir() else Path()
+    with suppress(OSError):
+        near = nearest(local.name, (p.name for p in parent.iterdir() if p.is_dir()))
+        if near:
+            return f"did you mean `{local.with_name(near[0])}`?", is_beside
+    return "", False
+
+
 def override(spec: ComponentSpec) -> Folder:
     """The folder that `components.X.path` means: a component's own, or one inside a whole model."""
     path = str(spec.path)
-    files = find(path, spec.revision, f"components.{spec.name}.path")
+    files = find_folder(path, spec.revision, f"components.{spec.name}.path")
     inside = files.child(spec.name)
     for folder in (inside, files):
-        if any(folder.on_disk(name) for name in CONFIGS):
+        if any(folder.has_entry(name) for name in CONFIGS):
             return folder
     raise _wrong_path(
         spec, f"it has no folder `{spec.name}` and no {CONFIGS[0]}, {CONFIGS[1]} or {CONFIGS[2]}"
@@ -203,10 +225,23 @@ def _repo(id: str, revision: str | None) -> hub.Repo:
     return hub.open_repo(id, revision)
 
 
-def _wrong_path(spec: ComponentSpec, reason: str) -> UserError:
+def _no_folder(name: str, files: Folder) -> UserError:
+    """The error for a component that the model names and whose folder is not there."""
+    field = f"components.{name}.path"
+    if problem := folder_fault(files.path):
+        return UserError(f"`{name}`: {problem.message}", help=problem.help, field=field)
+    return UserError(
+        f"{files.path.parent} has no folder `{name}`, though {INDEX} names it.",
+        help="download the model again" if files.repo is None else hub.REFETCH,
+        field=field,
+    )
+
+
+def _wrong_path(spec: ComponentSpec, reason: str, help: str = "") -> UserError:
     return UserError(
         f"components.{spec.name}.path: `{spec.path}` is no source for `{spec.name}`: {reason}.",
-        help="give a component's folder, a model with one (folder or hub id), or a .safetensors",
+        help=help
+        or "give a component's folder, a model with one (folder or hub id), or a .safetensors",
         field=f"components.{spec.name}.path",
     )
 

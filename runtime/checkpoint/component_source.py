@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from runtime.checkpoint import hub, identity
+from runtime.checkpoint.file_faults import file_fault
 from runtime.checkpoint.folder import Folder
-from runtime.checkpoint.weight_files import choose, header
+from runtime.checkpoint.required_files import (
+    CONFIGS,
+    GENERATION,
+    MODEL,
+    TOKENIZER,
+    check_files,
+    expected_config,
+)
+from runtime.checkpoint.weight_files import (
+    has_index,
+    header,
+    incomplete_shards,
+    is_integer_weight,
+    select_weight_files,
+    variant_of,
+)
 from runtime.errors import UserError
 from runtime.settings.policies import Vae
-
-MODEL, SCHEDULER = "config.json", "scheduler_config.json"
-TOKENIZER, PROCESSOR = "tokenizer_config.json", "preprocessor_config.json"
-GENERATION = "generation_config.json"
-CONFIGS = (MODEL, SCHEDULER, TOKENIZER, PROCESSOR, "processor_config.json")
 
 
 @dataclass(frozen=True)
@@ -58,6 +70,16 @@ class ComponentSource:
         return bool(self.weights or self.missing or self.lacking)
 
     @property
+    def variant(self) -> str:
+        """`fp16` where the weights are a variant's files; empty for plain ones."""
+        return variant_of([*(path.name for path in self.weights), *self.missing])
+
+    @property
+    def is_indexed(self) -> bool:
+        """Whether the libraries find the weights too: shards without an index only we read."""
+        return has_index(self.files, [path.name for path in self.weights])
+
+    @property
     def generation(self) -> Mapping[str, Any]:
         """How a language model samples; empty where its folder does not say."""
         return self.files.json(GENERATION)
@@ -77,6 +99,23 @@ class ComponentSource:
         said += [{"tuned": repr(self.tuned)}] if self.tuned else []
         return identity.digest(self.library, self.class_name, dict(self.config), files, *said)
 
+    @cached_property
+    def content_digest(self) -> str:
+        """A digest of class, config and files, wherever they lie: it stands in provenance.
+
+        It is taken once, as the weights are read once: files that are replaced later are not what
+        a running process computes with.
+        """
+        if self.has_weights:
+            here = [identity.of_content(path) for path in self.weights]
+            remote = (self.files.remote(n).blob or n for n in self.missing)
+            files: list[Any] = sorted([*here, *remote])
+        else:
+            names = [n for n in self.files.names() if self.files.on_disk(n)]
+            files = [[n, identity.of_content(self.folder / n)] for n in names]
+        config = {k: v for k, v in self.config.items() if not k.startswith("_")}  # _name_or_path
+        return identity.digest(self.class_name, config, files, dict(self.generation))
+
     def nbytes(self, dtype: str | None = None) -> int:
         """Predicted bytes of the weights in `dtype` (as stored where none), from headers alone.
 
@@ -87,7 +126,13 @@ class ComponentSource:
         if self.lacking:
             from runtime.checkpoint.skeleton import predicted_nbytes
 
-            return predicted_nbytes(self.name, self.library, self.class_name, self.config, dtype)
+            kind = (self.name, self.library, self.class_name)
+            try:
+                return predicted_nbytes(*kind, self.config, dtype)
+            except UserError:
+                raise
+            except Exception as problem:  # its config is broken too: what it lacks is said first
+                raise self.lacking from problem
         total = sum(self.files.remote(name).size for name in self.missing)
         for path in self.weights:
             if path.suffix == ".safetensors":
@@ -113,7 +158,7 @@ def resolve(
     weights   a file to take instead of the folder's weights
     own       where the folder is an override: the config of the model's own component
     """
-    config_name = _config_name(files, declared)
+    config_name = _config_name(name, files, declared)
     config = files.json(config_name) if config_name else {}
     library, class_name = _class(config_name, config, declared, own)
     if not class_name:
@@ -129,11 +174,18 @@ def resolve(
     if weights is not None:
         here = (weights,)
     elif config_name == MODEL:
-        chosen = choose(files)
+        chosen = select_weight_files(files)
         here = tuple(files.path / n for n in chosen if files.on_disk(n))
         missing = tuple(n for n in chosen if not files.on_disk(n))
-        if not chosen or (missing and files.repo is None):
-            lacking, here, missing = _no_weights(name, files, missing), (), ()
+        unreadable = next(filter(None, map(file_fault, here)), None)
+        if not chosen or unreadable or (missing and files.repo is None):
+            lacking = unreadable or _no_weights(name, files, missing)
+        elif not missing and not config.get("quantization_config"):
+            lacking = _integer_weights(name, here)
+        if lacking:
+            here, missing = (), ()
+    else:
+        check_files(name, files, library, class_name)
     return ComponentSource(
         name, library, class_name, files, {**config, **changed}, config_name, changed, here,
         missing, lacking,
@@ -161,11 +213,27 @@ def fetch(source: ComponentSource) -> ComponentSource:
     return replace(source, weights=tuple(paths), missing=())
 
 
-def _config_name(files: Folder, declared: tuple[str, str] | None) -> str:
-    names = set(files.names())
-    role = declared[1] if declared else ""
-    first = TOKENIZER if "Tokenizer" in role else PROCESSOR if "Processor" in role else MODEL
-    return next((n for n in (first, *CONFIGS) if n in names and files.on_disk(n)), "")
+def _config_name(name: str, files: Folder, declared: tuple[str, str] | None) -> str:
+    """The file that holds a component's config; a UserError where it is missing."""
+    present = [n for n in files.names() if files.has_entry(n)]
+    first = expected_config(declared[1]) if declared else (MODEL,)
+    others = CONFIGS if first == (MODEL,) else [n for n in CONFIGS if n != MODEL]
+    found = next((n for n in (*first, *others) if n in present), "")
+    if declared and first == (MODEL,) and found != MODEL and not _is_configured(present):
+        holds = f"it holds {', '.join(present[:6])}" if present else "it is empty"
+        raise UserError(
+            f"{files.path} lacks {MODEL}, which says how `{name}` ({declared[1]}) is built;"
+            f" {holds}.",
+            help="download the model again" if files.repo is None else hub.REFETCH,
+            field=f"components.{name}.path",
+        )
+    return found
+
+
+def _is_configured(names: Iterable[str]) -> bool:
+    """Whether a folder has a config of a name of its own, which only its class knows."""
+    others = {*CONFIGS, GENERATION}
+    return any(n.endswith("_config.json") and n not in others for n in names)
 
 
 def _class(
@@ -190,14 +258,48 @@ def _class(
     return declared or ("", "")
 
 
-def _no_weights(name: str, files: Folder, missing: tuple[str, ...]) -> UserError:
-    lacking = ", ".join(missing[:3]) or "no .safetensors and no .bin"
-    held = ", ".join(files.names()[:6])
+def _integer_weights(name: str, paths: Iterable[Path]) -> UserError | None:
+    """Why weights cannot be computed with as they are: they are quantized."""
+    with suppress(UserError):  # a damaged header is named where the weights are counted
+        for path in paths:
+            tensors = header(path).items() if path.suffix == ".safetensors" else ()
+            found = next(((k, t.dtype) for k, t in tensors if is_integer_weight(k, t.dtype)), None)
+            if found:
+                return integer_weight(name, path, *found)
+    return None
+
+
+def integer_weight(name: str, path: Path, key: str, dtype: str) -> UserError:
+    """The error for a weight that is stored in integers."""
     return UserError(
-        f"`{name}` has no weights: {files.path} "
-        + (f"lacks {lacking}." if missing else f"holds {held}, {lacking}."),
-        help="download the model again"
-        if files.repo is None
-        else "its weights are not in the cache: unset HF_HUB_OFFLINE to download them",
+        f"{path}: `{key}` of `{name}` is stored as {dtype}: the weights are quantized, and a"
+        " network computes with floating-point weights.",
+        help=f"give float16, bfloat16 or float32 weights as `components.{name}.path`",
         field=f"components.{name}.path",
     )
+
+
+def _no_weights(name: str, files: Folder, missing: tuple[str, ...]) -> UserError:
+    """Why a model has no weights to load: a broken link, missing shards, or no file at all."""
+    field = f"components.{name}.path"
+    for file in missing:
+        if problem := file_fault(files.path / file):
+            return UserError(f"`{name}`: {problem.message}", help=problem.help, field=field)
+    help = "download the model again" if files.repo is None else hub.REFETCH_WEIGHTS
+    lacks = f"`{name}` has no weights: {files.path} lacks"
+    if missing:
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        return UserError(f"{lacks} {', '.join(missing[:3])}{more}.", help=help, field=field)
+    if absent := incomplete_shards(files):
+        return UserError(
+            f"{lacks} {', '.join(absent[:3])} of a set of shards, and their index"
+            " (...index.json).", help=help, field=field,
+        )  # fmt: skip
+    if index := next((n for n in files.names() if ".index." in n), ""):
+        message = f"{files.path / index} names no shards (`weight_map`)."
+        return UserError(message, help=help, field=field)
+    holds = ", ".join(files.names()[:6]) or "nothing"
+    return UserError(
+        f"`{name}` has no weights: {files.path} holds {holds}, no .safetensors and no .bin.",
+        help=help, field=field,
+    )  # fmt: skip

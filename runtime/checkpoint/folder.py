@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from runtime.checkpoint.file_faults import folder_fault, json_value, reading
 from runtime.checkpoint.hub import RemoteFile, Repo
 from runtime.errors import UserError
 
@@ -24,23 +24,34 @@ class Folder:
         return Folder(self.path / name, self.repo)
 
     def names(self) -> list[str]:
-        """Names of the files directly inside, whether on disk or only on the hub."""
-        found = (
-            {p.name for p in self.path.iterdir() if p.is_file()} if self.path.is_dir() else set()
-        )
-        return sorted(found | set(self._remote()))
+        """Names of the files directly inside, whether on disk or only on the hub.
+
+        A broken link counts as a file: whoever needs it learns what it is.
+        """
+        return sorted({p.name for p in self._entries() if not p.is_dir()} | set(self._remote()))
 
     def folders(self) -> list[str]:
         """Names of the folders on disk directly inside."""
-        return sorted(p.name for p in self.path.iterdir() if p.is_dir()) if self.exists() else []
+        return sorted(p.name for p in self._entries() if p.is_dir())
 
     def exists(self) -> bool:
         """Whether the folder is on disk."""
-        return self.path.is_dir()
+        with reading(self.path):
+            return self.path.is_dir()
 
     def on_disk(self, name: str) -> bool:
         """Whether a file is on disk."""
-        return (self.path / name).is_file()
+        with reading(self.path / name):
+            return (self.path / name).is_file()
+
+    def has_entry(self, name: str) -> bool:
+        """Whether there is anything of that name on disk, a broken link included."""
+        with reading(self.path / name):
+            try:
+                (self.path / name).lstat()
+            except (FileNotFoundError, NotADirectoryError):
+                return False
+            return True
 
     def remote(self, name: str) -> RemoteFile:
         """What the hub says about a file that may not be on disk yet."""
@@ -53,17 +64,17 @@ class Folder:
     def json(self, name: str) -> dict[str, Any]:
         """The object in a JSON file; empty where there is no such file."""
         path = self.path / name
-        if not path.is_file():
+        if not self.has_entry(name):
             return {}
-        try:
-            value = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as problem:
-            raise UserError(
-                f"{path} is no valid JSON: {problem}", help="download the file again, or mend it"
-            ) from problem
+        value = json_value(path)
         if not isinstance(value, dict):
             raise UserError(f"{path} holds no JSON object.", help="download the file again")
         return value
+
+    def _entries(self) -> list[Path]:
+        if problem := folder_fault(self.path):
+            raise problem
+        return list(self.path.iterdir()) if self.exists() else []
 
     def _prefix(self) -> str:
         inside = self.path.relative_to(self.repo.root).as_posix() if self.repo else "."

@@ -11,13 +11,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from runtime.errors import UserError
 
 ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 COMMIT = re.compile(r"[0-9a-f]{40}")
-METADATA = (".json", ".txt", ".model", ".jinja")
+METADATA = (".json", ".txt", ".model", ".jinja", ".spm", ".tiktoken")
 METADATA_BYTES = 64 * 2**20
+REFETCH = "it is not in the cache: unset HF_HUB_OFFLINE to download it"
+REFETCH_WEIGHTS = "its weights are not in the cache: unset HF_HUB_OFFLINE to download them"
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,22 @@ class Repo:
 def is_hub_id(text: str) -> bool:
     """Whether `text` could be `organisation/name` on the hub."""
     return len(text) <= 96 and ".." not in text and "--" not in text and bool(ID.fullmatch(text))
+
+
+def id_of_url(text: str) -> str:
+    """The `organisation/name` of a page of the hub (`https://.../organisation/name/tree/main`).
+
+    Empty for what is no address.
+    """
+    address = urlsplit(text if "://" in text else f"https://{text}")
+    if not text.startswith(("http://", "https://", "hf://", "huggingface.co/", "hf.co/")):
+        return ""
+    parts = [part for part in address.path.split("/") if part]
+    if address.scheme == "hf" and address.netloc:
+        parts = [address.netloc, *parts]
+    parts = [part for part in parts[:3] if part != "models"][:2]
+    id = "/".join(parts)
+    return id if is_hub_id(id) else ""
 
 
 def open_repo(id: str, revision: str | None = None) -> Repo:

@@ -44,7 +44,10 @@ def of_file(path: Path) -> str:
     status = real.stat()
     if status.st_size <= SMALL:
         return hashlib.sha256(real.read_bytes()).hexdigest()
-    facts = {"path": str(real), "size": status.st_size, "mtime_ns": status.st_mtime_ns}
+    facts = {
+        "path": str(real), "size": status.st_size, "mtime_ns": status.st_mtime_ns,
+        "ctime_ns": status.st_ctime_ns,  # of the change itself: no program can set it
+    }  # fmt: skip
     known = _remembered(facts)
     if known is None:
         known = hashlib.sha256(_edges(real)).hexdigest()

@@ -17,10 +17,15 @@ import torch
 from torch import Tensor, nn
 
 from runtime.checkpoint.classes import STAND_IN, defaults, find_class
-from runtime.checkpoint.component_source import SCHEDULER, ComponentSource
+from runtime.checkpoint.component_source import ComponentSource, integer_weight
+from runtime.checkpoint.file_faults import json_value
+from runtime.checkpoint.load_faults import BUILD_ERRORS, load_errors, stand_in_fault
+from runtime.checkpoint.required_files import SCHEDULER
 from runtime.checkpoint.skeleton import build, default_dtype
-from runtime.checkpoint.tensor_files import open_weights, shape, stored_dtype, take
+from runtime.checkpoint.tensor_files import DTYPE_NAMES, open_weights, shape, stored_dtype, take
 from runtime.checkpoint.vae_tiling import tune
+from runtime.checkpoint.vocabulary import check_token_ids
+from runtime.checkpoint.weight_files import is_integer_weight
 from runtime.errors import UserError, did_you_mean
 
 LARGE = 2**27  # bytes of weights; below, a tensor read whole before its cast does not matter
@@ -45,7 +50,10 @@ def load(
         trust_remote_code=trust_remote_code,
     )
     if not source.has_weights:
-        return _weightless(cls, source)
+        with load_errors(source):
+            return _weightless(cls, source)
+    if hasattr(cls, STAND_IN):
+        raise stand_in_fault(source, cls)
     if source.config.get("quantization_config"):
         raise UserError(
             f"{source.folder}: the weights of `{source.name}` are quantized, which is unsupported.",
@@ -55,11 +63,25 @@ def load(
     final = dtype or stored_dtype(source.weights)
     if issubclass(cls, nn.Module) and hasattr(cls, "config_class"):
         model = _transformers(cls, source, final).to(device)
+        check_token_ids(model, source)
     else:
         model = _diffusers(cls, source, final, device)
     if source.tuned:
         tune(model, source.tuned)
     return model.requires_grad_(False).eval()
+
+
+def check_buildable(source: ComponentSource) -> None:
+    """Build a component without its weights; a UserError where that cannot be done."""
+    cls = find_class(source.name, source.library, source.class_name, source.config)
+    with load_errors(source):
+        if not source.has_weights:
+            _weightless(cls, source)
+        elif hasattr(cls, "config_class"):
+            with torch.device("meta"):
+                cls(cls.config_class.from_dict(dict(source.config)))
+        else:
+            build(cls, source.config)
 
 
 def nbytes(module: Any) -> int:
@@ -89,26 +111,29 @@ class LeftOut(nn.Module):
 
 def _weightless(cls: Any, source: ComponentSource) -> Any:
     if source.config_name == SCHEDULER:
+        if hasattr(cls, STAND_IN):
+            raise stand_in_fault(source, cls)
         _check_changed(source, defaults(cls))
         return cls.from_config(dict(source.config))
     options = {"local_files_only": True, **source.changed}
     made = _loadable(cls, source).from_pretrained(source.folder, **options)
-    if _misread(made, source.folder / "tokenizer.json"):
+    if _differs_from_file(made, source.folder / "tokenizer.json"):
         from transformers import PreTrainedTokenizerFast
 
         made = PreTrainedTokenizerFast.from_pretrained(source.folder, **options)
     return made
 
 
-def _misread(made: Any, file: Path) -> bool:
-    """Whether a tokenizer's class splits words at spaces where the file says that bytes are split.
+def _differs_from_file(tokenizer: Any, file: Path) -> bool:
+    """Whether a tokenizer's class splits text in another way than tokenizer.json says.
 
-    transformers 5 does so to Llama 3's: github.com/huggingface/transformers/issues/45488.
+    The class of some checkpoints sets a pre-tokenizer of its own (`Metaspace`: at spaces) over the
+    one of the file (`ByteLevel`): github.com/huggingface/transformers/issues/45488.
     """
-    split = getattr(getattr(made, "backend_tokenizer", None), "pre_tokenizer", None)
+    split = getattr(getattr(tokenizer, "backend_tokenizer", None), "pre_tokenizer", None)
     if type(split).__name__ != "Metaspace" or not file.is_file():
         return False
-    return "ByteLevel" in json.dumps(json.loads(file.read_text("utf-8")).get("pre_tokenizer"))
+    return "ByteLevel" in json.dumps(json_value(file).get("pre_tokenizer"))
 
 
 def _loadable(cls: Any, source: ComponentSource) -> Any:
@@ -130,11 +155,12 @@ def _diffusers(
     cls: Any, source: ComponentSource, dtype: torch.dtype, device: torch.device
 ) -> nn.Module:
     _check_changed(source, defaults(cls))
-    with default_dtype(dtype):
+    with default_dtype(dtype), load_errors(source):
         model = build(cls, source.config)
     for part in source.left_out:
         setattr(model, part, LeftOut(source.name, part))
     tensors = open_weights(source.weights, dtype)
+    _check_floating(source, tensors)
     renamed = {key: key for key in tensors if key.split(".")[0] not in source.left_out}
     if len(source.weights) == 1:  # diffusers knows old names of single files only
         cls._fix_state_dict_keys_on_load(model, renamed)
@@ -155,17 +181,20 @@ def _diffusers(
 
 def _transformers(cls: Any, source: ComponentSource, dtype: torch.dtype) -> nn.Module:
     """Let transformers build, rename, cast and tie; the files are read by us, tensor by tensor."""
-    config = cls.config_class.from_dict(dict(source.config))
-    blank = cls.config_class()
+    with load_errors(source):
+        config = cls.config_class.from_dict(dict(source.config))
+        blank = cls.config_class()
     other_names = {key: None for key in source.changed if hasattr(blank, key)}
     _check_changed(source, {**blank.to_dict(), **other_names})
     needs_cast = stored_dtype(source.weights) != dtype and source.nbytes() > LARGE
     cast = needs_cast and _all_cast(cls, config, dtype)
-    with no_progress_bars(), default_dtype(dtype):
+    tensors = open_weights(source.weights, dtype, cast=cast)
+    _check_floating(source, tensors)
+    with no_progress_bars(), default_dtype(dtype), load_errors(source, BUILD_ERRORS):
         model, info = cls.from_pretrained(
             None,
             config=config,
-            state_dict=open_weights(source.weights, dtype, cast=cast),
+            state_dict=tensors,
             dtype=dtype,
             output_loading_info=True,
             ignore_mismatched_sizes=True,
@@ -198,6 +227,18 @@ def _check_changed(source: ComponentSource, known: Mapping[str, Any]) -> None:
                 help=did_you_mean(key, known),
                 field=f"components.{source.name}.config.{key}",
             )
+
+
+def _check_floating(source: ComponentSource, tensors: Mapping[str, Any]) -> None:
+    """Refuse weights in whole numbers, which also pickles may have."""
+    for key, value in tensors.items():
+        name = (
+            str(DTYPE_NAMES.get(value.dtype, ""))
+            if isinstance(value, Tensor)
+            else value.get_dtype()
+        )
+        if is_integer_weight(key, name):
+            raise integer_weight(source.name, source.weights[0], key, name)
 
 
 def _check_keys(

@@ -24,6 +24,7 @@ DTYPES = {
     "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8,
     "U8": torch.uint8, "BOOL": torch.bool,
 }  # fmt: skip
+DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}  # as safetensors spells them
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,10 @@ def _safetensors(path: Path, dtype: torch.dtype, cast: bool) -> Mapping[str, Laz
     stored = header(path)
     for key, tensor in stored.items():
         if tensor.dtype not in DTYPES:
-            raise UserError(f"{path}: `{key}` has the dtype {tensor.dtype}, which is unsupported.")
+            raise UserError(
+                f"{path}: `{key}` has the dtype {tensor.dtype}, which is unsupported.",
+                help="give float16, bfloat16 or float32 weights",
+            )
     same = any(DTYPES[t.dtype] == dtype for t in stored.values())
     mapped = safe_open(path, framework="pt") if same else None
 

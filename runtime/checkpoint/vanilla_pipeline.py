@@ -17,8 +17,11 @@ from typing import Any, ClassVar
 
 from runtime.checkpoint import hub, identity
 from runtime.checkpoint.checkpoint import Checkpoint
+from runtime.checkpoint.classes import STAND_IN
 from runtime.checkpoint.component_source import ComponentSource
 from runtime.checkpoint.handle import Config, Handle
+from runtime.checkpoint.optional_imports import missing_imports
+from runtime.checkpoint.required_files import is_installed, missing_packages
 from runtime.errors import UserError, did_you_mean
 from runtime.graph.model import ComponentSpec
 from runtime.graph.parse import WHOLE
@@ -206,9 +209,12 @@ def find_class(source: PipelineSource) -> Any:
         found = getattr(diffusers, name, None) if name in known() else None
     if found is None:
         raise unknown_class(name, checkpoint.name)
-    if not issubclass(found, diffusers.DiffusionPipeline):  # what stands in for it says so
-        needed = ", ".join(getattr(found, "_backends", ()))
-        raise UserError(f"{name} needs packages that are not installed: {needed}")
+    if not issubclass(found, diffusers.DiffusionPipeline):  # it stands in for the class
+        backends = [str(package) for package in getattr(found, STAND_IN, ())]
+        absent = [package for package in backends if not is_installed(package)]
+        raise missing_packages(name, absent or backends, "model.path")
+    if absent := missing_imports(found):
+        raise missing_packages(name, absent, "model.path")
     return found
 
 

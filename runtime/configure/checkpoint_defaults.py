@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 from runtime.checkpoint.checkpoint import ABSENT, Checkpoint
 from runtime.graph.model import Graph
 from runtime.settings.field import Field
+
+
+def borrowed(graph: Graph, other: Mapping[str, Field]) -> Graph:
+    """The graph whose request fields without a default have that of another's, and its limits."""
+    fields = {
+        name: dataclasses.replace(field, default=own.default, trained=own.trained)
+        if (own := other.get(name)) and own.type == field.type and field.default is None
+        else field
+        for name, field in graph.request.items()
+    }
+    return dataclasses.replace(graph, request=fields)
 
 
 def stated(graph: Graph, checkpoint: Checkpoint) -> Graph:

@@ -10,15 +10,18 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from runtime.configure.checkpoint_defaults import stated
+from runtime.configure.checkpoint_defaults import borrowed, stated
 from runtime.configure.run_config import RunConfig, is_batched, unknown_field
-from runtime.configure.select_graph import choose, named_graph
+from runtime.configure.select_graph import choose, default_graph, named_graph
 from runtime.configure.unused import unused
+from runtime.configure.weight_variants import variant_notes
 from runtime.errors import Position, UserError
 from runtime.graph import catalog
+from runtime.graph.build import build_graph
 from runtime.graph.compose_cache import composed_graph
 from runtime.graph.model import Graph
-from runtime.graph.parse import FIELD, WHOLE, Parts, read
+from runtime.graph.node_files import refuse_untrusted
+from runtime.graph.parse import FIELD, WHOLE
 from runtime.graph.renamed import renamed_notes
 from runtime.settings import policies, rounding
 from runtime.settings.policies import policy_fields
@@ -33,7 +36,7 @@ from runtime.settings.setting import (
     shown,
 )
 
-EDITS = ("nodes", "components", "outputs", "matches", "title")
+EDITS = ("nodes", "components", "outputs", "matches", "title", "constants")
 
 
 def resolve(settings: Sequence[Setting], *, allow_unused: bool = False) -> RunConfig:
@@ -52,7 +55,11 @@ def resolve(settings: Sequence[Setting], *, allow_unused: bool = False) -> RunCo
     declared |= {*checkpoint.keys} if whole else set()
     for edit in edits:
         _lay(data, edit)
-    graph = stated(_graph(entry, read(data), edits), checkpoint)
+    graph = stated(build_graph(entry, data, edits), checkpoint)
+    if whole and not early.path:  # the demo's checkpoint, with the sizes that it was trained for
+        demo = default_graph()
+        graph = borrowed(graph, build_graph(demo, composed_graph(demo.path, {})[0]).request)
+    refuse_untrusted(graph, trusted=early.trust_remote_code)
     declared |= _rebound(graph)
     if graph.findings:
         from runtime.graph.check import check  # imports torch: only a wrong graph pays for it here
@@ -65,7 +72,8 @@ def resolve(settings: Sequence[Setting], *, allow_unused: bool = False) -> RunCo
     problems += [] if allow_unused else unused(graph, settings, declared, whole)
     _raise(problems)
     made = policies.build(_typed_options(values))
-    return RunConfig(graph, checkpoint, request, made, (*notes, *renamed_notes(data), *rounded))
+    notes = (*notes, *variant_notes(graph, checkpoint), *renamed_notes(data), *rounded)
+    return RunConfig(graph, checkpoint, request, made, notes)
 
 
 def resolve_graph(settings: Sequence[Setting]) -> Graph:
@@ -78,7 +86,9 @@ def resolve_graph(settings: Sequence[Setting]) -> Graph:
     declared = _components(data)
     for edit in edits:
         _lay(data, edit)
-    graph = _graph(entry, read(data), edits)
+    graph = build_graph(entry, data, edits)
+    trusted = policies.build(_policy_values(settings, problems)).model.trust_remote_code
+    refuse_untrusted(graph, trusted=trusted)
     _request(graph, settings, problems, policies.Adjust())
     problems += unused(graph, settings, declared | _rebound(graph))
     _raise(problems)
@@ -92,7 +102,8 @@ def _components(data: Mapping[str, Any]) -> set[str]:
 
 
 def _rebound(graph: Graph) -> set[str]:
-    return {c for node in graph.nodes.values() for c in node.components.values()}
+    rebound = {c for names in graph.rebinding.values() for c in names.values()}
+    return rebound | {c for node in graph.nodes.values() for c in node.components.values()}
 
 
 def _raise(problems: list[UserError]) -> None:
@@ -195,15 +206,6 @@ def _lay(data: dict[str, Any], edit: Setting) -> None:
         here[key] = dict(below) if isinstance(below, Mapping) else {}
         here = here[key]
     here[edit.path[-1]] = laid(edit)
-
-
-def _graph(entry: catalog.Entry, parts: Parts, edits: tuple[Setting, ...]) -> Graph:
-    sources = catalog.chain(entry.path, catalog.folders())
-    return Graph(
-        entry.name, parts.title, parts.nodes, parts.request, parts.components, parts.outputs,
-        parts.matches, parts.checkpoint, sources, edits, tuple(parts.findings),
-        parts.absent,
-    )  # fmt: skip
 
 
 def _request(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runtime.checkpoint.checkpoint import Checkpoint
+from runtime.configure.alternatives import graphs_for_input
 from runtime.errors import UserError, did_you_mean
 from runtime.graph.model import ComponentSpec, Graph
 from runtime.settings.field import Field
@@ -33,13 +34,17 @@ def is_batched(field: Field) -> bool:
     return field.type == "seed" or field.name == "prompt"
 
 
-def unknown_field(graph: Graph, name: str, said: str) -> UserError:
-    """The error for a request field that a graph does not take."""
+def unknown_field(graph: Graph, name: str, label: str) -> UserError:
+    """The error for a request field that a graph does not take.
+
+    label  the field as the user wrote it
+    """
     known = ", ".join(graph.request)
     return UserError(
-        f"{said}: graph `{graph.name}` takes no `{name}`. It takes: {known}.",
-        help=did_you_mean(name, graph.request), field=f"request.{name}",
-    )  # fmt: skip
+        f"{label}: graph `{graph.name}` takes no `{name}`. It takes: {known}.",
+        help=graphs_for_input(graph, name) or did_you_mean(name, graph.request),
+        field=f"request.{name}",
+    )
 
 
 def component(graph: Graph, name: str) -> ComponentSpec:

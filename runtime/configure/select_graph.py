@@ -5,12 +5,13 @@ Imports no torch.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from runtime.checkpoint import vanilla_pipeline as pipelines
-from runtime.checkpoint.checkpoint import Checkpoint
+from runtime.checkpoint.checkpoint import INDEX, Checkpoint
 from runtime.errors import UserError, did_you_mean
 from runtime.graph import catalog
 from runtime.graph.compose_cache import composed_graph
@@ -37,8 +38,10 @@ def choose(
         )  # fmt: skip
     if checkpoint:
         return _for_model(entry, checkpoint, model)
-    default = catalog.read_yaml(catalog.packaged("conf") / "default.yaml")["graph"]
-    entry = entry or catalog.entries()[default]
+    default = default_graph()
+    if model.backend == VANILLA and entry and entry.name == VANILLA:
+        return _default_model(entry, default, model)
+    entry = entry or default
     if not entry.checkpoint:
         data, _ = composed_graph(entry.path, {})  # what is wrong with the file is said first
         if not data.get("nodes"):
@@ -51,11 +54,26 @@ def choose(
             help="add `model.path=FOLDER` or a hub id", field="model.path",
         )  # fmt: skip
     checkpoint = Checkpoint.open(_folder(entry))
-    if entry.name == default:
+    if entry.name == default.name:
         note = f"No `model.path` given: using {entry.title}"
     else:
         note = f"graph `{entry.name}` with the checkpoint that it brings"
     return entry, checkpoint, (note,)
+
+
+def default_graph() -> catalog.Entry:
+    """The graph that runs where neither a graph nor a model is named."""
+    return catalog.entries()[catalog.read_yaml(catalog.packaged("conf") / "default.yaml")["graph"]]
+
+
+def _default_model(
+    entry: catalog.Entry, brings: catalog.Entry, model: policies.Model
+) -> tuple[catalog.Entry, Checkpoint, tuple[str, ...]]:
+    """The vanilla pipeline of the checkpoint that the default graph brings."""
+    folder = _folder(brings)
+    named = dataclasses.replace(model, path=folder)
+    entry, checkpoint, notes = _for_model(entry, Checkpoint.open(folder), named)
+    return entry, checkpoint, (f"No `model.path` given: using {brings.title}", *notes)
 
 
 def _agreed(entry: catalog.Entry | None, backend: str) -> catalog.Entry | None:
@@ -82,6 +100,13 @@ def _for_model(
 ) -> tuple[catalog.Entry, Checkpoint, tuple[str, ...]]:
     """The graph for a model: as asked, else its own, else that of vanilla pipelines."""
     name = model.pipeline_class_name or checkpoint.class_name
+    if not name and (entry is None or _is_vanilla(entry)):
+        raise UserError(
+            f"{checkpoint.root / INDEX} does not say which pipeline the model is for: it has no"
+            " `_class_name`",
+            help="download the model again, or name it: `model.pipeline_class_name=CLASS`",
+            field="model.path",
+        )
     reason = "as asked"
     if entry is None:
         entry = catalog.best(checkpoint, name, model.id)

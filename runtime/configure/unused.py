@@ -23,7 +23,7 @@ def consumed() -> frozenset[str]:
     """Dotted paths, or their heads, that something in this version consumes."""
     paths = {f"{group}.{name}" for group, fields in policy_fields().items() for name in fields}
     attributes = {f"components.*.{name}" for name in COMPONENT}
-    return frozenset(paths | attributes | {"graph", "request", "nodes", "outputs"})
+    return frozenset(paths | attributes | {"graph", "request", "nodes", "outputs", "constants"})
 
 
 def unused(
@@ -58,7 +58,7 @@ def _is_consumed(setting: Setting, components: set[str]) -> bool:
     head, *rest = setting.path
     if head == "components":
         return bool(rest) and rest[0] in components and bool({*rest[1:2]} & {*COMPONENT})
-    if head in {"request", "nodes", "outputs"} and rest:
+    if head in {"request", "nodes", "outputs", "constants"} and rest:
         return True  # request fields and graph edits have checks of their own
     return setting.path == ("graph",) or (head in policy_fields() and _declared(head, rest))
 

@@ -23,9 +23,9 @@ class Call(NamedTuple, Generic[N]):
     batched    one entry per sample along axis 0; a list is ragged, one item per sample. An entry of
                one sample beside others of several stands for each of them
     shared     hashable values, equal within a batch
-    state      what the last call of this sequence returned as its last output (none at first),
-               for a network that carries state from call to call: passed as `state`. Such a call
-               is never part of a batch. STATELESS: the network carries none
+    state      of a network that carries some from call to call, as the last call of the sequence
+               returned it (None at first): passed as `state`. Such a call is never part of a batch.
+               STATELESS: the network carries none
     """
 
     component: N

@@ -10,8 +10,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import importlib
+import importlib.util
 import inspect
 import re
+import sys
+import traceback
 import types
 import typing
 from collections.abc import Mapping
@@ -28,6 +31,7 @@ T = TypeVar("T")
 MISSING: Any = type("Missing", (), {"__repr__": lambda self: "MISSING"})()  # no default
 # A class at the left margin with a class `Out` in it.
 NODE = re.compile(r"^class (\w+).*\n(?:(?:[ \t].*)?\n)*?[ \t]+class Out\b", re.MULTILINE)
+FILE_MODULES = "sglang_node_file"  # head of the module names of files beside graphs
 PLUGINS = "sglang_graph.nodes"  # entry point group: name -> package that holds node modules
 
 
@@ -98,7 +102,72 @@ class Declaration:
 @cache
 def declaration(type: str) -> Declaration:
     """The declaration of `module.Class` (in `nodes/`) or `plugin:module.Class` (an entry point)."""
-    cls = _node_class(type)
+    return _declared(type, _node_class(type))
+
+
+def declaration_of_file(type: str, file: Path) -> Declaration:
+    """The declaration of `./file.py:Class`: a class in a Python file beside a graph."""
+    name = type.rpartition(":")[2]
+    if not file.is_file():
+        raise UnknownType(f"there is no file `{type.rpartition(':')[0]}` beside the graph")
+    module = _file_module(file, file.stat().st_mtime_ns)
+    cls = getattr(module, name, None)
+    if cls is None:
+        known = node_names(module)
+        help = did_you_mean(name, known) or f"it has: {', '.join(known) or 'none'}"
+        raise UnknownType(f"`{file.name}` has no class `{name}`", help)
+    _refuse_incomplete(cls, type)
+    return _declared(type, cls)
+
+
+@cache
+def _file_module(file: Path, changed: int) -> types.ModuleType:
+    """A Python file as a module; read again when it changed."""
+    digest = hashlib.sha256(str(file).encode()).hexdigest()[:12]
+    name = f"{FILE_MODULES}_{digest}_{changed}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise UnknownType(f"`{file.name}` cannot be read as Python")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and type hints look their module up here
+    try:
+        spec.loader.exec_module(module)
+    except Exception as problem:
+        del sys.modules[name]
+        raise UnknownType(*_not_imported(file, problem)) from problem
+    return module
+
+
+def _not_imported(file: Path, problem: Exception) -> tuple[str, str]:
+    """Why a file cannot be imported: the line in it, and what Python says."""
+    if isinstance(problem, SyntaxError):
+        return f"{file.name}:{problem.lineno} is not Python: {problem.msg}", "correct the file"
+    lines = [
+        f.lineno for f in traceback.extract_tb(problem.__traceback__) if f.filename == str(file)
+    ]
+    place = f"{file.name}:{lines[-1]}" if lines else file.name
+    return f"{place} raises {type(problem).__name__}: {problem}", "correct the file"
+
+
+def _refuse_incomplete(cls: Any, type: str) -> None:
+    """Refuse a class that is no node, and name all that it lacks."""
+    name = type.rpartition(":")[2].rpartition(".")[2]
+    lacking = []
+    if not inspect.isclass(cls):
+        raise UnknownType(f"`{name}` is no class", "a node is a frozen dataclass")
+    if not dataclasses.is_dataclass(cls) or not cls.__dataclass_params__.frozen:  # type: ignore[attr-defined]  # dataclasses set it
+        lacking.append("the decorator `@dataclass(frozen=True, kw_only=True)`")
+    if not (inspect.isclass(getattr(cls, "Out", None)) and hasattr(cls.Out, "_fields")):
+        lacking.append("a class `Out(NamedTuple)` inside it, with a field for each output")
+    if not callable(getattr(cls, "run", None)):
+        lacking.append("a method `run(self, *, ...) -> Out`")
+    if lacking:
+        raise UnknownType(
+            f"class `{name}` ({type}) is not a node yet", f"it lacks {'; '.join(lacking)}"
+        )
+
+
+def _declared(type: str, cls: Any) -> Declaration:
     hints = typing.get_type_hints(cls, include_extras=True)
     fields = dataclasses.fields(cls)
     needs = {
@@ -133,6 +202,8 @@ def _node_class(type: str) -> Any:
         hint = _elsewhere(package, prefix, module, name) or f"there are: {', '.join(known)}"
         raise UnknownType(f"there is no node module `{module}` in `{package}`", hint) from None
     cls = getattr(found, name, None)
+    if inspect.isclass(cls) and cls.__module__ == found.__name__:
+        _refuse_incomplete(cls, type)
     if not (inspect.isclass(cls) and dataclasses.is_dataclass(cls) and hasattr(cls, "run")):
         known = node_names(found)
         hint = (
@@ -226,10 +297,22 @@ def _port(name: str, hint: Any, default: Any = MISSING) -> Port:
 
 
 def options(hint: Any) -> tuple[Any, ...]:
-    """The members of a union, None included; anything else is its own only member."""
+    """The members of a union or type variable, None included; else the type alone."""
+    if isinstance(hint, TypeVar) and (allowed := constrained(hint)) is not hint:
+        return options(allowed)
     if typing.get_origin(hint) in {typing.Union, types.UnionType}:
         return tuple(o for part in typing.get_args(hint) for o in options(part))
     return (typing.get_args(hint)[0],) if _extras(hint) else (hint,)
+
+
+def constrained(hint: Any) -> Any:
+    """The union of the types that a type variable allows; any other type as it is."""
+    if not isinstance(hint, TypeVar) or not hint.__constraints__:
+        return hint
+    allowed = hint.__constraints__[0]
+    for kind in hint.__constraints__[1:]:
+        allowed = allowed | kind
+    return allowed
 
 
 def accepts(wanted: Any, found: Any) -> bool:
@@ -237,7 +320,18 @@ def accepts(wanted: Any, found: Any) -> bool:
     if wanted is Any:
         return True
     allowed = options(wanted)
-    return all(o in allowed or (o is int and float in allowed) for o in options(found))
+    return all(
+        o in allowed or (o is int and float in allowed) or any(_list_fits(a, o) for a in allowed)
+        for o in options(found)
+    )
+
+
+def _list_fits(wanted: Any, found: Any) -> bool:
+    """Whether a `tuple[T, ...]` may enter a port of such a type."""
+    inside = [typing.get_args(t) if typing.get_origin(t) is tuple else () for t in (wanted, found)]
+    if not all(len(args) == 2 and args[1] is Ellipsis for args in inside):
+        return False
+    return accepts(inside[0][0], inside[1][0])
 
 
 def type_name(hint: Any) -> str:
@@ -250,7 +344,10 @@ def type_name(hint: Any) -> str:
     inside = typing.get_args(hint)
     if inside and typing.get_origin(hint) is not typing.Literal:
         named = (
-            type_name(a) if isinstance(a, type | types.GenericAlias) else str(a) for a in inside
+            type_name(a)
+            if isinstance(a, type | types.GenericAlias | TypeVar | types.UnionType)
+            else str(a)
+            for a in inside
         )
         listed = ", ".join(named).replace("Ellipsis", "...").replace("typing.", "")
         return f"{getattr(typing.get_origin(hint), '__name__', hint)}[{listed}]"

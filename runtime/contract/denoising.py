@@ -60,8 +60,11 @@ class Denoiser(Protocol):
 class Solver(Protocol):
     """A sampling method as a pure function of its state."""
 
-    def input(self, x: Tensor, index: int) -> Tensor:
-        """What the denoiser sees at step `index` (most solvers: x itself)."""
+    def input(self, x: Tensor, index: int, state: Mapping[str, Any]) -> Tensor:
+        """The denoiser's input at step `index`, with the state that the step before returned.
+
+        Most solvers return x itself.
+        """
         ...
 
     def step(

@@ -73,6 +73,10 @@ class VideoStream:
     on_host: ClassVar[bool] = True
 
 
+class Rewind(Exception):
+    """Raised by a part of a stream that does not fit to those before it: read it from the start."""
+
+
 @dataclass(frozen=True)
 class Audio:
     """Sound. samples: c n, float32 in [-1, 1], c is 1 or 2. rate: samples per second."""

@@ -143,15 +143,20 @@ def chain(path: Path, search: Iterable[Path]) -> tuple[Path, ...]:
 
     def visit(file: Path, above: tuple[Path, ...]) -> None:
         for base in extends(file):
-            candidates = (folder / f"{base}.yaml" for folder in folders)
-            found_here = (c for c in candidates if isinstance(base, str) and c.is_file())
-            target = next((c for c in found_here if not extends_itself(c)), None)
+            target = extended_file(base, folders) if isinstance(base, str) else None
             if target and target not in (*above, file):
                 visit(target, (*above, file))
         found.append(file)
 
     visit(path, ())
     return tuple(dict.fromkeys(found))
+
+
+def extended_file(base: str, folders: Iterable[Path]) -> Path | None:
+    """The file that a name in `defaults` stands for; one that extends itself is passed over."""
+    name = base.partition("@")[0]
+    candidates = (folder / f"{name}.yaml" for folder in folders)
+    return next((c for c in candidates if c.is_file() and not extends_itself(c)), None)
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

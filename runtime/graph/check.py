@@ -4,32 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
 
-from runtime.contract.declare import (
-    Declaration,
-    Port,
-    UnknownType,
-    accepts,
-    declaration,
-    literal_fits,
-    options,
-    type_name,
-)
-from runtime.contract.values import Image, Rng, Video, VideoStream
+from runtime.contract.declare import Declaration, Port, literal_fits, type_name
 from runtime.errors import GraphError, Problem, did_you_mean
+from runtime.graph.adapt import entry_type, list_entry
+from runtime.graph.check_removed import removal_findings, removed_sources
+from runtime.graph.check_shape import shape_findings
 from runtime.graph.model import Finding, Graph, NodeSpec, Ref
-from runtime.graph.order import ancestors, cycles, data_flow_order, has_cycle
-from runtime.graph.parse import BUILT_IN, WHOLE
+from runtime.graph.order import data_flow_order
+from runtime.graph.parse import BUILT_IN
 from runtime.graph.source_positions import locate, origin
+from runtime.graph.typed import TypedGraph, request_port
 from runtime.settings.field import show
-
-SCALARS: Mapping[str, Any] = {
-    "text": str, "choice": str, "dtype": str, "path": str, "file": str,
-    "int": int, "seed": int, "float": float, "bool": bool, "map": Mapping[str, Any],
-    "image": Image, "video": Video,
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -43,62 +29,32 @@ class Checked:
 
 def check(graph: Graph) -> Checked:
     """Check a graph; raises GraphError with every problem, sorted by position."""
-    checker = _Checker(graph)
-    findings = [*graph.findings, *checker.findings()]
+    typed = TypedGraph(graph)
+    findings = [*graph.findings, *typed.findings, *_Checker(typed).findings()]
     if findings:
         problems = [
             Problem(locate(f.path, graph.sources, graph.edits), *f) for f in dict.fromkeys(findings)
         ]
         raise GraphError(graph.name, problems)
-    return Checked(graph, checker.declarations, data_flow_order(graph))
-
-
-def request_port(graph: Graph, name: str) -> Any:
-    """The type of `request.<name>`; None where there is no such port."""
-    if name == "rng":
-        return Rng if any(f.type == "seed" for f in graph.request.values()) else None
-    if name == "destination":
-        from runtime.contract.outputs import Destination
-
-        return Destination
-    if name == "store":
-        from runtime.files.object_store import ObjectStore
-
-        return ObjectStore
-    field = graph.request.get(name)
-    if field is None:
-        return None
-    kind: Any = SCALARS[field.type]
-    if field.many:
-        kind = tuple.__class_getitem__((kind, ...))
-    return kind if field.required or field.default is not None else kind | None
+    return Checked(typed.graph, typed.declarations, data_flow_order(typed.graph))
 
 
 class _Checker:
     """One pass over a graph. Each method yields findings; none stops at the first."""
 
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
-        self.unknown: dict[str, UnknownType] = {}
+    def __init__(self, typed: TypedGraph) -> None:
+        self.typed, self.graph = typed, typed.graph
         # An entry that could not be read is reported once: edges that use it are not.
-        self.wrong = {f.path for f in graph.findings}
+        self.wrong = {f.path for f in (*self.graph.findings, *typed.findings)}
         self.broken = {".".join(path.split(".")[:2]) for path in self.wrong}
-
-    @cached_property
-    def declarations(self) -> dict[str, Declaration]:
-        found = {}
-        for node in self.graph.nodes.values():
-            try:
-                found[node.name] = declaration(node.type)
-            except UnknownType as problem:
-                self.unknown[node.name] = problem
-        return found
+        self.removed = removed_sources(self.graph)
 
     def findings(self) -> Iterator[Finding]:
+        declarations = self.typed.declarations
         for node in self.graph.nodes.values():
-            known = self.declarations.get(node.name)
+            known = declarations.get(node.name)
             if known is None:
-                problem = self.unknown[node.name]
+                problem = self.typed.unknown[node.name]
                 yield Finding(f"nodes.{node.name}.type", f"{problem}.", problem.help)
             else:
                 yield from self.inputs(node, known)
@@ -106,47 +62,56 @@ class _Checker:
                 yield from self.components(node, known)
         for name, ref in self.graph.outputs.items():
             yield from self.source(f"outputs.{name}", ref)
-        yield from self.shape()
+        yield from removal_findings(self.typed, self.removed)
+        unreadable = any(path.startswith("nodes") for path in self.wrong)
+        yield from shape_findings(self.typed, unreadable or bool(self.removed))
+
+    def path(self, node: NodeSpec, section: str, port: str) -> str:
+        """Where a port is written: a literal may stand under `inputs`, an edge under `params`."""
+        name = (list_entry(port) or (port, 0))[0]
+        paths = [f"nodes.{node.name}.{s}.{name}" for s in (section, "inputs", "params", "each")]
+        written = (p for p in paths if origin(p, self.graph.sources, self.graph.edits) >= 0)
+        return next(written, paths[0])
 
     def inputs(self, node: NodeSpec, known: Declaration) -> Iterator[Finding]:
-        path = f"nodes.{node.name}.inputs"
         for port, ref in node.inputs.items():
             wanted = known.inputs.get(port)
             if wanted is None:
-                yield self.leftover(node, f"{path}.{port}", port, "input", known.inputs)
-                yield from self.source(f"{path}.{port}", ref)
+                yield self.leftover(node, port, "inputs", known)
+                yield from self.source(self.path(node, "inputs", port), ref)
                 continue
-            bad = [*self.source(f"{path}.{port}", ref)]
-            yield from bad
-            found = None if bad else self.type_of(ref)
-            if found is not None and not self.fits(wanted, found):
-                message = f"expects {type_name(wanted.type)}, but `{ref}` is {type_name(found)}."
-                yield Finding(f"{path}.{port}", message, self.candidates(wanted, node.name))
+            bad = [*self.source(f"nodes.{node.name}.inputs.{port}", ref)]
+            found = None if bad else self.typed.type_of(ref)
+            if bad or (found is not None and not self.typed.fits(wanted, found)):
+                path = self.path(node, "inputs", port)
+                yield from (b._replace(path=path) for b in bad)
+                if not bad:
+                    yield self.misfit(path, node, wanted, ref)
+        path = f"nodes.{node.name}.inputs"
         for port, wanted in known.inputs.items():
-            if wanted.required and port not in node.inputs and f"{path}.{port}" not in self.wrong:
+            lost = f"{path}.{port}" in self.wrong or f"{path}.{port.split('.')[0]}" in self.wrong
+            if wanted.required and port not in node.inputs and not lost:
                 message = f"`{port}` ({type_name(wanted.type)}) is not connected."
                 yield Finding(
                     path if node.inputs else f"nodes.{node.name}",
                     message,
-                    self.candidates(wanted, node.name),
+                    self.typed.candidates(wanted, node.name),
                 )
 
-    def fits(self, wanted: Port, found: Any) -> bool:
-        """Whether a type may enter a port. A port with a default takes an empty value too."""
-        if not wanted.required:
-            found_options = [o for o in options(found) if o is not type(None)]
-            return all(accepts(wanted.type, o) for o in found_options)
-        return accepts(wanted.type, found)
-
-    def type_of(self, ref: Ref) -> Any:
-        if ref.node == "request":
-            return request_port(self.graph, ref.port)
-        known = self.declarations.get(ref.node)
-        return known.outputs[ref.port].type if known and ref.port in known.outputs else None
+    def misfit(self, path: str, node: NodeSpec, wanted: Port, ref: Ref) -> Finding:
+        """An edge whose type does not fit its port."""
+        found = self.typed.type_of(ref)
+        message = f"expects {type_name(wanted.type)}, but `{ref}` is {type_name(found)}."
+        inside = entry_type(wanted)
+        if inside is not None and self.typed.fits(Port(wanted.name, inside), found):
+            return Finding(path, message, f"write a list: [{ref}]")
+        return Finding(path, message, self.typed.candidates(wanted, node.name))
 
     def source(self, path: str, ref: Ref) -> Iterator[Finding]:
         """Whether an edge's source exists."""
         if f"nodes.{ref.node}" in self.broken or f"request.{ref.port}" in self.broken:
+            return
+        if ref in self.removed or Ref(ref.node, "*") in self.removed:
             return
         if ref.node == "request":
             if request_port(self.graph, ref.port) is None:
@@ -165,7 +130,7 @@ class _Checker:
                 did_you_mean(ref.node, names, "`{}." + ref.port + "`"),
             )
             return
-        known = self.declarations.get(ref.node)
+        known = self.typed.declarations.get(ref.node)
         if known and ref.port not in known.outputs:
             listed = ", ".join(map(str, known.outputs.values()))
             yield Finding(
@@ -174,26 +139,17 @@ class _Checker:
                 did_you_mean(ref.port, known.outputs, f"`{ref.node}.{{}}`"),
             )
 
-    def candidates(self, wanted: Port, node: str) -> str:
-        """A help text that lists the edges of a fitting type."""
-        fitting = [
-            f"`{name}.{port.name}`"
-            for name, known in self.declarations.items()
-            for port in known.outputs.values()
-            if name != node and accepts(wanted.type, port.type)
-        ]
-        fitting += [
-            f"`request.{name}`"
-            for name in (*self.graph.request, *BUILT_IN)
-            if (found := request_port(self.graph, name)) is not None and accepts(wanted.type, found)
-        ]
-        return f"what fits: {', '.join(fitting[:6])}" if fitting else ""
-
-    def leftover(
-        self, node: NodeSpec, path: str, name: str, what: str, known: Mapping[str, Port]
-    ) -> Finding:
+    def leftover(self, node: NodeSpec, port: str, section: str, known: Declaration) -> Finding:
         """An unknown port or parameter; says so when a later file changed the type of the node."""
-        listed = ", ".join(map(str, known.values())) or "none"
+        path = self.path(node, section, port)
+        what = "input" if section == "inputs" else "parameter"
+        entry = list_entry(port)
+        if entry and (single := {**known.inputs, **known.params}.get(entry[0])):
+            message = f"`{single.name}` is {type_name(single.type)}, and takes one edge, not a list"
+            return Finding(path, message)
+        names = known.inputs if section == "inputs" else known.params
+        name = entry[0] if entry else port
+        listed = ", ".join(map(str, names.values())) or "none"
         message = f"{node.type} has no {what} `{name}`. It has: {listed}."
         type, places = f"nodes.{node.name}.type", (self.graph.sources, self.graph.edits)
         if origin(type, *places) > origin(path, *places):
@@ -201,17 +157,18 @@ class _Checker:
             section = path.rsplit(".", 2)[1]
             message += f"\nIt was left over when {changed} changed the type."
             return Finding(path, message, f"there, write {section}: {{{name}: null}}")
-        return Finding(path, message, did_you_mean(name, known))
+        return Finding(path, message, did_you_mean(name, {**known.inputs, **known.params}))
 
     def params(self, node: NodeSpec, known: Declaration) -> Iterator[Finding]:
-        path = f"nodes.{node.name}.params"
         for name, value in node.params.items():
             wanted = known.params.get(name)
             if wanted is None:
-                yield self.leftover(node, f"{path}.{name}", name, "parameter", known.params)
+                yield self.leftover(node, name, "params", known)
             elif not literal_fits(wanted.type, value):
                 expected = type_name(wanted.type)
-                yield Finding(f"{path}.{name}", f"expects {expected}, found {show(value)}.")
+                path = self.path(node, "params", name)
+                help = self.typed.candidates(wanted, node.name) if ".inputs." in path else ""
+                yield Finding(path, f"expects {expected}, found {show(value)}.", help)
         for name, wanted in known.params.items():
             if wanted.required and name not in node.params:
                 message = f"parameter `{name}` ({type_name(wanted.type)}) is not set."
@@ -226,60 +183,3 @@ class _Checker:
                     f"{node.type} needs no component `{name}`. It needs: {listed}.",
                     did_you_mean(name, known.components),
                 )
-
-    def shape(self) -> Iterator[Finding]:
-        """Cycles, nodes and request fields that nothing uses, components that nothing binds."""
-        if has_cycle(self.graph):
-            for loop in cycles(self.graph):
-                loop_text = " -> ".join([*loop, loop[0]])
-                yield Finding(f"nodes.{loop[0]}.inputs", f"the graph has a cycle: {loop_text}.")
-        if any(path.startswith("nodes") for path in self.wrong):
-            return  # an entry that could not be read may use what looks unused
-        wanted = {r.node for r in self.graph.outputs.values()} & set(self.graph.nodes)
-        used = ancestors(self.graph, wanted)
-        for name in self.graph.nodes:
-            if wanted and name not in used:
-                help = f"remove it: {name}: null, or connect it"
-                yield Finding(f"nodes.{name}", "no output needs this node.", help)
-        yield from self.unused_fields()
-        yield from self.streams()
-        bound = {
-            node.components.get(field, field)
-            for node in self.graph.nodes.values()
-            if (known := self.declarations.get(node.name))
-            for field in known.components
-        }
-        for name in self.graph.components if WHOLE not in bound else ():
-            if name not in bound and not self.unknown:
-                listed = ", ".join(sorted(bound)) or "none"
-                message = f"no node needs component `{name}`. Needed: {listed}."
-                yield Finding(f"components.{name}", message, f"remove it: {name}: null")
-
-    def streams(self) -> Iterator[Finding]:
-        """Streams with two readers, or that are outputs: a stream can be read once only."""
-        edges = [
-            (f"nodes.{node.name}.inputs.{port}", ref)
-            for node in self.graph.nodes.values()
-            for port, ref in node.inputs.items()
-        ]
-        edges += [(f"outputs.{name}", ref) for name, ref in self.graph.outputs.items()]
-        readers: dict[Ref, list[str]] = {}
-        for path, ref in edges:
-            if VideoStream in options(self.type_of(ref)):
-                readers.setdefault(ref, []).append(path)
-        for ref, paths in readers.items():
-            if len(paths) > 1 or paths[0].startswith("outputs"):
-                message = f"`{ref}` is a stream, which one node reads once; also read: {paths[0]}."
-                yield Finding(paths[-1], message, "decode to a Video for more readers")
-
-    def unused_fields(self) -> Iterator[Finding]:
-        used = {
-            ref.port
-            for node in self.graph.nodes.values()
-            for ref in node.inputs.values()
-            if ref.node == "request"
-        }
-        for name, field in self.graph.request.items():
-            if name not in used and not (field.type == "seed" and "rng" in used):
-                message = f"no node reads request field `{name}`."
-                yield Finding(f"request.{name}", message, f"remove it: {name}: null")

@@ -7,7 +7,7 @@ so that no text of a user is parsed by Hydra's override grammar or interpolated.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
@@ -18,10 +18,12 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from runtime.errors import UserError
-from runtime.graph.catalog import extends_itself
-from runtime.graph.source_positions import display_path
+from runtime.errors import GraphError, Position, Problem, UserError
+from runtime.graph.catalog import chain, extends_itself, read_yaml
+from runtime.graph.source_positions import display_path, positions
 
+# What else merging may raise, for example where a list meets a map.
+PLAIN_ERRORS = (ValueError, TypeError, AssertionError, RecursionError)
 _one_at_a_time = threading.Lock()  # Hydra keeps its state in process-wide singletons
 
 
@@ -72,21 +74,8 @@ def _composed(path: Path, own: Path, search: Sequence[Path], options: Mapping[st
             with initialize_config_dir(str(own), version_base="1.3"):
                 composed = compose(path.stem, overrides)
             return OmegaConf.to_container(composed, resolve=False)
-        except (HydraException, OmegaConfBaseException, ValueError, TypeError) as problem:
-            raise UserError(
-                f"graph {display_path(path)} cannot be composed: {_first_line(problem)}",
-                help="`defaults` lists the graphs that it extends, then `_self_`", field="graph",
-            ) from problem  # fmt: skip
-        except RecursionError as problem:
-            raise UserError(
-                f"graph {display_path(path)} cannot be composed: it extends itself",
-                help="`defaults` lists other graphs; one that stands in for a packaged graph needs"
-                " another name to extend it", field="graph",
-            ) from problem  # fmt: skip
-        except Exception as problem:
-            if not type(problem).__module__.startswith("yaml"):
-                raise
-            raise UserError(_not_yaml(path, problem), field="graph") from problem
+        except (HydraException, OmegaConfBaseException, *PLAIN_ERRORS) as problem:
+            raise _not_composed(path, search, problem) from problem
         finally:
             GlobalHydra.instance().clear()
 
@@ -95,13 +84,33 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
-def _not_yaml(path: Path, problem: Any) -> str:
-    mark = getattr(problem, "problem_mark", None)
-    place = (
-        f"{display_path(path)}:{mark.line + 1}:{mark.column + 1}" if mark else display_path(path)
-    )
-    return f"{place}  graph `{path.stem}` is not YAML: {getattr(problem, 'problem', problem)}"
+def _not_composed(path: Path, search: Sequence[Path], problem: Exception) -> UserError:
+    """Why files that are valid one by one cannot be merged, in our own words."""
+    files = chain(path, search)
+    for index, file in enumerate(files):
+        for base in files[:index]:
+            for at, own, other in _kinds_that_differ(read_yaml(file), read_yaml(base), ""):
+                place = positions(file).get(at, Position(display_path(file)))
+                message = f"{at} is {own} here, and {other} in {display_path(base)}"
+                fix = "write it as the other file does"
+                return GraphError(path.stem, [Problem(place, at, message, fix)])
+    return UserError(
+        f"graph {display_path(path)} cannot be composed ({type(problem).__name__})",
+        help="`defaults` lists the graphs that it extends, then `_self_`", field="graph",
+    )  # fmt: skip
 
 
-def _first_line(problem: Exception) -> str:
-    return (str(problem).strip().splitlines() or [type(problem).__name__])[0]
+def _kinds_that_differ(own: Any, base: Any, above: str) -> Iterator[tuple[str, str, str]]:
+    """Dotted paths at which one file has a map and the other has something else."""
+    for key in own if isinstance(own, Mapping) and isinstance(base, Mapping) else ():
+        here, there = own[key], base.get(key)
+        path = f"{above}.{key}".lstrip(".")
+        if None not in (here, there) and _kind(here) != _kind(there):
+            yield path, _kind(here), _kind(there)
+        yield from _kinds_that_differ(here, there, path)
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "a map"
+    return "a list" if isinstance(value, list) else "a value"

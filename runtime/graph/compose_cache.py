@@ -6,14 +6,12 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from runtime.errors import UserError
 from runtime.graph import catalog
-from runtime.graph.source_positions import display_path
 from runtime.paths import cache_root
 
 PLAIN = re.compile(r"[^\W\d]\w*(/[^\W\d]\w*)*")  # a graph or `_self_`, or a fragment in a folder
@@ -27,22 +25,13 @@ def composed_graph(path: Path, options: Mapping[str, str]) -> tuple[dict[str, An
         graph, values = json.loads(cache_file.read_text("utf-8"))
     except (OSError, ValueError, TypeError):
         from runtime.graph.compose import compose_graph
+        from runtime.graph.syntax import check_files
 
-        _refuse_policies(catalog.chain(path, search))
+        check_files(path, search)
         graph, values = compose_graph(path, search, options)
         if _is_plain(path):
             _write_cache(cache_file, [graph, values])
     return graph, values
-
-
-def _refuse_policies(files: Iterable[Path]) -> None:
-    """Refuse `policies` in a graph: the settings of the call would silently override them."""
-    for file in files:
-        if "policies" in catalog.read_yaml(file):
-            raise UserError(
-                f"graph {display_path(file)} sets `policies`, which a graph may not",
-                help="say them in the call, `memo.max_mb=100`, or in a config file", field="graph",
-            )  # fmt: skip
 
 
 def _key(path: Path, search: tuple[Path, ...], options: Mapping[str, str]) -> str:

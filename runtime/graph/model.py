@@ -31,13 +31,43 @@ class Finding(NamedTuple):
 
 @dataclass(frozen=True)
 class NodeSpec:
-    """One node as written. type: `module.Class`. components: field of the class to component."""
+    """One node.
+
+    type        `module.Class`, `plugin:module.Class` or `./file.py:Class`
+    inputs      port or parameter to the edge that fills it; `port.0` is the first edge of a list
+    params      parameter or port to a literal
+    components  field of the class to the component that it binds
+    help        a line for readers
+    behind      the output behind which it is inserted: other readers of it read this node instead
+    file        the Python file that holds its class, where it is none of a package
+    """
 
     name: str
     type: str
     inputs: Mapping[str, Ref] = field(default_factory=dict)
     params: Mapping[str, Any] = field(default_factory=dict)
     components: Mapping[str, str] = field(default_factory=dict)
+    help: str = ""
+    behind: Ref | None = None
+    file: Path | None = None
+
+
+@dataclass(frozen=True)
+class SubGraph:
+    """A node that is a graph: its inputs are the fields of that graph's request.
+
+    graph       name on the search path, or a file
+    inputs      request field to an edge of the outer graph
+    params      request field to a literal
+    components  component of that graph to the one of the outer graph that stands for it
+    """
+
+    name: str
+    graph: str
+    inputs: Mapping[str, Ref] = field(default_factory=dict)
+    params: Mapping[str, Any] = field(default_factory=dict)
+    components: Mapping[str, str] = field(default_factory=dict)
+    help: str = ""
 
 
 @dataclass(frozen=True)
@@ -45,6 +75,7 @@ class ComponentSpec:
     """What a graph states about a component; settings can override all of it.
 
     name       key of model_index.json
+    class_name class of the library in place of the checkpoint's own, such as another scheduler
     path       a folder or hub id of its own; none: the folder `name` in the model
     revision   branch, tag or commit of that hub id; none: the model's
     dtype      dtype of its weights (`float32`, `bfloat16`, `float16`); none: by policy
@@ -56,6 +87,7 @@ class ComponentSpec:
     revision: str | None = None
     dtype: str | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
+    class_name: str | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +103,9 @@ class Graph:
     edits      settings that changed the graph after its files
     findings   problems that parsing found; the entries at fault are left out
     absent     components that are null: nodes to which they are optional run without them
+    nulls      dotted path of each null to whether it removes something that a file below it has
+    borrowed   components that only sub-graphs declare
+    rebinding  sub-graph to its components that another one stands for
     """
 
     name: str
@@ -85,3 +120,6 @@ class Graph:
     edits: tuple[Setting, ...] = ()
     findings: tuple[Finding, ...] = ()
     absent: frozenset[str] = frozenset()
+    nulls: Mapping[str, bool] = field(default_factory=dict)
+    borrowed: frozenset[str] = frozenset()
+    rebinding: Mapping[str, Mapping[str, str]] = field(default_factory=dict)

@@ -9,15 +9,17 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias
 
-from runtime.errors import UserError, did_you_mean
-from runtime.graph.model import ComponentSpec, Finding, NodeSpec, Ref
-from runtime.graph.renamed import current_type
+from runtime.errors import UserError, did_you_mean, nearest
+from runtime.graph.model import ComponentSpec, Finding, NodeSpec, Ref, SubGraph
+from runtime.graph.parse_node import NodeParser
 from runtime.settings.field import TYPES, Field, show
 from runtime.settings.trained import Trained
 
 HEAD = ("title", "task", "reference", "checkpoints")  # for readers and for the catalog
-TOP = (*HEAD, "matches", "checkpoint", "request", "components", "nodes", "outputs")
-NODE = ("type", "inputs", "params", "components")
+TOP = (
+    *(*HEAD, "matches", "checkpoint", "constants", "anchors"),
+    *("request", "components", "nodes", "outputs"),
+)
 FIELD = tuple(f.name for f in dataclasses.fields(Field) if f.name != "name")
 Shape: TypeAlias = tuple[Any, str]  # classes of a value, and their name in messages
 TEXT, NUMBER, TRUTH = (str, "text"), ((int, float), "a number"), (bool, "true or false")
@@ -27,14 +29,19 @@ FIELD_SHAPES: Mapping[str, Shape] = {
     "choices": (list, "a list"), "trained": (Mapping, "a map"),
 }  # fmt: skip
 MAP: Shape = (Mapping, "a map")
-COMPONENT_SHAPES: Mapping[str, Shape] = {"path": TEXT, "revision": TEXT, "config": MAP}
+COMPONENT_SHAPES: Mapping[str, Shape] = {
+    "class": TEXT,
+    "path": TEXT,
+    "revision": TEXT,
+    "config": MAP,
+}
 HEAD_SHAPES: Mapping[str, Shape] = {
     "title": TEXT, "task": TEXT, "reference": TEXT, "checkpoints": (list, "a list of hub ids"),
 }  # fmt: skip
 MATCHES: Mapping[str, Shape] = {
     "class": ((str, list), "a name or a list of names"), "config": MAP, "ids": (list, "a list"),
 }  # fmt: skip
-COMPONENT = tuple(f.name for f in dataclasses.fields(ComponentSpec) if f.name != "name")
+COMPONENT = ("class", "path", "revision", "dtype", "config")
 WHOLE = "pipeline"  # the component that stands for the whole model with all of its parts
 # Request ports that no user fills directly.
 BUILT_IN = {"rng": "Rng", "destination": "Destination", "store": "Store"}
@@ -49,6 +56,7 @@ class Parts(NamedTuple):
     request: dict[str, Field]
     components: dict[str, ComponentSpec]
     nodes: dict[str, NodeSpec]
+    graphs: dict[str, SubGraph]
     outputs: dict[str, Ref]
     findings: list[Finding]
     absent: frozenset[str]
@@ -62,15 +70,21 @@ def read(data: Mapping[str, Any]) -> Parts:
     components = {
         n: c for n, v in _section(data, "components", found) if (c := _component(n, v, found))
     }
-    nodes = {n: s for n, v in _section(data, "nodes", found) if (s := _node(n, v, found))}
+    written = dict(_section(data, "nodes", found))
+    parser = NodeParser(frozenset(written), frozenset(request), found)
+    parsed = {n: s for n, v in written.items() if (s := parser.node(n, v))}
+    nodes = {n: s for n, s in parsed.items() if isinstance(s, NodeSpec)}
+    graphs = {n: s for n, s in parsed.items() if isinstance(s, SubGraph)}
     outputs = {
-        n: r for n, v in _section(data, "outputs", found) if (r := _ref(f"outputs.{n}", v, found))
+        n: r for n, v in _section(data, "outputs", found) if (r := parser.edge(f"outputs.{n}", v))
     }
-    if not data.get("nodes"):
+    if misspelt := _misspelt_defaults(data):
+        found[:] = misspelt  # all else is wrong only because the graph below is not there
+    elif not data.get("nodes"):
         found.append(
             Finding("nodes", "the graph has no nodes", "nodes: {name: {type: module.Class}}")
         )
-    if nodes and not outputs:
+    elif parsed and not outputs:
         found.append(Finding("outputs", "the graph has no outputs", "outputs: {file: save.file}"))
     head = {key: data[key] for key in HEAD if data.get(key) is not None}
     _drop_misfits(head, HEAD_SHAPES, "", found)
@@ -83,8 +97,8 @@ def read(data: Mapping[str, Any]) -> Parts:
         else ()
     )
     return Parts(
-        title, matches, data.get("checkpoint"), request, components, nodes, outputs, found,
-        frozenset(absent),
+        title, matches, data.get("checkpoint"), request, components, nodes, graphs, outputs,
+        found, frozenset(absent),
     )  # fmt: skip
 
 
@@ -99,6 +113,15 @@ def _section(
         found.append(Finding(f"{above}.{name}".lstrip("."), message))
         return []
     return [(str(key), value) for key, value in section.items() if value is not None]
+
+
+def _misspelt_defaults(data: Mapping[str, Any]) -> list[Finding]:
+    """`default: [demo, _self_]` in place of `defaults`."""
+    return [
+        Finding(key, f"`{key}` is nothing that a graph has.", "did you mean `defaults`?")
+        for key in map(str, data)
+        if key not in TOP and nearest(key, ["defaults"], cutoff=0.75)
+    ]
 
 
 def _unknown(
@@ -168,12 +191,30 @@ def _field(name: str, value: Any, found: list[Finding]) -> Field | None:
             found.append(Finding(f"{path}.trained.{problem.field}", problem.message, problem.help))
             del known["trained"]
     field = Field(name=name, **known)
+    if quoted := _quoted_number(field):
+        found.append(Finding(f"{path}.default", *quoted))
+        return dataclasses.replace(field, default=None)
     if field.default is not None:
         try:
             return dataclasses.replace(field, default=field.parse(field.default))
         except UserError as problem:
             found.append(Finding(f"{path}.default", problem.message, problem.help))
     return field
+
+
+def _quoted_number(field: Field) -> tuple[str, str] | None:
+    """What is wrong with a default in quotes, where the type is no text."""
+    values = field.default if isinstance(field.default, list) else [field.default]
+    words = {"int": "a whole number", "seed": "a whole number", "float": "a number",
+             "bool": "true or false"}  # fmt: skip
+    quoted = [v for v in values if isinstance(v, str)]
+    if field.type not in words or not quoted:
+        return None
+    message = f"`{field.name}` expects {words[field.type]}, got the text {show(quoted[0])}"
+    is_literal = quoted[0].replace(".", "", 1).lstrip("+-").isdigit() or quoted[0] in {
+        "true", "false"
+    }  # fmt: skip
+    return message, f"write it without quotes: {quoted[0]}" if is_literal else ""
 
 
 def _component(name: str, value: Any, found: list[Finding]) -> ComponentSpec | None:
@@ -190,41 +231,5 @@ def _component(name: str, value: Any, found: list[Finding]) -> ComponentSpec | N
         except UserError as problem:
             found.append(Finding(f"{path}.dtype", problem.message, problem.help))
             known.pop("dtype")
-    return ComponentSpec(name=name, **known)
-
-
-def _node(name: str, value: Any, found: list[Finding]) -> NodeSpec | None:
-    path = f"nodes.{name}"
-    attributes = _map(path, value, "a map such as {type: module.Class, inputs: {...}}", found)
-    if attributes is None:
-        return None
-    if name == "request":
-        found.append(Finding(path, "`request` is the request itself; a node needs another name"))
-        return None
-    _unknown(attributes, NODE, path, "a node", found)
-    kind = attributes.get("type")
-    if not isinstance(kind, str) or not kind:
-        message = "has no `type`" if kind is None else f"expects `type` as text, found {show(kind)}"
-        found.append(
-            Finding(path, f"node `{name}` {message}", "type: module.Class, such as vae.DecodeVideo")
-        )
-        return None
-    inputs = {
-        port: ref
-        for port, edge in _section(attributes, "inputs", found, path)
-        if (ref := _ref(f"{path}.inputs.{port}", edge, found))
-    }
-    components = {key: str(bound) for key, bound in _section(attributes, "components", found, path)}
-    kind = current_type(kind)
-    return NodeSpec(
-        name, kind, inputs, dict(_section(attributes, "params", found, path)), components
-    )
-
-
-def _ref(path: str, value: Any, found: list[Finding]) -> Ref | None:
-    parts = value.split(".") if isinstance(value, str) else []
-    if len(parts) == 2 and all(parts):
-        return Ref(*parts)
-    help = "literals go under `params`" if ".inputs." in path else ""
-    found.append(Finding(path, f"expects an edge `node.port`, found {show(value)}", help))
-    return None
+    class_name = known.pop("class", None)
+    return ComponentSpec(name=name, class_name=class_name, **known)

@@ -20,19 +20,29 @@ def locate(path: str, sources: Sequence[Path], edits: Iterable[Setting] = ()) ->
         for length in range(1, len(edit.path)):
             marks.setdefault(".".join(edit.path[:length]), edit.position)
         marks[edit.dotted] = edit.position
-    parts = path.split(".")
-    for length in range(len(parts), 0, -1):
-        found = marks.get(".".join(parts[:length]))
-        if found:
-            return found
+    for written in dict.fromkeys((path, _as_written(path))):
+        parts = written.split(".")
+        shortest = 1 if written != _as_written(path) else 0
+        for length in range(len(parts), shortest, -1):
+            found = marks.get(".".join(parts[:length]))
+            if found:
+                return found
     return Position(display_path(sources[-1])) if sources else Position("command line")
 
 
 def origin(path: str, sources: Sequence[Path], edits: Iterable[Setting] = ()) -> int:
     """Index of the last source, or edit after the sources, that sets `path`; -1 where none does."""
-    written = [path in positions(source) for source in sources]
+    paths = {path, _as_written(path)}
+    written = [bool(paths & positions(source).keys()) for source in sources]
     written += [f"{path}.".startswith(f"{edit.dotted}.") for edit in edits]
     return max((index for index, here in enumerate(written) if here), default=-1)
+
+
+def _as_written(path: str) -> str:
+    """The path of what a pass made: `nodes.left/cond.inputs.x` is written at `nodes.left`."""
+    section, _, rest = path.partition(".")
+    name, dot, port = rest.partition(".")
+    return f"{section}.{name.partition('/')[0]}{dot}{port}" if "/" in name else path
 
 
 def positions(path: Path) -> dict[str, Position]:

@@ -20,11 +20,19 @@ from runtime.graph.parse import (
     FIELD_SHAPES,
     HEAD_SHAPES,
     MATCHES,
-    NODE,
     Shape,
 )
+from runtime.graph.parse_node import NODE
 from runtime.inspect.describe import port_notes
-from runtime.inspect.node_schema import EDGE, NAMES, Schema, declared, needed, node_schema
+from runtime.inspect.node_schema import (
+    EDGE,
+    FILE_TYPE,
+    NAMES,
+    Schema,
+    declared,
+    needed,
+    node_schema,
+)
 from runtime.settings.field import DTYPES, TYPES, Field
 
 DRAFT = "http://json-schema.org/draft-07/schema#"
@@ -70,6 +78,9 @@ def _top() -> Schema:
         **_shaped(HEAD_SHAPES),
         "checkpoint": {"type": ["string", "null"]},
         "matches": {"type": ["object", "null"], "properties": _shaped(MATCHES)},
+        "constants": {"type": ["object", "null"],
+                      "description": "values that `constants.NAME` stands for elsewhere"},
+        "anchors": {"description": "a place for YAML anchors; nothing reads it"},
         "request": _names("field", {"not": {"enum": [*BUILT_IN]}}),
         "components": _names("component", {}),
         "nodes": _names("node", {"not": {"const": "request"}}),
@@ -149,11 +160,21 @@ def _node(known: Mapping[str, Declaration], plugins: list[str]) -> Schema:
         "anyOf": [
             {"enum": [*known], "enumDescriptions": summaries},
             {"type": "string", "pattern": rf"^{here}[\w-]+:([a-z_]\w*\.)+[A-Z]\w*$"},
+            {"type": "string", "pattern": FILE_TYPE},
         ],
         "errorMessage": "no such node type",
     }
     sections: Schema = {name: {"type": ["object", "null"]} for name in NODE}
-    sections["inputs"] = {"type": ["object", "null"], "additionalProperties": EDGE}
+    graphs = sorted(catalog.entries())
+    sections["graph"] = {"type": ["string", "null"], "examples": graphs,
+                         "description": "a graph as a node"}  # fmt: skip
+    sections["help"] = {"type": ["string", "null"], "description": "a line for readers"}
+    sections["behind"] = {**EDGE, "description": "an output that others then read from this node"}
+    sections["each"] = {
+        "type": ["object", "null"],
+        "additionalProperties": {"type": "array", "minItems": 1},
+        "description": "lists: the node is repeated for each entry, as `name/1`, `name/2`, ...",
+    }
     return {
         "type": ["object", "null"],
         "properties": {**sections, "type": types},
@@ -165,8 +186,9 @@ def _node(known: Mapping[str, Declaration], plugins: list[str]) -> Schema:
 def _complete(known: Mapping[str, Declaration]) -> Schema:
     """A node that extends none: its type and every required input must be given."""
     musts = {type: needed(node) for type, node in known.items()}
-    rules = [_if_type(type, must) for type, must in musts.items() if must["required"]]
-    return {"if": {"type": "object"}, "then": {"required": ["type"], "allOf": rules}}
+    rules = [_if_type(type, must) for type, must in musts.items() if must["allOf"]]
+    kinds = {"anyOf": [{"required": ["type"]}, {"required": ["graph"]}]}
+    return {"if": {"type": "object"}, "then": {**kinds, "allOf": rules}}
 
 
 def _whole() -> Schema:

@@ -85,19 +85,19 @@ def look(settings: Sequence[Setting], stage: str = "check", outputs: Sequence[st
         graph = resolve_graph(settings)
         given, checked = typed(graph, settings), check(graph)
         seen = Look("check", checked, checked, values_of(graph, given), frozenset(given),
-                    ends=graph.outputs)  # fmt: skip
-        return _passed(seen, stage, wanted(graph, outputs), _without_config(seen))
+                    ends=checked.graph.outputs)  # fmt: skip
+        return _passed(seen, stage, wanted(checked.graph, outputs), _without_config(seen))
     runtime = Runtime.load(settings)
     engine = runtime.engine
     checked, given = engine.checked, dict(runtime.request)
     seen = Look(
         "check", checked, checked, values_of(runtime.graph, given), frozenset(given),
-        runtime.config.policies, facts=engine.facts, ends=runtime.graph.outputs, engine=engine,
+        runtime.config.policies, facts=engine.facts, ends=checked.graph.outputs, engine=engine,
     )  # fmt: skip
     known = all(name in seen.values for name in runtime.fields)
     if stage == "plan" or (stage == "fold" and known):
         return _planned(seen, runtime, stage, outputs)
-    return _passed(seen, stage, wanted(runtime.graph, outputs), {})
+    return _passed(seen, stage, wanted(checked.graph, outputs), {})
 
 
 def has_model(settings: Sequence[Setting]) -> bool:
@@ -179,7 +179,9 @@ def _planned(seen: Look, runtime: Runtime, stage: str, outputs: Sequence[str]) -
     stand_in = {"prompt": example(runtime.fields["prompt"])} if "prompt" in runtime.fields else {}
     given = {} if runtime.request.get("prompt") else stand_in
     plan = runtime.plan(outputs=outputs or list(runtime.graph.outputs)[:1], **given)
-    _, _, unneeded = prune(seen.before, runtime.validate(**given), wanted(runtime.graph, outputs))
+    _, _, unneeded = prune(
+        seen.before, runtime.validate(**given), wanted(seen.before.graph, outputs)
+    )
     later = {name: why for name, why in plan.dropped.items() if name not in unneeded}
     joined = {name: why for name, why in later.items() if why.startswith("equal to")}
     remaining = {name: why for name, why in later.items() if name not in joined}

@@ -18,7 +18,9 @@ from runtime.contract.declare import (
     type_name,
     written_nodes,
 )
+from runtime.contract.values import Rng
 from runtime.errors import UserError
+from runtime.graph.adapt import entry_type
 from runtime.inspect.describe import axes, port_notes
 
 Schema: TypeAlias = dict[str, Any]
@@ -28,9 +30,11 @@ NAMES: Mapping[Any, str] = {
 }  # fmt: skip
 EDGE: Schema = {
     "type": ["string", "null"],
-    "pattern": r"^[^.]+\.[^.]+$",
+    "pattern": r"^[^\s.]+\.[^\s.]+$",
     "description": "an edge: `node.port`, or `request.field`; null removes it",
 }
+FILE_TYPE = r"^[^:]*\.py:[A-Z]\w*$"  # a class in a file beside the graph
+VALUE: Schema = {"type": "object", "required": ["value"], "maxProperties": 1}
 
 
 def declared() -> tuple[dict[str, Declaration], list[str]]:
@@ -55,8 +59,9 @@ def declared() -> tuple[dict[str, Declaration], list[str]]:
 def node_schema(known: Declaration) -> Schema:
     """What a node of this type may say: an unknown name may only be null, which removes it."""
     notes = port_notes(inspect.getdoc(known.cls) or "")
-    inputs = {n: {**EDGE, "description": about(p, notes)} for n, p in known.inputs.items()}
-    params = {n: parameter(p, notes) for n, p in known.params.items()}
+    inputs = {n: entry(p, notes) for n, p in known.inputs.items()}
+    params = {n: entry(p, notes) for n, p in known.params.items()}
+    inputs, params = {**inputs, **params}, {**params, **inputs}  # both take edges and literals
     components = {
         n: {"type": ["string", "null"], "description": f"the checkpoint's key; none: `{n}`"}
         for n in known.components
@@ -74,15 +79,17 @@ def node_schema(known: Declaration) -> Schema:
 
 def needed(known: Declaration) -> Schema:
     """What a node of this type must say where it extends nothing."""
-    ports = {
-        "inputs": [n for n, p in known.inputs.items() if p.required],
-        "params": [n for n, p in known.params.items() if p.required],
-    }
-    must = {section: names for section, names in ports.items() if names}
-    return {
-        "required": [*must],
-        "properties": {s: {"type": "object", "required": names} for s, names in must.items()},
-    }
+    ports = [p.name for p in (*known.inputs.values(), *known.params.values()) if p.required]
+    return {"allOf": [_given(name) for name in ports]}
+
+
+def _given(port: str) -> Schema:
+    """A node that gives a port a value in one of the ways that there are."""
+    sections = [
+        {"required": [s], "properties": {s: {"type": "object", "required": [port]}}}
+        for s in ("inputs", "params")
+    ]
+    return {"anyOf": [*sections, {"required": ["each"]}, {"required": ["behind"]}]}
 
 
 def described(known: Declaration) -> str:
@@ -100,9 +107,14 @@ def about(port: Port, notes: Mapping[str, str]) -> str:
     return "; ".join(facts)
 
 
-def parameter(port: Port, notes: Mapping[str, str]) -> Schema:
-    """A literal of a graph file; null leaves the default."""
-    found: Schema = {"anyOf": [*_unique(literals(port.type)), {"type": "null"}]}
+def entry(port: Port, notes: Mapping[str, str]) -> Schema:
+    """An edge, a literal, or a list of both where the port takes one; null leaves the default."""
+    ways = [*literals(port.type), EDGE, VALUE, {"type": "null"}]
+    if list_type := entry_type(port):
+        ways.append({"type": "array", "items": {"anyOf": [*literals(list_type), EDGE, VALUE]}})
+    if Rng in options(port.type):
+        ways.append({"type": "integer", "minimum": 0})
+    found: Schema = {"anyOf": [*_unique(ways)]}
     found["description"] = about(port, notes)
     if port.default is not MISSING:
         found["default"] = [*port.default] if isinstance(port.default, tuple) else port.default
@@ -118,9 +130,14 @@ def literals(hint: Any) -> Iterator[Schema]:
         elif origin is typing.Literal:
             yield {"enum": [*inside]}
         elif origin is tuple:
-            yield {"type": "array", "items": {"anyOf": [*_unique(literals(inside[0]))]}}
-        else:
-            yield {"type": NAMES.get(origin or option, "object")}
+            if inside_schemas := _unique(literals(inside[0])):
+                yield {"type": "array", "items": {"anyOf": inside_schemas}}
+        elif option is str:
+            yield {"type": "string"}
+        elif name := NAMES.get(origin or option):
+            yield {"type": name}
+        elif origin is not None or option is Mapping:
+            yield {"type": "object"}
 
 
 def _unique(schemas: Iterable[Schema]) -> list[Schema]:

@@ -23,6 +23,7 @@ from runtime.files.embedded_text import (
     sidecar_path,
 )
 from runtime.files.image_files import DECODE_ERRORS, READABLE_FORMATS
+from runtime.provenance.packages import ABSENT, MARK
 
 LONGEST = 64 * 2**20
 KNOWN = 1  # the version that is written
@@ -76,9 +77,15 @@ def _wrong(path: Path, name: str) -> UserError:
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
     """Dotted path, value then and value now of everything that a result may depend on."""
     old, new = dict(_leaves(then)), dict(_leaves(now))
+    lists_optional = MARK in old and MARK in new
     for path in dict.fromkeys([*old, *new]):
-        if old.get(path) != new.get(path):
-            yield path, old.get(path), new.get(path)
+        one, other = old.get(path), new.get(path)
+        if path.startswith("versions.") and (one is None or other is None):
+            if not lists_optional:
+                continue  # a record of a version that did not look for this package
+            one, other = one or ABSENT, other or ABSENT
+        if one != other:
+            yield path, one, other
 
 
 def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -127,16 +134,23 @@ def read(path: Path) -> str:
 
     A `.json` file is the text itself. UserError where there is no such file.
     """
-    if not path.is_file():
-        reason = "is a folder, not a file" if path.is_dir() else "does not exist"
-        raise UserError(f"{path} {reason}", help="give a picture or a clip", field="file")
     try:
+        if not path.is_file():
+            reason = "is a folder, not a file" if path.is_dir() else "does not exist"
+            raise UserError(f"{path} {reason}", help="give a picture or a clip", field="file")
+        with path.open("rb"):  # what may not be read is told apart from what says nothing
+            pass
         if path.suffix.lower() == ".json":
             return _text(path)
         found = "" if path.suffix.lower() == ".npy" else _of_picture(path) or _of_clip(path)
         return found or (_text(sidecar_path(path)) if sidecar_path(path).is_file() else "")
     except OSError as problem:
-        raise UserError(f"{path} cannot be read: {problem.strerror or problem}") from problem
+        reason = problem.strerror or str(problem)
+        raise UserError(
+            f"{path} cannot be read: {reason.lower()}",
+            help="allow reading it" if isinstance(problem, PermissionError) else "",
+            field="file",
+        ) from problem
 
 
 def _of_picture(path: Path) -> str:

@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +26,7 @@ from runtime.plan.content_keys import digest, pictures_key
 from runtime.plan.items import ComponentFacts
 from runtime.plan.plan import Plan
 from runtime.plan.planner import bound
+from runtime.provenance.packages import versions
 from runtime.provenance.read_back import (
     ENCODING,
     KNOWN,
@@ -44,8 +42,6 @@ from runtime.settings.setting import laid
 
 if TYPE_CHECKING:
     import torch
-
-PACKAGES = ("sglang-graph", "torch", "diffusers", "transformers", "numpy", "pillow", "av")
 
 
 @dataclass(frozen=True)
@@ -122,18 +118,6 @@ def graph_digest(graph: Graph) -> str:
     }
     components = {n: [c.dtype, dict(c.config)] for n, c in graph.components.items()}
     return digest([nodes, fields, components, {n: str(r) for n, r in graph.outputs.items()}])
-
-
-@cache
-def versions() -> Mapping[str, str]:
-    """Versions of this package, of those it computes and encodes with, and of Python."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
 
 
 def _model(config: RunConfig) -> dict[str, Any]:
@@ -245,22 +229,9 @@ def _components(made: Made) -> dict[str, Any]:
 
 
 def _component(source: ComponentSource, dtype: str) -> dict[str, Any]:
-    told = {"class": source.class_name, "digest": content_digest(source)}
-    return told | ({"dtype": dtype} if source.has_weights and dtype else {})
-
-
-def content_digest(source: ComponentSource) -> str:
-    """A digest of a component's class, config and files, wherever they lie."""
-    if source.has_weights:
-        here = [identity.of_content(path) for path in source.weights]
-        files: list[Any] = sorted(
-            [*here, *(source.files.remote(n).blob or n for n in source.missing)]
-        )
-    else:
-        names = [n for n in source.files.names() if source.files.on_disk(n)]
-        files = [[n, identity.of_content(source.folder / n)] for n in names]
-    config = {k: v for k, v in source.config.items() if not k.startswith("_")}  # `_name_or_path`
-    return identity.digest(source.class_name, config, files, dict(source.generation))
+    facts = {"class": source.class_name, "digest": source.content_digest}
+    facts |= {"variant": source.variant} if source.variant else {}
+    return facts | ({"dtype": dtype} if source.has_weights and dtype else {})
 
 
 def _of_pipeline(source: PipelineSource) -> str:

@@ -11,11 +11,8 @@ import torch
 from runtime.contract.calls import Call
 from runtime.contract.denoising import StepDone
 from runtime.contract.values import tensors
+from runtime.errors import NotFinite
 from runtime.run.observer import networks, pieces
-
-
-class NotFinite(ArithmeticError):
-    """A tensor holds infinities or values that are no number."""
 
 
 class FiniteCheck:
@@ -63,7 +60,7 @@ class FiniteCheck:
 
     def explain(self, node: str, problem: Exception) -> Exception:
         """A node may fail over what a call of its own made."""
-        if isinstance(problem, NotFinite) or not self._found or node != self._node:
+        if not self._found or node != self._node:
             return problem
         (said,), self._found = self._found, []
         better = NotFinite(said)

@@ -142,7 +142,7 @@ class Session:
         return describe(self._made(made), request, ports, destination, Happened())
 
     def _plan(self, ports: Mapping[str, Any], outputs: Sequence[str], kept: frozenset[str]) -> Plan:
-        wanted = {name: self.config.graph.outputs[name] for name in outputs}
+        wanted = {name: self.checked.graph.outputs[name] for name in outputs}
         facts = Facts(
             device=str(self.device), components=self.facts,
             request_keys=_keys(ports, self.config.graph.request),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from runtime.verify.record import Recorder
 GRAPH = "diffusers"  # the graph that is a vanilla pipeline
 MORE = "diffusers_kwargs"  # its request field for arguments by the pipeline's own names
 RATES = ("fps", "frame_rate")  # the one is given as the other where a pipeline says so
+SHIFT = "flow_shift"  # a request field that pipelines have in the config of their scheduler
 TOLERANCE = 1e-3
 
 
@@ -45,15 +47,16 @@ def verify(
     class_name  of the pipeline, where the graph's `reference` is not meant
     tolerance   largest difference on an edge, as part of its largest value
     """
-    request = session.validate()
+    examples = examples_of(session)
+    request = session.validate(**examples)
     class_name = class_name or class_of(session)
-    reference = beside(session, class_name)
+    reference = beside(session, class_name, request)
     given, notes = translated(session, reference, request, arguments or {})
     reference.validate(**given)
     output = next(iter(session.graph.outputs))
-    mine, result = recorded(session, output, {})
+    mine, result = recorded(session, output, examples)
     theirs, other = recorded(reference, "image", given)
-    checked = session.plan(outputs=[output]).checked
+    checked = session.plan(outputs=[output], **examples).checked
     ref = session.graph.outputs[output]
     parity = compare(
         mine, theirs, Edges(checked, mine.stepping), Results(str(ref), result, other), tolerance
@@ -68,8 +71,18 @@ def class_of(session: Runtime) -> str:
     return entry.reference if named else session.config.checkpoint.class_name
 
 
-def beside(session: Runtime, class_name: str) -> Runtime:
-    """The vanilla pipeline of a session's checkpoint: same files, dtypes, device; no edits."""
+def examples_of(session: Runtime) -> dict[str, str]:
+    """Texts that are required and not given, where the graph names some that work."""
+    return {
+        name: field.trained.examples[0]
+        for name, field in session.fields.items()
+        if field.required and not session.request.get(name) and field.trained
+        if field.trained.examples
+    }
+
+
+def beside(session: Runtime, class_name: str, request: Mapping[str, Any]) -> Runtime:
+    """The vanilla pipeline of a session's checkpoint: same files, components, dtypes, device."""
     config = session.config
     if WHOLE in session.engine.facts:
         raise UserError(
@@ -90,7 +103,29 @@ def beside(session: Runtime, class_name: str) -> Runtime:
     for name, fact in session.engine.facts.items():
         if fact.nbytes and fact.dtype and name in config.checkpoint.keys:
             overrides[f"components.{name}.dtype"] = fact.dtype
+    overrides |= components_of(session)
+    key = shift_key(session)
+    if key and request.get(SHIFT) is not None:
+        overrides[f"components.scheduler.config.{key}"] = request[SHIFT]
     return Runtime.load(None, overrides, graph=GRAPH)
+
+
+def components_of(session: Runtime) -> dict[str, Any]:
+    """Overrides that give the pipeline the components of the graph: other files, other configs."""
+    return {
+        f"components.{name}.{attribute}": value
+        for name, spec in session.graph.components.items()
+        if name in session.config.checkpoint.keys
+        for attribute, value in dataclasses.asdict(spec).items()
+        if attribute not in {"name", "dtype"} and value
+    }
+
+
+def shift_key(session: Runtime) -> str:
+    """What the config of the scheduler calls the shift of its schedule; empty: it has none."""
+    fact = session.engine.facts.get("scheduler")
+    config: Mapping[str, Any] = fact.handle.config if fact and fact.handle else {}
+    return next((key for key in (SHIFT, "shift") if key in config), "")
 
 
 def translated(
@@ -110,6 +145,8 @@ def translated(
         field = session.fields[name]
         if value is None or name in own or (name == RATES[0] and {*RATES} & {*own}):
             continue
+        if name == SHIFT and name not in takes and shift_key(session):
+            continue  # the scheduler of the pipeline has it: see `beside`
         if field.type == "seed":
             given["seed"] = value
         elif name in {"image_path", "fps"} or (name in takes and name in reference.fields):

@@ -130,7 +130,7 @@ class Recorder:
                 result = plain(*args, **kwargs)
             finally:
                 self._inside -= 1
-            if not self._inside:
+            if not self._inside and self._node:  # before, a plan only tries a schedule
                 self._keep(label, plain, args, kwargs, result)
             return result
 

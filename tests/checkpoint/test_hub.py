@@ -11,7 +11,7 @@ import pytest
 from runtime.checkpoint.checkpoint import ABSENT, Checkpoint
 from runtime.checkpoint.folder import Folder
 from runtime.checkpoint.identity import of_file
-from runtime.checkpoint.weight_files import choose
+from runtime.checkpoint.weight_files import select_weight_files
 from runtime.graph.model import ComponentSpec
 from runtime.paths import cache_root
 from tests.support import hubs
@@ -108,7 +108,7 @@ def test_lookup(model: Path, key: str, value: object) -> None:
 def test_choice_of_weight_files(tmp_path: Path, names: str, chosen: str) -> None:
     index = {"weight_map": {"x": "a-1.safetensors", "y": "a-2.safetensors"}}
     hubs.folder(tmp_path, dict.fromkeys(names.split(), json.dumps(index).encode()))
-    assert choose(Folder(tmp_path)) == tuple(chosen.split())
+    assert select_weight_files(Folder(tmp_path)) == tuple(chosen.split())
 
 
 def test_overrides(tmp_path: Path, model: Path) -> None:

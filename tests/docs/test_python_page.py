@@ -15,6 +15,7 @@ from PIL import Image
 
 from runtime import Cancelled, Runtime, UserError
 from runtime.events import Stepped
+from runtime.files.video_files import read_video
 from tests.support.tiny import flux
 
 ROOT = Path(__file__).parents[2]
@@ -59,7 +60,8 @@ def test_every_block_of_the_page_runs(
     assert "stopped" in said
     assert re.search(r"node `denoise` .* failed: .*NotFinite: .* in step 1 of 2", said)
     assert (tmp_path / "pictures/square.png").is_file()
-    assert sorted(p.name for p in tmp_path.glob("*.png")) == [f"step_{i}.png" for i in (2, 4, 6)]
+    steps = [f"step_{i}.png" for i in (2, 4, 6)]
+    assert sorted(p.name for p in tmp_path.glob("*.png")) == ["circle.png", *steps]
     assert len(display.shown) == 12
 
 
@@ -90,6 +92,24 @@ def test_previews_come_nearer_and_end_as_the_result() -> None:
     assert away[0] > 10 > away[-1] == 0
     again = runtime.generate(**SMALL, num_inference_steps=4).outputs["video"].frames[0].numpy()
     np.testing.assert_array_equal(again, result)  # looking on changed nothing
+
+
+def test_a_result_is_saved_by_suffix(tmp_path: Path) -> None:
+    result = Runtime.load().generate(**SMALL, num_inference_steps=1, num_frames=5)
+    frames = result.video.frames.numpy()
+    np.testing.assert_array_equal(np.asarray(result.image), frames[0])
+    for name in ("x.mp4", "x.webp", "x.gif"):
+        path = result.save(tmp_path / "new" / name)
+        assert len(read_video(path)[0]) == 5
+    np.testing.assert_array_equal(np.load(result.save(tmp_path / "x.npy")), frames)
+    for name, message in (("x.png", "5 frames"), ("x", "no suffix"), ("x.bmp", "bmp")):
+        with pytest.raises(UserError, match=message):
+            result.save(tmp_path / name)
+    written = Runtime.load(None, {"output.path": str(tmp_path)}).generate(
+        **SMALL, num_inference_steps=1, outputs=["file"]
+    )
+    with pytest.raises(UserError, match="no picture and no clip in memory; its outputs are: file"):
+        written.save(tmp_path / "y.png")
 
 
 def test_a_run_that_only_writes_a_file_has_previews_too(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from nodes.schedule import steps_to_skip
 from runtime import Runtime, UserError
 from runtime.contract import values
 from runtime.files.image_files import read_image
-from runtime.graph.check import request_port
+from runtime.graph.typed import request_port
 from runtime.plan.content_keys import pictures_key
 from runtime.run.request_values import port_value
 from runtime.settings.field import Field

@@ -315,7 +315,7 @@ def test_a_broken_neighbour_breaks_no_other_graph(
 def test_a_graph_that_stands_in_for_a_packaged_one_cannot_extend_it(tmp_path: Path) -> None:
     path = tmp_path / "toy.yaml"
     path.write_text("defaults: [toy, _self_]\n")
-    with pytest.raises(UserError, match="it extends itself"):
+    with pytest.raises(UserError, match="extends itself"):
         Runtime.load(graph=path)
 
 

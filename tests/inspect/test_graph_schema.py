@@ -31,7 +31,7 @@ TOLD = {  # wrong graph: places that the schema names; what needs the whole grap
     "missing_parameter": {"nodes.sized"},
     "misspelt_sections": {"", "nodes.first", "nodes.second", "nodes.third.type"},
     "no_outputs": {""},
-    "not_an_edge": {"nodes.first.inputs.a", "nodes.first.inputs.b"},
+    "not_an_edge": {"nodes.first.inputs.b"},
     "sets_policies": {""},
     "unknown_input_and_parameter": {"nodes.sum.inputs.bb", "nodes.sum.params.pluss"},
     "unknown_node_type": {f"nodes.{n}.type" for n in ("one", "two", "four", "five", "six",
@@ -140,5 +140,5 @@ def test_an_editor_is_told_what_ports_are_for() -> None:
 def test_the_command_prints_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["graphs", "--schema"]) == 0
     printed = json.loads(capsys.readouterr().out)
-    assert printed["definitions"]["node"] == validator().schema["definitions"]["node"]
+    assert printed["definitions"]["field"] == validator().schema["definitions"]["field"]
     assert main(["graphs", "--shema"]) == 2

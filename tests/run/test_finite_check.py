@@ -27,7 +27,7 @@ def failure(runtime: Runtime, **request: Any) -> str:
     with pytest.raises(NodeFailed) as caught:
         runtime.generate(**request)
     said = str(caught.value).split("\n")[0].partition(" failed: ")[2]
-    return said.removeprefix("runtime.run.finite_check.")
+    return said.removeprefix("runtime.errors.")
 
 
 def spoilt(folder: Path, save: Callable[[Path], Path], file: str, name: str) -> Path:
@@ -95,4 +95,4 @@ def test_the_flag_and_the_traceback(
     assert main([*command, "--check-finite", "--debug"]) == 1
     said = capsys.readouterr().err
     assert "Traceback (most recent call last)" in said
-    assert "runtime.run.finite_check.NotFinite: `vae.decoder` made " in said
+    assert "runtime.errors.NotFinite: `vae.decoder` made " in said

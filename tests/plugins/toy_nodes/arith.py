@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import torch
 
@@ -14,6 +14,7 @@ from runtime.contract.denoising import DenoiseState, StepDone
 from runtime.contract.outputs import Destination, File
 from runtime.contract.values import Latents, Rng
 
+Value = TypeVar("Value", float, Latents)
 calls: list[str] = []  # what ran, in order: tests clear and read it
 
 
@@ -185,3 +186,30 @@ class Misbehave:
 def stopping(net: object) -> tuple[float]:
     """What a network without parameters does where its device is asked for."""
     return (next(iter(())),)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sum:
+    """Add any number of numbers."""
+
+    times: float = 1.0
+
+    class Out(NamedTuple):
+        sum: float
+
+    def run(self, *, numbers: tuple[float, ...]) -> Out:
+        """All of them, times a factor."""
+        calls.append(f"Sum {numbers}")
+        return self.Out(sum(numbers) * self.times)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pick:
+    """Give back one of two values of the same type."""
+
+    class Out(NamedTuple, Generic[Value]):
+        value: Value
+
+    def run(self, *, one: Value, two: Value, second: bool = False) -> Out[Value]:
+        """The second if asked for."""
+        return self.Out(two if second else one)
