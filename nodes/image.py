@@ -56,24 +56,27 @@ class FitClip:
     video          f h w 3, uint8
     height, width  px of the result
     num_frames     how many; a UserError where the clip has fewer
-    fps            frames per second of the result
+    fps            frames per second of the result; None keeps those of the clip, or 16 where it
+                   states none
     """
 
     class Out(NamedTuple):
         video: Video
+        fps: float
 
     def run(
-        self, *, video: Video, height: int, width: int, num_frames: int, fps: float = 16
+        self, *, video: Video, height: int, width: int, num_frames: int, fps: float | None = None
     ) -> Out:
         have = len(video.frames)
         if have < num_frames:
             raise UserError(
-                f"`num_frames` is {num_frames}, and the clip has {have}",
-                help=f"give a longer clip, or num_frames={max(1, (have - 1) // 4 * 4 + 1)}",
-                field="num_frames",
+                f"`request.num_frames` is {num_frames}, and the clip has {have}",
+                help=f"give a longer clip, or ask for {max(1, (have - 1) // 4 * 4 + 1)} frames",
+                field="request.num_frames",
             )
         frames = [resized(frame, height, width) for frame in video.frames[:num_frames]]
-        return self.Out(Video(torch.stack(frames), fps))
+        rate = fps or video.fps or 16.0
+        return self.Out(Video(torch.stack(frames), rate), rate)
 
 
 def resized(

@@ -24,7 +24,7 @@ from runtime.contract.declare import Component
 from runtime.contract.denoising import Denoiser, Parts, Step
 from runtime.contract.values import Image, Latents
 from runtime.files.image_files import to_numpy
-from runtime.files.video_files import h264_round_trip
+from runtime.files.video_encode import h264_round_trip
 
 
 @dataclass(frozen=True, kw_only=True)

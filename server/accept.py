@@ -10,7 +10,7 @@ from typing import Any
 
 from server.errors import ApiError
 from server.input_clips import store_clips
-from server.input_files import discard, keep
+from server.input_files import delete_pictures, store_pictures
 from server.job import Job
 from server.request_to_runs import Uploads, with_paths
 from server.served_model import ServedModel
@@ -56,7 +56,7 @@ async def accept(served: ServedModel, service: Service, job: Job, uploads: Uploa
     folder, policy = service.folders.inputs, served.policies.server
     pictures = {n: u for n, u in uploads.items() if n not in served.clip_fields}
     clips = {n: u for n, u in uploads.items() if n in served.clip_fields}
-    stored = await keep(job.id, list(chain.from_iterable(pictures.values())), folder, policy)
+    stored = await store_pictures(job.id, list(chain.from_iterable(pictures.values())), folder, policy)
     try:
         stored += await store_clips(
             job.id, list(chain.from_iterable(clips.values())), folder, policy
@@ -67,5 +67,5 @@ async def accept(served: ServedModel, service: Service, job: Job, uploads: Uploa
         complete = dataclasses.replace(job, runs=runs, inputs=tuple(path.name for path in stored))
         return await service.submit(complete)
     except Exception:
-        discard(stored)
+        delete_pictures(stored)
         raise

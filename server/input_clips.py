@@ -9,10 +9,10 @@ from pathlib import Path
 import av
 from PIL import Image
 
-from runtime.files.image_files import DECODE_ERRORS
+from runtime.files.image_formats import DECODE_ERRORS
 from runtime.settings.policies import Server
 from server.errors import bad_request
-from server.input_files import Source, discard, upload_bytes
+from server.input_files import Source, delete_pictures, upload_bytes
 
 INVALID = "invalid_video"
 KNOWN = "MP4, MOV, WebM, MKV, AVI, GIF or animated WebP"
@@ -31,7 +31,7 @@ async def store_clips(
             stored.append(temporary)
             stored[-1] = await asyncio.to_thread(_store, temporary, data, param, policy)
     except BaseException:
-        discard(stored)
+        delete_pictures(stored)
         raise
     return stored
 

@@ -1,51 +1,55 @@
-"""Pictures that requests bring: uploads, URLs and data URLs, checked and kept as files."""
+"""Pictures that requests bring: uploads, URLs and data URLs, checked and stored as files."""
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import tempfile
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
-from urllib.parse import unquote_to_bytes
 
-from PIL import Image, UnidentifiedImageError
 from starlette.datastructures import UploadFile
 
 from runtime import UserError
 from runtime.files.atomic_write import atomic_write
-from runtime.files.image_files import DECODE_ERRORS
+from runtime.files.data_url import (
+    bare_base64_error,
+    data_url_bytes,
+    is_bare_base64,
+    is_data_url,
+)
+from runtime.files.image_decode import open_image, srgb
+from runtime.files.image_formats import IMAGE_FORMATS
 from runtime.files.safe_fetch import fetch
 from runtime.settings.policies import Server
 from server.errors import ApiError, bad_request, from_user_error
 from server.storage_errors import DISK_FULL, is_disk_full
 
-SUFFIXES = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp", "GIF": ".gif", "BMP": ".bmp"}
 Source = UploadFile | str
+INVALID = "invalid_image"
 
 
-async def keep(
+async def store_pictures(
     name: str, sources: Sequence[tuple[str, Source]], folder: Path, policy: Server
 ) -> list[Path]:
-    """Check pictures and keep them as `{name}_{n}{suffix}`; all of them, or none.
+    """Check pictures and store them as `{name}_{n}{suffix}`; if one is refused, none is stored.
 
-    sources  the request's field, for messages, and what it holds
+    sources  of each picture the request's field, for messages, and where its bytes come from
     """
-    kept: list[Path] = []
+    paths: list[Path] = []
     try:
         for n, (param, source) in enumerate(sources):
             data = await upload_bytes(param, source, folder, policy)
-            kept.append(await asyncio.to_thread(_keep, f"{name}_{n}", param, data, folder, policy))
+            path = await asyncio.to_thread(_store, f"{name}_{n}", param, data, folder, policy)
+            paths.append(path)
     except BaseException:
-        discard(kept)
+        delete_pictures(paths)
         raise
-    return kept
+    return paths
 
 
-def discard(paths: Sequence[Path]) -> None:
-    """Remove kept pictures of a request that was not accepted."""
+def delete_pictures(paths: Sequence[Path]) -> None:
+    """Delete the stored pictures of a request that was not accepted."""
     for path in paths:
         path.unlink(missing_ok=True)
 
@@ -55,40 +59,42 @@ async def upload_bytes(param: str, source: Source, folder: Path, policy: Server)
     most = policy.max_upload_mb << 20
     if isinstance(source, UploadFile):
         if (source.size or 0) > most:
-            raise ApiError(
-                413, f"`{param}` is larger than {policy.max_upload_mb} MB", param=param,
-                code="request_too_large",
-            )  # fmt: skip
+            raise _too_large(param, policy)
         return await source.read()
-    if source.startswith("data:"):
-        return _data_url(param, source)
+    if is_data_url(source):
+        data = await asyncio.to_thread(_from_data_url, param, source)
+        if len(data) > most:
+            raise _too_large(param, policy)
+        return data
+    if is_bare_base64(source):
+        raise from_user_error(bare_base64_error(f"`{param}`"), param)
     return await asyncio.to_thread(_fetched, param, source, folder, most)
 
 
-def _data_url(param: str, url: str) -> bytes:
-    head, comma, data = url.partition(",")
+def _too_large(param: str, policy: Server) -> ApiError:
+    message = f"`{param}` is larger than {policy.max_upload_mb} MB"
+    return ApiError(413, message, param=param, code="request_too_large")
+
+
+def _from_data_url(param: str, url: str) -> bytes:
     try:
-        if not comma:
-            raise ValueError
-        encoded = unquote_to_bytes(data)
-        return base64.b64decode(encoded, validate=True) if head.endswith(";base64") else encoded
-    except (binascii.Error, ValueError):
-        raise bad_request(f"`{param}` is a damaged data URL", param) from None
+        return data_url_bytes(url, f"`{param}`")
+    except UserError as problem:
+        raise from_user_error(problem, param) from None
 
 
 def _fetched(param: str, url: str, folder: Path, most: int) -> bytes:
-    """The bytes behind a public URL; nothing of it stays in the folder."""
+    """The bytes behind a public URL; the folder is empty again afterwards."""
     with tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder) as place:
         try:
             return fetch(url, Path(place), max_bytes=most).read_bytes()
         except UserError as problem:
-            raise from_user_error(
-                UserError(f"`{param}`: {problem.message}", help=problem.help), param
-            ) from None
+            named = UserError(f"`{param}`: {problem.message}", help=problem.help)
+            raise from_user_error(named, param) from None
 
 
-def _keep(name: str, param: str, data: bytes, folder: Path, policy: Server) -> Path:
-    """Look at the content, never at a name, then write it whole."""
+def _store(name: str, param: str, data: bytes, folder: Path, policy: Server) -> Path:
+    """Check the content of a picture, not its name or media type, and write it to a file."""
     path = folder / f"{name}{_suffix(param, data, policy)}"
     try:
         with atomic_write(path) as temporary:
@@ -101,22 +107,17 @@ def _keep(name: str, param: str, data: bytes, folder: Path, policy: Server) -> P
 
 
 def _suffix(param: str, data: bytes, policy: Server) -> str:
+    """The suffix of a picture that can be decoded to its last pixel; else a 400 that says why."""
     try:
-        with Image.open(BytesIO(data), formats=tuple(SUFFIXES)) as image:
+        with open_image(BytesIO(data), f"`{param}`") as image:
             width, height = image.size
             if width * height > policy.max_pixels:
                 raise bad_request(
                     f"`{param}` has {width}x{height} pixels; {policy.max_pixels} are the most",
                     param,
                 )
-            image.load()
-            return SUFFIXES[str(image.format)]
-    except UnidentifiedImageError:
-        known = ", ".join(SUFFIXES)
-        raise bad_request(
-            f"`{param}` is no picture; send one of {known}", param, "invalid_image"
-        ) from None
-    except Image.DecompressionBombError:
-        raise bad_request(f"`{param}` has too many pixels", param, "invalid_image") from None
-    except DECODE_ERRORS as problem:
-        raise bad_request(f"`{param}` is damaged: {problem}", param, "invalid_image") from None
+            srgb(image)
+            return IMAGE_FORMATS[str(image.format)].suffix
+    except UserError as problem:
+        message = f"{problem.message}; {problem.help}" if problem.help else problem.message
+        raise bad_request(message, param, INVALID) from None

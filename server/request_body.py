@@ -49,11 +49,12 @@ class RequestBody:
 async def read_body(
     request: Request, accepts: Accepts, types: tuple[str, ...], limit: int
 ) -> RequestBody:
-    """The body by its content type. types: those accepted; limit: bytes of a multipart body."""
+    """The body by its content type. types: those accepted; limit: bytes of a body with files."""
     _check_encoding(request)
+    part = limit if accepts.takes_uploads else JSON_BYTES  # a field may hold a data URL
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type in types and content_type == "multipart/form-data":
-        return parse_fields(await _form(request, limit), accepts, as_text=True)
+        return parse_fields(await _form(request, limit, part), accepts, as_text=True)
     if content_type in types:
         most = limit * 4 // 3 if accepts.takes_uploads else JSON_BYTES  # data URLs are base64
         return parse_fields(await _json(request, most), accepts, as_text=False)
@@ -129,10 +130,10 @@ def _no_constant(word: str) -> NoReturn:
     raise ValueError(f"{word} is not a JSON number")
 
 
-async def _form(request: Request, limit: int) -> dict[str, list[Any]]:
+async def _form(request: Request, limit: int, part: int) -> dict[str, list[Any]]:
     parser = MultiPartParser(
         request.headers, _limited_chunks(request, limit),
-        max_files=MAX_FILES, max_fields=MAX_FIELDS, max_part_size=JSON_BYTES,
+        max_files=MAX_FILES, max_fields=MAX_FIELDS, max_part_size=part,
     )  # fmt: skip
     try:
         form = await parser.parse()

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 from runtime.errors import UserError, did_you_mean
 from runtime.files import embedded_text
 from runtime.files.atomic_write import atomic_write
+from runtime.files.image_decode import flatten_on_white, open_image, srgb
+from runtime.files.image_formats import IMAGE_FORMATS, ImageFormat
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from PIL.Image import Image
 
 IMAGE_TYPES = {
     ".png": "image/png",
@@ -25,16 +23,11 @@ IMAGE_TYPES = {
     ".webp": "image/webp",
 }
 VIDEO_TYPES = {".mp4": "video/mp4", ".gif": "image/gif", ".webp": "image/webp"}
-# Formats that are read. Pillow reads more, but some run external programs (EPS) and others are
-# rarely used and hardly tested.
-READABLE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 MEDIA_TYPES = IMAGE_TYPES | VIDEO_TYPES | {".npy": "application/octet-stream"}
 LONGEST_SIDE = {".webp": 16383, ".jpg": 65500, ".jpeg": 65500, ".gif": 65535, ".mp4": 16384}
 QUALITIES = {"low": 35, "medium": 55, "high": 90, "maximum": 100}
 # Level 2 takes a third of the time of the usual level 6; files are up to a quarter larger.
 PNG_LEVEL = 2
-# Exceptions of Pillow and FFmpeg on damaged files, found by changing bytes at random.
-DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, RuntimeError, struct.error)
 
 
 def media_suffixes(frames: int | None = None) -> tuple[str, ...]:
@@ -154,17 +147,6 @@ def write_image(
     embedded_text.write_sidecar(path, "" if text_options else metadata)
 
 
-def flatten_on_white(image: Image) -> Image:
-    """Composite an RGBA picture on white; pictures without alpha are returned unchanged."""
-    from PIL import Image
-
-    if image.mode != "RGBA":
-        return image
-    flat = Image.new("RGB", image.size, "white")
-    flat.paste(image, mask=image.getchannel("A"))
-    return flat
-
-
 def write_frames(frames: Any, path: Path, *, metadata: str = "") -> None:
     """Write raw frames as `.npy`, one at a time.
 
@@ -182,68 +164,20 @@ def write_frames(frames: Any, path: Path, *, metadata: str = "") -> None:
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
-    """Read a picture upright, `h w c`, uint8: RGB, or RGBA where it has transparency."""
+    """Read a picture upright in sRGB, `h w c`, uint8: RGB, or RGBA if it has transparency."""
     import numpy as np
 
-    with _picture(path) as image:
-        return np.asarray(_plain(image))
+    with open_image(path) as image:
+        return np.asarray(srgb(image))
 
 
-def check_image(path: Path) -> str:
-    """Look at a picture's header alone and return its format (PNG, JPEG, ...); UserError if none.
+def check_image(path: Path, label: str = "") -> ImageFormat:
+    """The format of a picture, from its header alone; UserError if it is not a picture.
 
-    Damage further in is found when it is read.
+    Damage further in is found when the pixels are read.
+
+    label  names the picture in messages; the path if empty
     """
-    with _picture(path) as image:
+    with open_image(path, label) as image:
         image.verify()
-        return str(image.format)
-
-
-def rgb_pixels(image: Image) -> NDArray[np.uint8]:
-    """The pixels of a picture, `h w 3`: upright, grey as RGB, what is transparent on white."""
-    import numpy as np
-
-    return np.array(flatten_on_white(_plain(image)))
-
-
-@contextmanager
-def _picture(path: Path) -> Iterator[Image]:
-    """An open picture; whatever is wrong with the file, here or in the block, is a UserError."""
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        if not path.is_file():
-            what = "is no file" if path.exists() else "does not exist"
-            reason = "is a folder, not a picture" if path.is_dir() else what
-            raise UserError(f"{path} {reason}", help="give the path of a picture")
-        with Image.open(path, formats=READABLE_FORMATS) as image:
-            yield image
-    except PermissionError as problem:
-        raise UserError(
-            f"{path} may not be read: permission denied", help="allow reading it"
-        ) from problem
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as problem:
-        raise UserError(
-            f"{path} has too many pixels ({problem})", help="give a smaller picture"
-        ) from problem
-    except UnidentifiedImageError as problem:
-        raise UserError(
-            f"{path} is no picture of a known format", help="give a PNG, JPEG or WebP file"
-        ) from problem
-    except DECODE_ERRORS as problem:
-        raise UserError(
-            f"{path} is damaged: {problem}", help="save or download the picture again"
-        ) from problem
-
-
-def _plain(image: Image) -> Image:
-    """Upright and in RGB or RGBA, from any mode."""
-    import numpy as np
-    from PIL import Image, ImageOps
-
-    image.load()
-    upright = ImageOps.exif_transpose(image)
-    if upright.mode.startswith("I"):  # 16 bits; Pillow's own conversion would clip at 255
-        deep = np.clip(np.asarray(upright, dtype=np.float64), 0, 65535)
-        upright = Image.fromarray(np.rint(deep / 257).astype(np.uint8))
-    return upright.convert("RGBA" if upright.has_transparency_data else "RGB")
+        return IMAGE_FORMATS[str(image.format)]

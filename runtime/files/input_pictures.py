@@ -1,98 +1,222 @@
-"""Pictures and clips that a request gives: files, URLs, PIL images, arrays. Imports no torch."""
+"""Pictures and clips that a request names: files, URLs, data URLs, PIL images, arrays. No torch."""
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from runtime.errors import UserError
-from runtime.files.image_files import check_image, flatten_on_white, read_image, rgb_pixels
+from runtime.files.data_url import (
+    bare_base64_error,
+    data_url_bytes,
+    is_bare_base64,
+    is_data_url,
+)
+from runtime.files.image_decode import UnusableLevels, open_image, rgb_pixels
+from runtime.files.image_files import check_image
+from runtime.files.image_formats import DECODE_ERRORS
+from runtime.files.video_files import check_video, read_video
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 MAX_BYTES = 100 * 2**20
-SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
-ACCEPTED = "a picture: the path of a file, an http(s) URL, or from Python a PIL image or an array"
+CLIP_SECONDS = 300  # to fetch a clip; a picture has the usual time
+SCHEME = re.compile(r"\s*([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
+PICTURES = (
+    "a picture: the path of a file, an http(s) or data URL, or from Python a PIL image or an array"
+)
+CLIPS = "a clip: the path of a file, an http(s) or data URL, or from Python an array"
+DATA_URL = "the data URL"
 
 
 def check_picture(value: Any) -> Any:
-    """The value as later stages take it; a UserError where it cannot be a picture.
+    """The value as later stages take it; a UserError if it cannot be a picture.
 
-    Files are opened as far as their header; URLs are looked at, not fetched.
+    Files and data URLs are opened as far as their header; other URLs are parsed, not fetched.
     """
     from PIL import Image
 
     if isinstance(value, Image.Image):
         return value
-    if hasattr(value, "shape") and hasattr(value, "dtype"):
+    if _is_array(value):
         return _check_array(value)
     if not isinstance(value, str | os.PathLike) or not str(value):
-        raise UserError(f"expects {ACCEPTED}", help="give the path of a picture")
-    text = os.fspath(value)
+        raise UserError(f"expects {PICTURES}", help="give the path of a picture")
+    text = str(os.fspath(value))
+    if is_data_url(text):
+        with open_image(BytesIO(_data(text)), DATA_URL) as image:
+            image.verify()
+    elif not _is_checked_url(text):
+        path = Path(text).expanduser()
+        check_image(path)
+        _check_bytes(path.stat().st_size, text, "give a smaller picture")
+    return text
+
+
+def read_picture(value: Any, label: str, field: str) -> NDArray[np.uint8]:
+    """The pixels of a checked value, `h w 3`: upright, in sRGB, transparent parts on white.
+
+    label, field  how messages name what gave the picture, and the field
+
+    A URL comes from this computer's own user here, who may reach their own network.
+    """
+    with _named(label, field):
+        if not isinstance(value, str):
+            return _from_memory(value)
+        if is_data_url(value):
+            with open_image(BytesIO(_data(value)), DATA_URL) as image:
+                return rgb_pixels(image)
+        if not is_url(value):
+            with open_image(Path(value).expanduser()) as image:
+                return rgb_pixels(image)
+        from runtime.files.safe_fetch import check_url, fetch
+
+        with TemporaryDirectory(prefix="sglang-picture-") as folder:
+            path = fetch(
+                value, Path(folder), max_bytes=MAX_BYTES, allow_private=True,
+                check=lambda part, name: check_image(part, name).suffix,
+            )  # fmt: skip
+            with open_image(path, check_url(value)) as image:
+                return rgb_pixels(image)
+
+
+def check_clip(value: Any) -> Any:
+    """The value as later stages take it; a UserError if it cannot be a clip.
+
+    From Python an array `f h w 3`, uint8, is a clip, too.
+    """
+    if _is_array(value):
+        shape, dtype = tuple(value.shape), _dtype(value)
+        if len(shape) != 4 or shape[3] != 3 or 0 in shape or dtype != "uint8":
+            raise UserError(
+                f"a clip has axes f h w 3 and is uint8, got {' x '.join(map(str, shape))} {dtype}",
+                help="scale it to 0..255 and convert it: .astype('uint8')",
+            )
+        return value
+    if not isinstance(value, str | os.PathLike) or not str(value):
+        raise UserError(f"expects {CLIPS}", help="give the path of a clip")
+    text = str(os.fspath(value))
+    if is_data_url(text):
+        _data(text)
+    elif not _is_checked_url(text):
+        path = Path(text).expanduser()
+        check_video(path)
+        _check_bytes(path.stat().st_size, text, "give a shorter clip")
+    return text
+
+
+def read_clip(
+    value: Any,
+    label: str,
+    field: str,
+    *,
+    num_frames: int | None = None,
+    fps: float | None = None,
+) -> tuple[NDArray[np.uint8], float]:
+    """The first frames of a checked clip, `f h w 3`, and frames per second (0 of an array).
+
+    label, field  how messages name what gave the clip, and the field
+    num_frames    how many at most; later ones are not decoded
+    fps           frames per second of the result; None keeps those of the clip
+    """
+    import numpy as np
+
+    with _named(label, field):
+        if not isinstance(value, str):
+            return np.asarray(value)[:num_frames], 0.0
+        if not is_data_url(value) and not is_url(value):
+            return read_video(Path(value).expanduser(), num_frames=num_frames, fps=fps)
+        from runtime.files.safe_fetch import CLIP, check_url, fetch
+
+        with TemporaryDirectory(prefix="sglang-clip-") as folder:
+            if is_data_url(value):
+                path, name = Path(folder) / "clip", DATA_URL
+                path.write_bytes(_data(value))
+            else:
+                name = check_url(value)
+                path = fetch(
+                    value, Path(folder), max_bytes=MAX_BYTES, wanted=CLIP, check=check_video,
+                    allow_private=True, timeout_seconds=CLIP_SECONDS,
+                )  # fmt: skip
+            return read_video(path, name, num_frames=num_frames, fps=fps)
+
+
+def is_url(text: str) -> bool:
+    """Whether text is an http(s) URL rather than a path; UserError for other kinds of URLs."""
+    found = SCHEME.match(text)
+    if found and found[1].lower() not in {"http", "https"}:
+        raise UserError(
+            f"{found[1]}:// URLs are not fetched",
+            help="give a file, or an http:// or https:// URL",
+        )
+    return bool(found)
+
+
+def _is_checked_url(text: str) -> bool:
+    """Whether text is a URL that can be fetched; a UserError where it is base64 alone."""
     if is_url(text):
         from runtime.files.safe_fetch import check_url
 
         check_url(text)
-        return str(text)
-    path = Path(text).expanduser()
-    check_image(path)
-    if path.stat().st_size > MAX_BYTES:
-        raise UserError(
-            f"{text} is larger than {MAX_BYTES // 2**20} MB", help="give a smaller picture"
-        )
-    return str(text)
+        return True
+    if is_bare_base64(text):
+        raise bare_base64_error("it")
+    return False
 
 
-def read_picture(value: Any, shown: str, field: str) -> NDArray[np.uint8]:
-    """The pixels of a checked value, `h w 3`: upright, grey as RGB, transparency on white.
+def _data(url: str) -> bytes:
+    data = data_url_bytes(url, DATA_URL)
+    _check_bytes(len(data), DATA_URL, "give a smaller one")
+    return data
 
-    shown, field  how messages name what gave the picture, and the field
 
-    A URL comes from this computer's own user here, who may reach their own network.
-    """
+def _check_bytes(size: int, label: str, fix: str) -> None:
+    if size > MAX_BYTES:
+        raise UserError(f"{label} is larger than {MAX_BYTES // 2**20} MB", help=fix)
+
+
+@contextmanager
+def _named(label: str, field: str) -> Iterator[None]:
+    """UserErrors from the block say which field they are about."""
+    try:
+        yield
+    except UserError as problem:
+        raise UserError(f"{label}: {problem.message}", help=problem.help, field=field) from problem
+
+
+def _from_memory(value: Any) -> NDArray[np.uint8]:
+    """The pixels of a PIL image or an array."""
     import numpy as np
     from PIL import Image
 
     try:
         if isinstance(value, Image.Image):
-            return rgb_pixels(value)
-        if not isinstance(value, str):
-            array = np.asarray(value)
-            return rgb_pixels(Image.fromarray(array[..., 0] if array.shape[2:] == (1,) else array))
-        if not is_url(value):
-            return _from_file(Path(value).expanduser())
-        from runtime.files.safe_fetch import fetch
-
-        with TemporaryDirectory(prefix="sglang-picture-") as folder:
-            return _from_file(fetch(value, Path(folder), max_bytes=MAX_BYTES, allow_private=True))
-    except UserError as problem:
-        raise UserError(f"{shown}: {problem.message}", help=problem.help, field=field) from problem
+            return rgb_pixels(value.copy())
+        array = np.asarray(value)
+        return rgb_pixels(Image.fromarray(array[..., 0] if array.shape[2:] == (1,) else array))
+    except (UnusableLevels, *DECODE_ERRORS) as problem:
+        reason = str(problem) if isinstance(problem, UnusableLevels) else f"is damaged: {problem}"
+        raise UserError(f"the picture {reason}", help="give an 8-bit picture") from problem
 
 
-def is_url(text: str) -> bool:
-    """Whether text is a URL rather than a path; a UserError where nothing fetches its kind."""
-    found = SCHEME.match(text)
-    if found and found[1].lower() not in {"http", "https"}:
-        raise UserError(
-            f"{found[1]}:// is not fetched", help="give a file, or an http:// or https:// URL"
-        )
-    return bool(found)
+def _is_array(value: Any) -> bool:
+    return hasattr(value, "shape") and hasattr(value, "dtype")
 
 
-def _from_file(path: Path) -> NDArray[np.uint8]:
-    import numpy as np
-    from PIL import Image
-
-    return np.array(flatten_on_white(Image.fromarray(read_image(path))))
+def _dtype(value: Any) -> str:
+    return str(value.dtype).removeprefix("torch.")
 
 
 def _check_array(value: Any) -> Any:
-    shape, dtype = tuple(value.shape), str(value.dtype)
+    shape, dtype = tuple(value.shape), _dtype(value)
     channels = shape[2] if len(shape) == 3 else 1
     if len(shape) not in {2, 3} or 0 in shape or channels not in {1, 3, 4} or dtype != "uint8":
         raise UserError(
@@ -101,51 +225,3 @@ def _check_array(value: Any) -> Any:
             help="scale it to 0..255 and convert it: .astype('uint8')",
         )
     return value
-
-
-def check_clip(value: Any) -> Any:
-    """The same for a clip: the path of a file, a URL, or from Python an array f h w 3, uint8."""
-    if hasattr(value, "shape") and hasattr(value, "dtype"):
-        shape, dtype = tuple(value.shape), str(value.dtype)
-        if len(shape) != 4 or shape[3] != 3 or 0 in shape or dtype != "uint8":
-            raise UserError(
-                f"a clip has axes f h w 3 and is uint8, got {' x '.join(map(str, shape))} {dtype}",
-                help="scale it to 0..255 and convert it: .astype('uint8')",
-            )
-        return value
-    if not isinstance(value, str | os.PathLike) or not str(value):
-        raise UserError(
-            "expects a clip: the path of a file, an http(s) URL, or from Python an array",
-            help="give the path of a clip",
-        )
-    text = os.fspath(value)
-    if is_url(text):
-        from runtime.files.safe_fetch import check_url
-
-        check_url(text)
-    elif not Path(text).expanduser().is_file():
-        raise UserError(f"there is no file {text}", help="give the path of an MP4, WebP or GIF")
-    elif Path(text).expanduser().stat().st_size > MAX_BYTES:
-        raise UserError(
-            f"{text} is larger than {MAX_BYTES // 2**20} MB", help="give a shorter clip"
-        )
-    return str(text)
-
-
-def read_clip(value: Any, shown: str, field: str) -> tuple[NDArray[np.uint8], float]:
-    """Frames of a checked clip, `f h w 3`, and frames per second (0 where an array has none)."""
-    import numpy as np
-
-    from runtime.files.video_files import read_video
-
-    try:
-        if not isinstance(value, str):
-            return np.asarray(value), 0.0
-        if not is_url(value):
-            return read_video(Path(value).expanduser())
-        from runtime.files.safe_fetch import fetch
-
-        with TemporaryDirectory(prefix="sglang-clip-") as folder:
-            return read_video(fetch(value, Path(folder), max_bytes=MAX_BYTES, allow_private=True))
-    except UserError as problem:
-        raise UserError(f"{shown}: {problem.message}", help=problem.help, field=field) from problem

@@ -1,47 +1,43 @@
-"""Fetch a picture from a URL without being led to where its giver may not look. Imports no torch.
+"""Fetch a file from a URL that a stranger may have written. Imports no torch.
 
-A name is looked up once, every address it has is checked, and the connection is made to a checked
-address: a second answer of the name server cannot differ. Redirects are followed by hand, each
-checked like the first URL. Messages tell strangers nothing of what lies behind an address.
+A server must not be led to addresses that only it can reach (server-side request forgery): each
+host, also of each redirect, is looked up once, all its addresses must be public, and the connection
+goes to a checked address. Messages to strangers do not tell what lies behind other addresses.
 """
 
 from __future__ import annotations
 
-import http.client
-import ipaddress
 import secrets
-import socket
-import ssl
-import threading
 import time
-from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+import zlib
+from collections.abc import Callable, Generator
+from contextlib import closing
+from http.client import HTTPResponse
 from pathlib import Path
-from urllib.parse import SplitResult, quote, urljoin, urlsplit
+from typing import NamedTuple
+from urllib.parse import urljoin, urlsplit
 
 from runtime.errors import UserError
-from runtime.files.image_files import check_image
+from runtime.files.http_get import FetchFailed, Limits, http_get, status_text
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-MAX_REDIRECTS = 3
+MAX_REDIRECTS = 10
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
+COMPLETE = frozenset({200, 203})  # 203: a proxy changed the answer
 CHUNK = 2**16
-UNQUOTED = "/%:@!$&'()*+,;=~?"  # what a URL may hold as it is; text of any script is escaped
-SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "TIFF": ".tiff"}
-# What the standard library takes for public: hosts' own services, and IPv6 that hides an IPv4.
-NOT_PUBLIC = tuple(
-    ipaddress.ip_network(network)
-    for network in (
-        "168.63.129.16/32", "192.0.0.0/24", "192.88.99.0/24",
-        "::/96", "64:ff9b:1::/48", "2001::/32", "2002::/16", "fec0::/10",
-    )
-)  # fmt: skip
-TRANSLATED = ipaddress.IPv6Network("64:ff9b::/96")  # IPv4 as an IPv6-only network reaches it
+GZIP_OR_ZLIB, RAW_DEFLATE = 47, -15  # window sizes as zlib names formats
+IDENTITY = frozenset({"", "identity", "none"})
+COMPRESSED = frozenset({"gzip", "x-gzip", "deflate"})
 
 
-class _Stopped(Exception):
-    """The fetch ended without a picture; the message is for those who may know why."""
+class Wanted(NamedTuple):
+    """What a URL should answer with. name: for messages. accept: the header."""
+
+    name: str
+    accept: str
+
+
+PICTURE = Wanted("picture", "image/*, */*;q=0.5")
+CLIP = Wanted("clip", "video/*, image/*;q=0.8, */*;q=0.5")
 
 
 def fetch(
@@ -49,194 +45,151 @@ def fetch(
     folder: Path,
     *,
     max_bytes: int,
+    wanted: Wanted = PICTURE,
+    check: Callable[[Path, str], str] | None = None,
     allow_private: bool = False,
     timeout_seconds: float = 30,
 ) -> Path:
-    """Fetch a picture into `folder` under a new name and return its path.
+    """Fetch a file into `folder` under a new name and return its path.
 
-    max_bytes        larger ones are refused, at the first byte too many
-    allow_private    reach any address, and say what went wrong: for a user's own command line
-    timeout_seconds  for everything together
+    max_bytes        a larger file is refused at the first byte too many, also after decompression
+    check            looks at the file, which is named in messages by its second argument; raises
+                     UserError, or returns the suffix that the file gets
+    allow_private    reach any address, use the proxies of the environment, and tell every reason of
+                     a failure: for the user's own command line
+    timeout_seconds  for the whole fetch, however slowly the server sends
     """
-    said, deadline = check_url(url), time.monotonic() + timeout_seconds
+    url = url.strip()
+    label = check_url(url)
+    limits = Limits(time.monotonic() + timeout_seconds, allow_private)
     part = folder / f"{secrets.token_hex(16)}.part"
     try:
-        with part.open("xb") as file, closing(_pieces(url, deadline, allow_private)) as pieces:
+        with part.open("xb") as file, closing(_body(url, wanted, limits, max_bytes)) as pieces:
             for piece in pieces:
                 file.write(piece)
                 if file.tell() > max_bytes:
-                    raise UserError(
-                        f"{said} is larger than {max_bytes / 2**20:g} MB",
-                        help="give a smaller picture",
-                    )
-        path = part.with_suffix(_suffix(part, said))
+                    raise TooLarge
+        path = part.with_suffix(check(part, label) if check else "")
         part.replace(path)
         return path
-    except _Stopped as problem:
-        detail = f": {problem}" if allow_private else ""
+    except TooLarge:
+        raise UserError(
+            f"{label} is larger than {max_bytes / 2**20:g} MB", help=f"give a smaller {wanted.name}"
+        ) from None
+    except FetchFailed as problem:
+        reason = f": {problem}" if allow_private or problem.from_server else ""
         only = "" if allow_private else "; it must be public and reachable without a login"
         raise UserError(
-            f"{said} could not be fetched{detail}",
-            help=f"give a URL that answers with a picture{only}",
+            f"{label} could not be fetched{reason}",
+            help=f"give a URL that answers with a {wanted.name}{only}",
         ) from None
     finally:
         part.unlink(missing_ok=True)
 
 
+class TooLarge(Exception):
+    """The body has more bytes than allowed."""
+
+
 def check_url(url: str) -> str:
-    """The URL as messages may show it (no query, no login); UserError where it is none to fetch."""
+    """The URL without query and login, for messages; UserError if it is not an http(s) URL."""
     try:
-        parts = urlsplit(url)
+        parts = urlsplit(url.strip())
         port, host = parts.port, parts.hostname
     except ValueError:
-        raise UserError("this is no valid URL", help="write https://host/picture.png") from None
+        raise UserError("this is not a valid URL", help="write https://host/picture.png") from None
     if parts.scheme not in {"http", "https"} or not host or port == 0:
-        raise UserError("this is no http(s) URL", help="write https://host/picture.png")
+        raise UserError("this is not an http(s) URL", help="write https://host/picture.png")
     if parts.username is not None or parts.password is not None:
         raise UserError(
             f"the URL at {host} has a login in it", help="give one that works without a login"
         )
-    shown = f"{parts.scheme}://{parts.netloc}{parts.path}"
-    return shown if len(shown) <= 80 else shown[:77] + "..."
+    label = f"{parts.scheme}://{parts.netloc}{parts.path}"
+    return label if len(label) <= 80 else label[:77] + "..."
 
 
-def is_public(address: Address) -> bool:
-    """Whether an address belongs to the public internet, and not to this machine or network."""
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped:
-            return is_public(address.ipv4_mapped)
-        if address in TRANSLATED:
-            return is_public(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
-    refused = any(address in n for n in NOT_PUBLIC if n.version == address.version)
-    special = address.is_multicast or address.is_reserved or address.is_unspecified
-    return address.is_global and not (special or address.is_link_local or refused)
-
-
-def _pieces(url: str, deadline: float, allow_private: bool) -> Generator[bytes, None, None]:
-    """The body behind a URL and its redirects."""
+def _body(url: str, wanted: Wanted, limits: Limits, max_bytes: int) -> Generator[bytes, None, None]:
+    """The body behind a URL and its redirects, decompressed."""
     for _ in range(MAX_REDIRECTS + 1):
-        with _answer(urlsplit(url), deadline, allow_private) as response:
+        with http_get(url, wanted.accept, limits) as response:
             if response.status in REDIRECTS:
-                url = _next(url, response.getheader("Location"))
+                url = _redirected(url, response)
                 continue
-            if response.status != 200:
-                raise _Stopped(f"the server answered {response.status}")
-            while piece := response.read1(CHUNK):
-                yield piece
-            if response.length:
-                raise _Stopped("the connection ended early")
+            if response.status not in COMPLETE:
+                raise FetchFailed(f"the server answered {status_text(response)}", from_server=True)
+            encodings = _encodings(response)
+            if not encodings and (response.length or 0) > max_bytes:
+                raise TooLarge
+            pieces = _pieces(response)
+            for encoding in encodings:
+                pieces = _decompressed(pieces, encoding)
+            yield from pieces
             return
-    raise _Stopped(f"more than {MAX_REDIRECTS} redirects")
+    raise FetchFailed(f"more than {MAX_REDIRECTS} redirects", from_server=True)
 
 
-def _next(url: str, location: str | None) -> str:
+def _pieces(response: HTTPResponse) -> Generator[bytes, None, None]:
+    announced = response.length
+    while piece := response.read1(CHUNK):
+        yield piece
+    if response.length:
+        got = (announced or 0) - response.length
+        reason = f"the connection ended after {got} of {announced} bytes"
+        raise FetchFailed(reason, from_server=True)
+
+
+def _encodings(response: HTTPResponse) -> list[str]:
+    """The compressions of a body, the outermost first: servers may use some unasked."""
+    header = response.getheader("Content-Encoding", "")
+    names = [name.strip().lower() for name in header.split(",")]
+    encodings = [name for name in reversed(names) if name not in IDENTITY]
+    for name in encodings:
+        if name not in COMPRESSED:
+            reason = f"the server compressed its answer with `{name[:20]}`, without being asked to"
+            raise FetchFailed(reason, from_server=True)
+    return encodings
+
+
+def _decompressed(
+    pieces: Generator[bytes, None, None], encoding: str
+) -> Generator[bytes, None, None]:
+    """Decompress a body in small pieces, so that one piece cannot expand without bound."""
+    machine, started = zlib.decompressobj(GZIP_OR_ZLIB), False
     try:
-        after = urljoin(url, location or "")
-        check_url(after)
+        for piece in pieces:
+            data = piece
+            while data:
+                try:
+                    found = machine.decompress(data, CHUNK)
+                except zlib.error:
+                    if started or encoding != "deflate":
+                        raise
+                    machine = zlib.decompressobj(RAW_DEFLATE)  # some servers send no zlib header
+                    found = machine.decompress(data, CHUNK)
+                started = True
+                yield found
+                data = machine.unconsumed_tail
+                if machine.eof and machine.unused_data:  # gzip may have several members
+                    data, machine = machine.unused_data, zlib.decompressobj(GZIP_OR_ZLIB)
+        while started and (found := machine.decompress(b"", CHUNK)):
+            yield found
+        if started and not machine.eof:
+            raise FetchFailed("the compressed answer is cut off", from_server=True)
+    except zlib.error:
+        raise FetchFailed(f"the answer is not {encoding} as it says", from_server=True) from None
+
+
+def _redirected(url: str, response: HTTPResponse) -> str:
+    location = response.getheader("Location")
+    if not location:
+        reason = f"the server answered {status_text(response)} without an address to go to"
+        raise FetchFailed(reason, from_server=True)
+    try:
+        # http.client reads headers as Latin-1; servers send addresses in UTF-8.
+        text = location.encode("latin-1").decode("utf-8", "replace")
+        target = urljoin(url, text.strip())
+        check_url(target)
     except (UserError, ValueError):
-        raise _Stopped("it redirects to no http(s) URL") from None
-    return after
-
-
-@dataclass
-class _Line:
-    """The socket in use, which a timer cuts at the deadline, whatever it is doing then."""
-
-    socket: socket.socket | None = None
-
-    def cut(self) -> None:
-        if self.socket is not None:
-            with suppress(OSError):  # not TLS's own shutdown, which is not made for two threads
-                socket.socket.shutdown(self.socket, socket.SHUT_RDWR)
-
-
-@contextmanager
-def _answer(
-    url: SplitResult, deadline: float, allow_private: bool
-) -> Iterator[http.client.HTTPResponse]:
-    """The answer to one GET; whatever goes wrong on the way, here or while reading, is _Stopped."""
-    host, secure = url.hostname or "", url.scheme == "https"
-    port = url.port or (443 if secure else 80)
-    connection = http.client.HTTPConnection(host, port)
-    line = _Line()
-    timer = threading.Timer(max(deadline - time.monotonic(), 0), line.cut)
-    timer.daemon = True
-    try:
-        with closing(connection):
-            timer.start()
-            addresses = _addresses(host, port, deadline, allow_private)
-            _connect(line, addresses, (host, port, secure), deadline)
-            connection.sock = line.socket
-            target = quote(url.path or "/", safe=UNQUOTED)
-            target += f"?{quote(url.query, safe=UNQUOTED)}" if url.query else ""
-            wanted = {"Accept": "image/*", "Accept-Encoding": "identity", "Connection": "close"}
-            connection.request("GET", target, headers=wanted)
-            with connection.getresponse() as response:
-                yield response
-            if time.monotonic() > deadline:  # a body without a length may look whole when cut
-                raise TimeoutError
-    except (OSError, http.client.HTTPException, ValueError) as problem:
-        late = time.monotonic() >= deadline or isinstance(problem, TimeoutError)
-        raise _Stopped("it took too long" if late else str(problem) or repr(problem)) from None
-    finally:
-        timer.cancel()
-        if line.socket is not None:
-            line.socket.close()
-
-
-def _connect(
-    line: _Line, addresses: list[Address], to: tuple[str, int, bool], deadline: float
-) -> None:
-    """Connect to the first address that answers. to: host, port, whether TLS is wanted."""
-    host, port, secure = to
-    problem: OSError = OSError("the name has no address")
-    for address in addresses:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        try:
-            line.socket = socket.create_connection((str(address), port), timeout=left)
-        except OSError as refused:
-            problem = refused
-            continue
-        if secure:
-            wrapped = ssl.create_default_context().wrap_socket(
-                line.socket, server_hostname=host, do_handshake_on_connect=False
-            )
-            line.socket = wrapped  # before the handshake: it, too, is cut at the deadline
-            wrapped.do_handshake()
-        return
-    raise problem
-
-
-def _addresses(host: str, port: int, deadline: float, allow_private: bool) -> list[Address]:
-    """The addresses of a host; none may be private, or one name could mean both."""
-    found: list[list[Address] | OSError | ValueError] = []
-
-    def look_up() -> None:
-        try:
-            infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            found.append([ipaddress.ip_address(str(info[4][0])) for info in infos])
-        except (OSError, ValueError) as problem:  # UnicodeError where it is no host name
-            found.append(problem)
-
-    asking = threading.Thread(target=look_up, daemon=True)  # a name server may never answer
-    asking.start()
-    asking.join(max(deadline - time.monotonic(), 0))
-    if not found:
-        raise TimeoutError
-    (answer,) = found
-    if isinstance(answer, Exception):
-        raise answer
-    if not (allow_private or all(map(is_public, answer))):
-        raise _Stopped("its address is not public")
-    return list(dict.fromkeys(answer))
-
-
-def _suffix(part: Path, said: str) -> str:
-    """The suffix of the picture in a file; a UserError, without its path, where there is none."""
-    try:
-        kind = check_image(part)
-    except UserError:
-        raise UserError(f"{said} is no picture", help="give a PNG, JPEG or WebP picture") from None
-    return SUFFIXES.get(kind, f".{kind.lower()}")
+        reason = "it redirects to an address that is not an http(s) URL"
+        raise FetchFailed(reason, from_server=True) from None
+    return target

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from runtime.errors import UserError
+from runtime.files.data_url import is_data_url
 from runtime.files.embedded_text import (
     ASCII,
     COMMENT_KEY,
@@ -22,7 +23,7 @@ from runtime.files.embedded_text import (
     USER_COMMENT,
     sidecar_path,
 )
-from runtime.files.image_files import DECODE_ERRORS, READABLE_FORMATS
+from runtime.files.image_formats import DECODE_ERRORS, readable_formats
 from runtime.provenance.packages import ABSENT, MARK
 
 LONGEST = 64 * 2**20
@@ -107,7 +108,7 @@ def _is_name_of_input(path: str, around: Mapping[str, Any]) -> bool:
 
 def base_name(value: Any) -> str:
     """The last part of a path or URL; nothing for what has no name."""
-    if not isinstance(value, str):
+    if not isinstance(value, str) or is_data_url(value):
         return ""
     text = urlsplit(value).path if "://" in value else value
     return PureWindowsPath(text).name if WINDOWS.match(text) else PurePosixPath(text).name
@@ -156,7 +157,7 @@ def read(path: Path) -> str:
 def _of_picture(path: Path) -> str:
     from PIL import Image
 
-    with suppress(*DECODE_ERRORS), Image.open(path, formats=READABLE_FORMATS) as image:
+    with suppress(*DECODE_ERRORS), Image.open(path, formats=readable_formats()) as image:
         if image.format == "PNG":
             return str(image.info.get(COMMENT_KEY, ""))
         comment = image.getexif().get_ifd(EXIF_IFD).get(USER_COMMENT, b"")

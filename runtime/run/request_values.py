@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -10,19 +11,43 @@ from runtime.contract.values import Image, Video
 from runtime.files.input_pictures import read_clip, read_picture
 from runtime.settings.field import PIXELS, Field
 
+LARGE_PIXELS = 64 * 10**6  # a note is given for pictures with more
 
-def port_value(field: Field, value: Any) -> Any:
-    """The value of a request port: pictures are fetched and read, anything else is as it is."""
+
+def port_value(field: Field, value: Any, request: Mapping[str, Any]) -> Any:
+    """The value of a request port: pictures and clips are fetched and read, others are unchanged.
+
+    request  the values of all fields: a clip is read only as far as they need it
+    """
     if field.type not in PIXELS or value is None:
         return value
-    read = _image if field.type == "image" else _video
-    return tuple(read(field, v) for v in value) if field.many else read(field, value)
+    many = value if field.many else (value,)
+    read = tuple(_read(field, one, request) for one in many)
+    return read if field.many else read[0]
 
 
-def _image(field: Field, value: Any) -> Image:
-    return Image(torch.from_numpy(read_picture(value, f"`{field.name}`", field.name)))
+def large_pictures(ports: Mapping[str, Any]) -> list[str]:
+    """Notes on pictures that are much larger than any model takes: reading them is slow."""
+    pictures = [
+        (name, image)
+        for name, value in ports.items()
+        for image in (value if isinstance(value, tuple) else (value,))
+        if isinstance(image, Image)
+    ]
+    return [
+        f"`request.{name}` has {image.pixels.shape[1]}x{image.pixels.shape[0]} pixels: a smaller"
+        " picture is read faster and gives the same result"
+        for name, image in pictures
+        if image.pixels.shape[0] * image.pixels.shape[1] > LARGE_PIXELS
+    ]
 
 
-def _video(field: Field, value: Any) -> Video:
-    frames, fps = read_clip(value, f"`{field.name}`", field.name)
+def _read(field: Field, value: Any, request: Mapping[str, Any]) -> Image | Video:
+    path = f"request.{field.name}"
+    if field.type == "image":
+        return Image(torch.from_numpy(read_picture(value, f"`{path}`", path)))
+    frames, fps = read_clip(
+        value, f"`{path}`", path,
+        num_frames=request.get(field.frames), fps=request.get(field.fps),
+    )  # fmt: skip
     return Video(torch.from_numpy(frames), fps)

@@ -22,6 +22,7 @@ from runtime.contract.outputs import Destination
 from runtime.contract.values import Image, Rng, Video
 from runtime.device import Memory
 from runtime.errors import UserError
+from runtime.events import Noted
 from runtime.files.object_store import ObjectStore, check_store
 from runtime.graph.check import Checked, check
 from runtime.graph.model import Ref
@@ -35,7 +36,7 @@ from runtime.run.finite_check import FiniteCheck
 from runtime.run.memo import Memo
 from runtime.run.observer import Observer
 from runtime.run.previews import rest_of, shown_output
-from runtime.run.request_values import port_value
+from runtime.run.request_values import large_pictures, port_value
 from runtime.run.residency import State, Wanted, residency, variant_of
 from runtime.run.scheduler import follow
 from runtime.run.work import Work
@@ -179,6 +180,8 @@ class Session:
             observer=self.observe() if self.observe else None, batch=batch,
             recalled={i.node: kept[made.keys[i.node]] for i in made.items if isinstance(i, Recall)},
         )  # fmt: skip
+        for text in large_pictures(ports):
+            work.emit(Noted(text=text))
         if self.config.policies.output.metadata and _writes(made):
 
             def record() -> str:
@@ -207,7 +210,8 @@ class Session:
         seeds = [n for n, f in self.config.graph.request.items() if f.type == "seed"]
         rng = {"rng": Rng.from_seed(request[seeds[0]])} if seeds else {}
         uploads = self.config.policies.storage.store()
-        values = {n: port_value(self.config.graph.request[n], v) for n, v in request.items()}
+        fields = self.config.graph.request
+        values = {n: port_value(fields[n], v, request) for n, v in request.items()}
         return {**values, **rng, "destination": destination, "store": uploads}
 
     def _dtype(self, name: str) -> str:

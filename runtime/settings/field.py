@@ -47,6 +47,8 @@ class Field:
     config    key of the checkpoint's configs whose value, where it has one, is the default
     trained   what the model was trained for, a map of values, words, needs, before, examples;
               anything else is refused unless `checks.trained` is false
+    frames    of a clip: the field that says how many frames are read; the rest is not decoded
+    fps       of a clip: the field whose value, if it has one, is the rate at which it is read
     help      one line
     """
 
@@ -63,6 +65,8 @@ class Field:
     unit: str = ""
     config: str = ""
     trained: Trained | None = None
+    frames: str = ""
+    fps: str = ""
     help: str = ""
 
     def parse(self, value: Any, shown: str = "") -> Any:

@@ -209,21 +209,21 @@ MISTAKES: list[tuple[str, list[str], dict[str, bytes], str]] = [
     ("a folder", ["--image-path", "."], NO_FILES,
      "--image-path: . is a folder, not a picture\nhelp: give the path of a picture"),
     ("empty", ["--image-path="], NO_FILES,
-     "--image-path: expects a picture: the path of a file, an http(s) URL, or from Python a PIL "
-     "image or an array\nhelp: give the path of a picture"),
+     "--image-path: expects a picture: the path of a file, an http(s) or data URL, or from Python "
+     "a PIL image or an array\nhelp: give the path of a picture"),
     ("not a picture", ["--image-path", "x.png"], {"x.png": b"%!PS-Adobe-3.0 EPSF-3.0\n"},
-     "--image-path: x.png is no picture of a known format\n"
-     "help: give a PNG, JPEG or WebP file"),
+     "--image-path: x.png is a PostScript document, which is not a picture format that can be "
+     "read\nhelp: give a PNG, JPEG or WebP picture"),
     ("two", ["--image-path", "x.png", "y.png"], NO_FILES,
      "--image-path takes one value, got 2: x.png, y.png\nhelp: give a single value"),
     ("scheme", ["--image-path", "ftp://host/x.png"], NO_FILES,
-     "--image-path: ftp:// is not fetched\nhelp: give a file, or an http:// or https:// URL"),
+     "--image-path: ftp:// URLs are not fetched\nhelp: give a file, or an http:// or https:// URL"),
     ("login", ["--image-path", "https://me:secret@host/x.png"], NO_FILES,
      "--image-path: the URL at host has a login in it\n"
      "help: give one that works without a login"),
     ("strength", ["--image-path", "x.png", "--strength", "0"], {"x.png": b""},
-     "--image-path: x.png is no picture of a known format\n"
-     "    help: give a PNG, JPEG or WebP file\n"
+     "--image-path: x.png is an empty file, which is not a picture format that can be read\n"
+     "    help: give a PNG, JPEG or WebP picture\n"
      "--strength expects at least 0.02, got 0.0"),
 ]  # fmt: skip
 
@@ -258,7 +258,7 @@ def test_damage_is_found_before_anything_is_loaded(tmp_path: Path, edit: Runtime
     path = tmp_path / "x.jpg"
     Image.effect_noise((128, 128), 90).save(path)
     path.write_bytes(path.read_bytes()[:3000])
-    with pytest.raises(UserError, match=r"`image_path`: .*x\.jpg is damaged"):
+    with pytest.raises(UserError, match=r"`request.image_path`: .*x\.jpg is damaged"):
         next(iter(edit.start(prompt="x", image_path=str(path))))
 
 
@@ -290,22 +290,22 @@ def test_a_field_may_take_several(tmp_path: Path, edit: Runtime) -> None:
     for n in range(2):
         scene(8 + n, 9).save(tmp_path / f"{n}.png")
     paths = field.parse([str(tmp_path / "0.png"), str(tmp_path / "1.png")])
-    first, second = port_value(field, paths)
+    first, second = port_value(field, paths, {})
     assert (first.pixels.shape, second.pixels.shape) == ((8, 9, 3), (9, 9, 3))
     assert pictures_key((first, second)) != pictures_key((second, first))
-    assert port_value(field, None) is None
+    assert port_value(field, None, {}) is None
 
 
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ("nowhere.mp4", "there is no file nowhere.mp4"),
+        ("nowhere.mp4", "nowhere.mp4 does not exist"),
         (
             np.zeros((5, 8, 8), np.uint8),
             "axes f h w 3 and is uint8, got 5 x 8 x 8 uint8",
         ),
         (7, "expects a clip"),
-        ("ftp://there/x.mp4", "ftp:// is not fetched"),
+        ("ftp://there/x.mp4", "ftp:// URLs are not fetched"),
     ],
 )
 def test_values_that_are_no_clips(given: Any, says: str) -> None:
@@ -317,6 +317,6 @@ def test_values_that_are_no_clips(given: Any, says: str) -> None:
 def test_a_clip_that_is_too_short() -> None:
     runtime = Runtime.load(graph="wan2_1_v2v", model=DEMO)
     clip = np.zeros((6, 32, 32, 3), np.uint8)
-    with pytest.raises(UserError, match="`num_frames` is 81, and the clip has 6") as caught:
+    with pytest.raises(UserError, match=r"num_frames` is 81, and the clip has 6") as caught:
         runtime.generate(prompt="x", video_path=clip, height=64, width=64, num_inference_steps=2)
-    assert caught.value.help == "give a longer clip, or num_frames=5"
+    assert caught.value.help == "give a longer clip, or ask for 5 frames"

@@ -154,11 +154,11 @@ def test_reading_errors(tmp_path: Path) -> None:
     assert refused(tmp_path / "none.png") == " does not exist"
     assert refused(tmp_path) == " is a folder, not a picture"
     (tmp_path / "text.png").write_text("a prompt")
-    assert refused(tmp_path / "text.png") == " is no picture of a known format"
+    assert refused(tmp_path / "text.png").startswith(" is a text, which is not a picture")
     (tmp_path / "empty.png").touch()
-    assert refused(tmp_path / "empty.png") == " is no picture of a known format"
+    assert refused(tmp_path / "empty.png").startswith(" is an empty file, which is not")
     Pillow.new("1", (20000, 20000)).save(tmp_path / "bomb.png")
-    assert refused(tmp_path / "bomb.png").startswith(" has too many pixels (")
+    assert refused(tmp_path / "bomb.png").startswith(" has too many pixels; 178 million")
     write_image(scene(64, 64), tmp_path / "whole.jpg")
     (tmp_path / "half.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:-400])
     assert refused(tmp_path / "half.jpg").startswith(" is damaged: ")

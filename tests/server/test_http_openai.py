@@ -322,7 +322,11 @@ def test_a_clip_from_a_picture(editing: Server) -> None:
 
 @pytest.mark.parametrize(
     ("data", "said"),
-    [(b"hello", "is no picture"), (png()[:60], "damaged"), (png((5000, 5000)), "pixels")],
+    [
+        (b"hello", "is a text"),
+        (png()[:60], "damaged"),
+        (png((5000, 5000)), "pixels"),
+    ],
     ids=["text", "truncated", "huge"],
 )
 def test_uploads_are_looked_at(editing: Server, data: bytes, said: str) -> None:
