@@ -82,19 +82,20 @@ def test_data_urls(server: Server) -> None:
     code = base64.encodebytes(encoded("PNG", Image.fromarray(noise))).decode()
     assert len(code) > 1 << 20
     body = {"prompt": "a red circle on a blue background", "size": "64x64"}
-    url = f"data:image/png;base64,{code}"
-    for answer in (
-        server.post("/v1/images/edits", {**body, "images": [{"image_url": url}]}),
-        server.post("/v1/images/edits", files={k: (None, v) for k, v in {**body, "image": url}.items()}),
-    ):  # fmt: skip
-        assert answer.status_code == 200, answer.text[:300]
+    form = {**body, "image": f"data:image/png;base64,{code}"}
+    answer = server.post("/v1/images/edits", files={k: (None, v) for k, v in form.items()})
+    assert answer.status_code == 200, answer.text[:300]
+    reference = {"image_url": f"data:image/png;base64,{code}"}
+    video = {**body, "input_reference": reference, "seconds": "0.1"}
+    answer = server.post("/v1/videos", video)
+    assert answer.status_code == 200, answer.text[:300]
 
 
 def test_base64_alone_is_told_how_to_be_written(server: Server) -> None:
     """C17."""
     code = base64.b64encode(encoded("PNG")).decode()
-    body = {"prompt": "x", "images": [{"image_url": code}]}
-    answer = server.post("/v1/images/edits", body)
+    body = {"prompt": "x", "input_reference": {"image_url": code}}
+    answer = server.post("/v1/videos", body)
     assert answer.status_code == 400
     assert "data:image/png;base64," in answer.json()["error"]["message"]
     assert len(answer.text) < 400
