@@ -56,7 +56,9 @@ async def accept(served: ServedModel, service: Service, job: Job, uploads: Uploa
     folder, policy = service.folders.inputs, served.policies.server
     pictures = {n: u for n, u in uploads.items() if n not in served.clip_fields}
     clips = {n: u for n, u in uploads.items() if n in served.clip_fields}
-    stored = await store_pictures(job.id, list(chain.from_iterable(pictures.values())), folder, policy)
+    stored = await store_pictures(
+        job.id, list(chain.from_iterable(pictures.values())), folder, policy
+    )
     try:
         stored += await store_clips(
             job.id, list(chain.from_iterable(clips.values())), folder, policy
