@@ -56,8 +56,18 @@ def _sized(model: Any, vae: Vae) -> dict[str, Any]:
             raise _wrong(key, "it sizes tiles, and nothing is tiled", "add `vae.tiling=true`")
         for near in (key.replace("_min_", "_stride_"), key.replace("_sample_", "_latent_")):
             if near not in said and near != key and hasattr(model, near):
-                made[near] = max(1, int(value * getattr(model, near) / getattr(model, key)))
+                scaled = int(value * getattr(model, near) / getattr(model, key))
+                unit = _unit(model, near)
+                made[near] = max(unit, scaled - scaled % unit)
     return made
+
+
+def _unit(model: Any, name: str) -> int:
+    """Of what number a stride in pixels or frames is a multiple, so that tiles meet exactly."""
+    if "_stride_" not in name:
+        return 1
+    scale = "temporal_compression_ratio" if "num_frames" in name else "spatial_compression_ratio"
+    return int(getattr(model, scale, 1) or 1)
 
 
 def _wrong(key: str, problem: str, help: str) -> UserError:

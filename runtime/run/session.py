@@ -14,7 +14,8 @@ from runtime import device as devices
 from runtime.checkpoint import vanilla_pipeline as pipelines
 from runtime.checkpoint.component_source import ComponentSource
 from runtime.checkpoint.identity import of_file
-from runtime.checkpoint.vae_tiling import is_tuned
+from runtime.checkpoint.tile_trial import check_tiles
+from runtime.checkpoint.vae_tiling import is_tuned, tiles
 from runtime.checkpoint.vanilla_pipeline import PipelineSource, handle
 from runtime.configure.requests import DENOISING_STEPS
 from runtime.configure.run_config import RunConfig, component
@@ -51,6 +52,7 @@ class Session:
         self.config = config
         asked = config.policies.placement.device
         self.device = devices.choose(None if asked == "auto" else asked)
+        self._tried: set[tuple[Any, ...]] = set()
         self.memo = Memo(config.policies.memo.max_mb * 2**20)
         self.residency = residency()
         self.observe: Callable[[], Observer] | None = None  # makes an observer for each run
@@ -151,10 +153,21 @@ class Session:
         )  # fmt: skip
         request = {name: ports[name] for name in self.config.graph.request}
         made = plan(self.checked, request, wanted, facts)
+        self._check_tiles(request)
         edges = (ref for node in made.checked.graph.nodes.values() for ref in node.inputs.values())
         if Ref("request", "store") in edges:
             check_store(ports["store"])  # a mistake is told before anything is loaded
         return made
+
+    def _check_tiles(self, request: Mapping[str, Any]) -> None:
+        """Refuse sizes of tiles that cannot decode this request; each size is tried once."""
+        vae, size = self.config.policies.vae, [request.get(n) for n in ("height", "width")]
+        for name, source in self.sources.items() if tiles(vae) else ():
+            part = source.parts.get("vae") if isinstance(source, PipelineSource) else source
+            key = (name, *size, request.get("num_frames"))
+            if part and (part is not source or part.tuned) and key not in self._tried:
+                check_tiles(part, vae, request)
+                self._tried.add(key)
 
     def start(
         self,
