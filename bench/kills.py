@@ -73,6 +73,7 @@ class Server:
             *("--max-queue", "64", "--keep-jobs", "100000"),
         ]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", MARK: self._token}
+        environment["SGLANG_GRAPH_UNTRAINED"] = "1"  # it asks for small clips of any prompt
         with self._log.open("ab") as log:
             process = self._process = subprocess.Popen(
                 command, cwd=ROOT, env=environment, stdout=log, stderr=log
