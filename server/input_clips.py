@@ -10,6 +10,7 @@ import av
 from PIL import Image
 
 from runtime.files.image_formats import DECODE_ERRORS
+from runtime.files.safe_fetch import CLIP
 from runtime.settings.policies import Server
 from server.errors import bad_request
 from server.input_files import Source, delete_pictures, upload_bytes
@@ -26,7 +27,7 @@ async def store_clips(
     stored: list[Path] = []
     try:
         for n, (param, source) in enumerate(uploads):
-            data = await upload_bytes(param, source, folder, policy)
+            data = await upload_bytes(param, source, folder, policy, CLIP)
             temporary = folder / f"{name}_clip{n}"
             stored.append(temporary)
             stored[-1] = await asyncio.to_thread(_store, temporary, data, param, policy)

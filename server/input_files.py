@@ -20,7 +20,7 @@ from runtime.files.data_url import (
 )
 from runtime.files.image_decode import open_image, srgb
 from runtime.files.image_formats import IMAGE_FORMATS
-from runtime.files.safe_fetch import fetch
+from runtime.files.safe_fetch import PICTURE, Wanted, fetch
 from runtime.settings.policies import Server
 from server.errors import ApiError, bad_request, from_user_error
 from server.storage_errors import DISK_FULL, is_disk_full
@@ -54,7 +54,9 @@ def delete_pictures(paths: Sequence[Path]) -> None:
         path.unlink(missing_ok=True)
 
 
-async def upload_bytes(param: str, source: Source, folder: Path, policy: Server) -> bytes:
+async def upload_bytes(
+    param: str, source: Source, folder: Path, policy: Server, wanted: Wanted = PICTURE
+) -> bytes:
     """The bytes of an upload, a data URL or a public URL, up to the largest size allowed."""
     most = policy.max_upload_mb << 20
     if isinstance(source, UploadFile):
@@ -68,7 +70,7 @@ async def upload_bytes(param: str, source: Source, folder: Path, policy: Server)
         return data
     if is_bare_base64(source):
         raise from_user_error(bare_base64_error(f"`{param}`"), param)
-    return await asyncio.to_thread(_fetched, param, source, folder, most)
+    return await asyncio.to_thread(_fetched, param, source, folder, most, wanted)
 
 
 def _too_large(param: str, policy: Server) -> ApiError:
@@ -83,11 +85,11 @@ def _from_data_url(param: str, url: str) -> bytes:
         raise from_user_error(problem, param) from None
 
 
-def _fetched(param: str, url: str, folder: Path, most: int) -> bytes:
+def _fetched(param: str, url: str, folder: Path, most: int, wanted: Wanted) -> bytes:
     """The bytes behind a public URL; the folder is empty again afterwards."""
     with tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder) as place:
         try:
-            return fetch(url, Path(place), max_bytes=most).read_bytes()
+            return fetch(url, Path(place), max_bytes=most, wanted=wanted).read_bytes()
         except UserError as problem:
             named = UserError(f"`{param}`: {problem.message}", help=problem.help)
             raise from_user_error(named, param) from None
