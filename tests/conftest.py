@@ -34,7 +34,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark what tests/slow.txt names as slow; leave out what needs more than a CPU, unless asked.
 
-    Slow tests are measured, so no test file has to know. `-m gpu` (or any expression with the word)
+    Slow tests are listed, so no test file has to know. `-m gpu` (or any expression with the word)
     asks for the tests of a mark in NEEDS.
     """
     lines = [line.strip() for line in SLOW.read_text("utf-8").splitlines()]

@@ -56,7 +56,7 @@ BLOCKS = blocks()
 
 
 class Reader:
-    """Follows the page in an empty folder; whoever asks for a block has done all before it."""
+    """Follows the page in an empty folder: to reach a block it does all the blocks before it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.done, self.names = folder, 0, dict[str, object]()
@@ -72,18 +72,18 @@ class Reader:
                 exec(block.text, self.names)
             else:
                 assert block.language == "console", f"line {block.line}: nothing runs this"
-                for said in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
-                    self.command(*said.split("\n", 1))
+                for typed in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
+                    self.command(*typed.split("\n", 1))
 
-    def command(self, line: str, shown: str) -> None:
+    def command(self, line: str, wanted: str) -> None:
         words = shlex.split(line)
         with pytest.MonkeyPatch.context() as patch:
             while re.match(r"[A-Z_]+=", words[0]):
                 patch.setenv(*words.pop(0).split("=", 1))
             code, out, err = run(words)
-        assert code == (2 if "Nothing was loaded" in shown or "already" in shown else 0), err
+        assert code == (2 if "Nothing was loaded" in wanted or "already" in wanted else 0), err
         printed = iter(" ".join(x.split()) for x in f"{err}\n{out}".splitlines())
-        for expected in shown.splitlines():
+        for expected in wanted.splitlines():
             there = any(" ".join(expected.split()) in x for x in printed)
             assert there, f"{line}\nprints no `{expected}`:\n{err}\n{out}"
 

@@ -24,18 +24,18 @@ SMALL: dict[str, Any] = dict(prompt="a red circle on a blue background", seed=1)
 
 
 class Display:
-    """What a notebook draws on: each call a place, and what was shown there."""
+    """What a notebook draws on: each call opens a place, which later pictures replace."""
 
     def __init__(self) -> None:
-        self.shown: list[Image.Image] = []
+        self.pictures: list[Image.Image] = []
 
     def __call__(self, *pictures: Image.Image, display_id: bool = False) -> Display:
         assert display_id or pictures
-        self.shown += pictures
+        self.pictures += pictures
         return self
 
     def update(self, picture: Image.Image) -> None:
-        self.shown.append(picture)
+        self.pictures.append(picture)
 
 
 @pytest.fixture(autouse=True)
@@ -55,14 +55,14 @@ def test_every_block_of_the_page_runs(
     names: dict[str, Any] = {"display": display}
     for block in re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
         exec(compile(block, "docs/python.md", "exec"), names)
-    said = capsys.readouterr().out
-    assert "`height` expects a multiple of 32 px, got 100 | the nearest that fits is 128" in said
-    assert "stopped" in said
-    assert re.search(r"node `denoise` .* failed: .*NotFinite: .* in step 1 of 2", said)
+    printed = capsys.readouterr().out
+    assert "`height` expects a multiple of 32 px, got 100 | the nearest that fits is 128" in printed
+    assert "stopped" in printed
+    assert re.search(r"node `denoise` .* failed: .*NotFinite: .* in step 1 of 2", printed)
     assert (tmp_path / "pictures/square.png").is_file()
     steps = [f"step_{i}.png" for i in (2, 4, 6)]
     assert sorted(p.name for p in tmp_path.glob("*.png")) == ["circle.png", *steps]
-    assert len(display.shown) == 12
+    assert len(display.pictures) == 12
 
 
 def test_the_notebook_runs(capsys: pytest.CaptureFixture[str]) -> None:
@@ -73,7 +73,7 @@ def test_the_notebook_runs(capsys: pytest.CaptureFixture[str]) -> None:
         if cell["cell_type"] == "code":
             assert cell["outputs"] == []
             exec("".join(cell["source"]), names)
-    assert [p.size for p in display.shown] == [(256, 256)] * 12 + [(128, 128)]
+    assert [p.size for p in display.pictures] == [(256, 256)] * 12 + [(128, 128)]
     assert capsys.readouterr().out.split("\n")[-2] == "stopped"
 
 
@@ -84,10 +84,10 @@ def previews(run: Any) -> list[Image.Image]:
 def test_previews_come_nearer_and_end_as_the_result() -> None:
     runtime = Runtime.load(None, {"memo.max_mb": 0})
     run = runtime.start(**SMALL, num_inference_steps=4)
-    shown = [np.asarray(p, dtype=np.float32) for p in previews(run)]
+    steps = [np.asarray(p, dtype=np.float32) for p in previews(run)]
     result = run.result.outputs["video"].frames[0].numpy()
-    assert len(shown) == 4
-    away = [float(np.abs(p - result).mean()) for p in shown]
+    assert len(steps) == 4
+    away = [float(np.abs(p - result).mean()) for p in steps]
     assert away == sorted(away, reverse=True)
     assert away[0] > 10 > away[-1] == 0
     again = runtime.generate(**SMALL, num_inference_steps=4).outputs["video"].frames[0].numpy()
@@ -115,12 +115,12 @@ def test_a_result_is_saved_by_suffix(tmp_path: Path) -> None:
 def test_a_run_that_only_writes_a_file_has_previews_too(tmp_path: Path) -> None:
     runtime = Runtime.load(None, {"output.path": str(tmp_path)})
     run = runtime.start(**SMALL, num_inference_steps=2, num_frames=5, outputs=["file"])
-    shown = []
+    decoded = []
     for event in run:
         if isinstance(event, Stepped):
             assert not list(tmp_path.iterdir())
-            shown += [run.preview(), run.preview(frame=-1)]
-    assert [p.size for p in shown] == [(128, 128)] * 4
+            decoded += [run.preview(), run.preview(frame=-1)]
+    assert [p.size for p in decoded] == [(128, 128)] * 4
     assert len(list(tmp_path.iterdir())) == 1
 
 
