@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from runtime import Runtime, UserError
-from runtime.configure.family_table import markdown, served, shown
+from runtime.configure.family_table import checkpoints_of, defaults_text, markdown
 
 HELP = """usage: sglang graphs [--json | --markdown | --check | --schema]
        sglang graphs new NAME --from GRAPH [--output DIR]
@@ -67,8 +67,8 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     head = ("GRAPH", "TASK", "DEFAULTS", "SERVES")
     lines = [head]
     for row in rows:
-        made = row.get("problem", "").split("\n")[0] or shown(row["defaults"])
-        lines.append((row["name"], row["task"], made, ", ".join(served(row))))
+        made = row.get("problem", "").split("\n")[0] or defaults_text(row["defaults"])
+        lines.append((row["name"], row["task"], made, ", ".join(checkpoints_of(row))))
     widths = [max(len(line[i]) for line in lines) for i in range(3)]
     return "\n".join(
         "  ".join([*(f"{cell:{w}}" for cell, w in zip(line, widths, strict=False)), line[3]])

@@ -21,7 +21,14 @@ from runtime.checkpoint.hub import is_hub_id
 from runtime.files.image_files import MEDIA_TYPES, read_image
 from runtime.files.video_files import read_video
 from runtime.graph.catalog import entries
-from runtime.provenance.read_back import ENCODING, SILENT, TOLD, differences, has_folder, provenance
+from runtime.provenance.read_back import (
+    ENCODING,
+    NOT_RECORDED,
+    RECORDED_ELSEWHERE,
+    differences,
+    has_folder,
+    provenance,
+)
 from runtime.settings.policies import policy_fields
 
 FLAGS = {"model.path": "--model-path"}
@@ -158,14 +165,14 @@ class Replay:
 def _is_allowed(path: str, value: Any) -> bool:
     """Whether a file may say this: a stranger's can reach neither folders nor stores nor code."""
     head, _, rest = path.partition(".")
-    if has_folder(value) or path in TOLD:
+    if has_folder(value) or path in RECORDED_ELSEWHERE:
         return False
     if head == "components" and rest.endswith(".path"):
         return isinstance(value, str) and is_hub_id(value)
     if head in EDITS:
         return path.count(".") > (head == "request")
     fields = policy_fields().get(head, {})
-    return rest in ENCODING if head == "output" else head not in SILENT and rest in fields
+    return rest in ENCODING if head == "output" else head not in NOT_RECORDED and rest in fields
 
 
 def _is_input(value: Any) -> bool:

@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from nodes.diffusers_arguments import RATES, arguments
+from nodes.diffusers_arguments import arguments
 from nodes.finite import check_finite
 from nodes.finite_pipeline import finite_decoders
 from runtime.checkpoint.optional_imports import absent_package
-from runtime.checkpoint.stepped_call import Pause, Pausing
+from runtime.checkpoint.stepped_call import Pause, SteppedCall
+from runtime.checkpoint.vanilla_pipeline import RATE_ARGUMENTS
 from runtime.checkpoint.vocabulary import unlimited_tokenizer
 from runtime.contract.calls import Asking, Call
 from runtime.contract.declare import Component
@@ -45,9 +46,9 @@ class RunPipeline:
         media: Image | Video
         audio: Audio | None
 
-    def verify(self, **said: Any) -> None:
+    def verify(self, **inputs: Any) -> None:
         """Refuse what the pipeline's `__call__` does not take, and what it lacks."""
-        arguments(self.pipeline.class_name, self.pipeline.call, said)
+        arguments(self.pipeline.class_name, self.pipeline.call, inputs)
 
     def run(
         self,
@@ -67,8 +68,8 @@ class RunPipeline:
         fps: int | None = None,
         more: Mapping[str, Any] | None = None,
     ) -> Asking[Out]:
-        said = {n: v for n, v in locals().items() if n not in {"self", "rng"}}
-        call = VanillaCall(said, rng)
+        inputs = {n: v for n, v in locals().items() if n not in {"self", "rng"}}
+        call = VanillaCall(inputs, rng)
         try:
             while True:
                 ((step,),) = yield [Call(self.pipeline, advance, {}, {"call": call})]
@@ -91,18 +92,18 @@ class VanillaCall:
 
     rate   frames per second of the clip
     sound  the class of a pipeline that made sound too, which cannot be kept
-    kept   states of the global generators between two steps
+    generator_states  states of the global generators between two steps
     notes  what the user must know of how the call went
     """
 
-    said: Mapping[str, Any]
+    inputs: Mapping[str, Any]
     rng: Rng
     result: Any = None
     rate: float = FPS
     sound: str = ""
     audio: Audio | None = None
-    steps: Pausing | None = None
-    kept: dict[str, torch.Tensor] = field(default_factory=dict)
+    steps: SteppedCall | None = None
+    generator_states: dict[str, torch.Tensor] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     def close(self) -> None:
@@ -114,7 +115,7 @@ class VanillaCall:
 def advance(pipe: Any, *, call: VanillaCall) -> tuple[tuple[int, int] | None]:
     """One step of a pipeline: index from 1 and count; None once it is done."""
     if call.steps is None:
-        call.steps = Pausing(_prepared(pipe, call))
+        call.steps = SteppedCall(_prepared(pipe, call))
     with own_randomness(pipe, call):
         try:
             made = call.steps.advance()
@@ -136,10 +137,10 @@ def _prepared(pipe: Any, call: VanillaCall) -> Callable[[Pause], Any]:
     """The call of a pipeline as a function that pauses after each step."""
     name, signature = type(pipe).__name__, inspect.signature(type(pipe).__call__)
     known = signature.parameters
-    given = arguments(name, signature, call.said)
-    rates = [given.get(n, known[n].default) for n in RATES if n in known]
-    said = call.said.get("fps")
-    call.rate = float(next((r for r in (said, *rates) if isinstance(r, int | float)), FPS))
+    given = arguments(name, signature, call.inputs)
+    rates = [given.get(n, known[n].default) for n in RATE_ARGUMENTS if n in known]
+    asked = call.inputs.get("fps")
+    call.rate = float(next((r for r in (asked, *rates) if isinstance(r, int | float)), FPS))
     generator = torch.Generator()
     generator.set_state(call.rng.state)
     fixed = {"generator": generator, "output_type": "np"}
@@ -209,20 +210,20 @@ def own_randomness(pipe: Any, call: VanillaCall) -> Iterator[None]:
     found = torch.get_device_module(pipe.device)
     of_device = found if index is not None and hasattr(found, "set_rng_state_all") else None
     with torch.random.fork_rng([] if of_device is None else [index], device_type=kind):
-        if not call.kept:
+        if not call.generator_states:
             generator = torch.Generator()
             generator.set_state(call.rng.state)
             torch.manual_seed(generator.initial_seed())
         else:
-            torch.set_rng_state(call.kept["host"])
+            torch.set_rng_state(call.generator_states["host"])
             if of_device is not None:
-                of_device.set_rng_state(call.kept["device"], index)
+                of_device.set_rng_state(call.generator_states["device"], index)
         try:
             yield
         finally:
-            call.kept["host"] = torch.get_rng_state()
+            call.generator_states["host"] = torch.get_rng_state()
             if of_device is not None:
-                call.kept["device"] = of_device.get_rng_state(index)
+                call.generator_states["device"] = of_device.get_rng_state(index)
 
 
 def _refused(pipe: Any, problem: Exception) -> Exception:

@@ -8,10 +8,10 @@ from typing import Any
 
 from PIL.Image import fromarray
 
+from runtime.checkpoint.vanilla_pipeline import RATE_ARGUMENTS
 from runtime.errors import UserError, did_you_mean
 
 PICTURES = ("image", "images", "input_image", "input_images")  # what pipelines call them
-RATES = ("fps", "frame_rate")
 GIVEN_AS = {"prompt": "`request.prompt=TEXT`", "image": "`request.image_path=FILE|URL`"}
 # What the backend sets itself, and what a user gives instead.
 OURS: Mapping[str, str] = {
@@ -24,24 +24,24 @@ OURS: Mapping[str, str] = {
 INSTEAD = {"image": ("video", "conditions", "image_embeds"), "prompt": ("prompt_embeds",)}
 
 
-def arguments(name: str, call: Signature, said: Mapping[str, Any]) -> dict[str, Any]:
+def arguments(name: str, call: Signature, inputs: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments by the pipeline's own names; a UserError for one that it does not take, or lacks.
 
     name  of the pipeline's class, for messages
-    said  the node's inputs; what is None was not said
+    inputs  the values of the node's ports; None is not given
     """
     takes = taken(call)
     own = {"more", "fps", "images"}
-    given = {n: v for n, v in said.items() if v is not None and n not in own}
+    given = {n: v for n, v in inputs.items() if v is not None and n not in own}
     if given.get("num_frames") == 1 and "num_frames" not in takes:
         del given["num_frames"]  # a picture is one frame
-    if said.get("images"):
-        pictures = [fromarray(image.pixels.numpy()) for image in said["images"]]
+    if inputs.get("images"):
+        pictures = [fromarray(image.pixels.numpy()) for image in inputs["images"]]
         found = next((n for n in PICTURES if n in takes), PICTURES[0])
         given[found] = pictures if len(pictures) > 1 else pictures[0]
-    if said.get("fps") is not None:
-        given |= {n: said["fps"] for n in RATES if n in takes}
-    more = said.get("more") or {}
+    if inputs.get("fps") is not None:
+        given |= {n: inputs["fps"] for n in RATE_ARGUMENTS if n in takes}
+    more = inputs.get("more") or {}
     for argument in more:
         if argument in OURS or argument in given:
             instead = OURS.get(argument)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from runtime.settings.field import Field
-from runtime.settings.policies import PRESETS, QUALITIES
+from runtime.settings.policies import PRESET_CHOICES, QUALITY_CHOICES
 from server.served_model import CLIP_FIELD, FILES, IMAGE_FIELD, MASK_FIELD, ServedModel
 
 JSON_TYPE, FORM_TYPE = "application/json", "multipart/form-data"
@@ -96,7 +96,9 @@ SHARED_FIELDS = _by_name(
         max=100,
         help="encoder quality: 0 is the smallest file, 100 the best",
     ),
-    Field("output_quality", "choice", choices=QUALITIES, help="quality of the encoder, by name"),
+    Field(
+        "output_quality", "choice", choices=QUALITY_CHOICES, help="quality of the encoder, by name"
+    ),
 )
 IMAGE_FIELDS = SHARED_FIELDS | _by_name(
     Field("quality", "choice", choices=tuple(ENCODING_BY_QUALITY),
@@ -113,7 +115,7 @@ VIDEO_FIELDS = SHARED_FIELDS | _by_name(
         "seconds",
         help="length; `num_frames` is computed from it, within the limits of the graph",
     ),
-    Field("x264_preset", "choice", choices=PRESETS, help="speed of the H.264 encoder"),
+    Field("x264_preset", "choice", choices=PRESET_CHOICES, help="speed of the H.264 encoder"),
 )
 
 

@@ -103,16 +103,16 @@ class Checkpoint:
             files = self._at(spec).child(spec.name)
             if not files.exists():
                 raise _no_folder(spec.name, files)
-            return sources.resolve(spec.name, files, declared, changed=spec.config)
+            return sources.find_component(spec.name, files, declared, changed=spec.config)
         if spec.path.endswith(".safetensors"):
             return self._other_weights(spec, declared)
         files = override(spec)
         own = self.config(spec.name)
-        return sources.resolve(spec.name, files, declared, changed=spec.config, own=own)
+        return sources.find_component(spec.name, files, declared, changed=spec.config, own=own)
 
     def fetch_weights(self, source: ComponentSource) -> ComponentSource:
         """Download the weights that are still on the hub; the source with them on disk."""
-        return sources.fetch(source)
+        return sources.fetch_weights(source)
 
     def _declared(self, key: str) -> tuple[str, str] | None:
         value = self.index.get(key)
@@ -144,7 +144,9 @@ class Checkpoint:
         if declared is None:
             raise self._unknown(spec.name)
         files = self.files.child(spec.name)
-        return sources.resolve(spec.name, files, declared, changed=spec.config, weights=weights)
+        return sources.find_component(
+            spec.name, files, declared, changed=spec.config, weights=weights
+        )
 
     def _unknown(self, name: str) -> UserError:
         left_out = name in self.index and not name.startswith("_")

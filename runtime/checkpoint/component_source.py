@@ -56,7 +56,7 @@ class ComponentSource:
     weights: tuple[Path, ...] = ()
     missing: tuple[str, ...] = ()
     lacking: UserError | None = field(default=None, compare=False, repr=False)
-    tuned: Vae | None = None
+    vae_settings: Vae | None = None
     left_out: tuple[str, ...] = ()
 
     @property
@@ -94,10 +94,12 @@ class ComponentSource:
             # Blob ids stand for missing files, so that a download changes nothing.
             stored = identity.of_files(self.weights)
             files = [sorted([*stored, *(self.files.remote(n).blob or n for n in self.missing)])]
-        said = [self.generation] if self.has_weights and self.generation else []
-        said += [{"left_out": self.left_out}] if self.left_out else []
-        said += [{"tuned": repr(self.tuned)}] if self.tuned else []
-        return identity.digest(self.library, self.class_name, dict(self.config), files, *said)
+        settings = [self.generation] if self.has_weights and self.generation else []
+        settings += [{"left_out": self.left_out}] if self.left_out else []
+        settings += [{"tuned": repr(self.vae_settings)}] if self.vae_settings else []
+        return identity.digest_of(
+            self.library, self.class_name, dict(self.config), files, *settings
+        )
 
     @cached_property
     def content_digest(self) -> str:
@@ -114,7 +116,7 @@ class ComponentSource:
             names = [n for n in self.files.names() if self.files.on_disk(n)]
             files = [[n, identity.of_content(self.folder / n)] for n in names]
         config = {k: v for k, v in self.config.items() if not k.startswith("_")}  # _name_or_path
-        return identity.digest(self.class_name, config, files, dict(self.generation))
+        return identity.digest_of(self.class_name, config, files, dict(self.generation))
 
     def nbytes(self, dtype: str | None = None) -> int:
         """Predicted bytes of the weights in `dtype` (as stored where none), from headers alone.
@@ -131,19 +133,23 @@ class ComponentSource:
                 return predicted_nbytes(*kind, self.config, dtype)
             except UserError:
                 raise
-            except Exception as problem:  # its config is broken too: what it lacks is said first
+            except (
+                Exception
+            ) as problem:  # its config is broken too: what it lacks is reported first
                 raise self.lacking from problem
         total = sum(self.files.remote(name).size for name in self.missing)
         for path in self.weights:
             if path.suffix == ".safetensors":
-                kept = (t for k, t in header(path).items() if k.split(".")[0] not in self.left_out)
-                total += sum(t.bytes_as(dtype) for t in kept)
+                loaded = (
+                    t for k, t in header(path).items() if k.split(".")[0] not in self.left_out
+                )
+                total += sum(t.bytes_as(dtype) for t in loaded)
             else:
                 total += path.stat().st_size
         return total
 
 
-def resolve(
+def find_component(
     name: str,
     files: Folder,
     declared: tuple[str, str] | None,
@@ -192,7 +198,7 @@ def resolve(
     )  # fmt: skip
 
 
-def fetch(source: ComponentSource) -> ComponentSource:
+def fetch_weights(source: ComponentSource) -> ComponentSource:
     """Download what the source still misses; the source with its weights on disk."""
     if source.lacking:
         raise source.lacking
@@ -243,9 +249,9 @@ def _class(
     own: Mapping[str, Any] | None,
 ) -> tuple[str, str]:
     """Library and class, from the component's own config first."""
-    said = config.get("_class_name")
-    if isinstance(said, str):
-        return declared if declared and declared[1] == said else ("diffusers", said)
+    stated = config.get("_class_name")
+    if isinstance(stated, str):
+        return declared if declared and declared[1] == stated else ("diffusers", stated)
     if config_name == MODEL and (built := config.get("architectures")):
         # An encoder's config often names the whole model it was cut from; the role in this model
         # decides as long as the kind of network is the same.
@@ -253,8 +259,8 @@ def _class(
         if declared and declared[0] == "transformers" and same:
             return declared
         return "transformers", str(built[0])
-    if config_name == TOKENIZER and own is not None and (said := config.get("tokenizer_class")):
-        return "transformers", str(said)
+    if config_name == TOKENIZER and own is not None and (stated := config.get("tokenizer_class")):
+        return "transformers", str(stated)
     return declared or ("", "")
 
 

@@ -1,7 +1,7 @@
 """What makes two files the same without reading them whole. Imports no torch.
 
 In the hub's cache the blob's name is a digest already. A small file is identified by its content,
-a large one by path, size, time and a hash of its header, which is kept in a cache on disk.
+a large one by path, size, time and a hash of its header, which is stored in a cache on disk.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PIECES, PIECE = 64, 2**12
 BLOB = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
-def digest(*parts: Any) -> str:
+def digest_of(*parts: Any) -> str:
     """One name for plain data: equal data, equal name."""
     text = json.dumps(parts, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
@@ -52,7 +52,7 @@ def of_file(path: Path) -> str:
     if known is None:
         known = hashlib.sha256(_edges(real)).hexdigest()
         _remember(facts, known)
-    return digest(facts, known)
+    return digest_of(facts, known)
 
 
 def of_content(path: Path) -> str:
@@ -72,7 +72,7 @@ def of_content(path: Path) -> str:
         for index in range(PIECES):
             file.seek((size - PIECE) * index // (PIECES - 1))
             found.update(file.read(PIECE))
-    return digest("sample", size, found.hexdigest())
+    return digest_of("sample", size, found.hexdigest())
 
 
 def blob_id(path: Path) -> str | None:
@@ -93,7 +93,7 @@ def _edges(path: Path) -> bytes:
 
 
 def _entry(facts: Mapping[str, Any]) -> Path:
-    return cache_root() / "headers" / f"{digest(facts['path'])}.json"
+    return cache_root() / "headers" / f"{digest_of(facts['path'])}.json"
 
 
 def _remembered(facts: Mapping[str, Any]) -> str | None:

@@ -23,7 +23,7 @@ from runtime.checkpoint.load_faults import BUILD_ERRORS, load_errors, stand_in_f
 from runtime.checkpoint.required_files import SCHEDULER
 from runtime.checkpoint.skeleton import build, default_dtype
 from runtime.checkpoint.tensor_files import DTYPE_NAMES, open_weights, shape, stored_dtype, take
-from runtime.checkpoint.vae_tiling import tune
+from runtime.checkpoint.vae_tiling import apply_vae_settings
 from runtime.checkpoint.vocabulary import check_token_ids
 from runtime.checkpoint.weight_files import is_integer_weight
 from runtime.errors import UserError, did_you_mean
@@ -66,8 +66,8 @@ def load(
         check_token_ids(model, source)
     else:
         model = _diffusers(cls, source, final, device)
-    if source.tuned:
-        tune(model, source.tuned)
+    if source.vae_settings:
+        apply_vae_settings(model, source.vae_settings)
     return model.requires_grad_(False).eval()
 
 
@@ -167,11 +167,11 @@ def _diffusers(
     expected = model.state_dict()
     ignored = getattr(cls, "_keys_to_ignore_on_load_unexpected", None) or ()
     _check_keys(source, expected, renamed, ignored)
-    kept = set(getattr(cls, "_keep_in_fp32_modules", None) or ())
+    in_float32 = set(getattr(cls, "_keep_in_fp32_modules", None) or ())
     for key, old in renamed.items():
         if key not in expected:
             continue
-        final = torch.float32 if kept & set(key.split(".")) else dtype
+        final = torch.float32 if in_float32 & set(key.split(".")) else dtype
         _check_shape(source, key, shape(tensors[old]), expected[key].shape)
         _put(model, key, take(tensors.pop(old), final, device))
     for name, buffer in list(model.named_buffers()):
@@ -202,8 +202,8 @@ def _transformers(cls: Any, source: ComponentSource, dtype: torch.dtype) -> nn.M
     for key, stored, wanted in sorted(info["mismatched_keys"]):
         _check_shape(source, key, stored, wanted)
     _report_keys(source, sorted(info["missing_keys"]), sorted(info["unexpected_keys"]))
-    if (said := source.generation) and model.can_generate():
-        model.generation_config = type(model.generation_config).from_dict(dict(said))
+    if (settings := source.generation) and model.can_generate():
+        model.generation_config = type(model.generation_config).from_dict(dict(settings))
     built: nn.Module = model
     return built
 
@@ -212,11 +212,11 @@ def _all_cast(cls: Any, config: Any, dtype: torch.dtype) -> bool:
     """Whether transformers will cast every weight to `dtype`: then the files may be read so."""
     with default_dtype(dtype), torch.device("meta"):
         model = cls(config)
-    kept = set(model._keep_in_fp32_modules_strict or ())
+    in_float32 = set(model._keep_in_fp32_modules_strict or ())
     if dtype == torch.float16:
-        kept |= set(model._keep_in_fp32_modules or ())
+        in_float32 |= set(model._keep_in_fp32_modules or ())
     floating = (t for t in model.state_dict().values() if t.is_floating_point())
-    return not kept and all(t.dtype == dtype for t in floating)
+    return not in_float32 and all(t.dtype == dtype for t in floating)
 
 
 def _check_changed(source: ComponentSource, known: Mapping[str, Any]) -> None:
@@ -256,10 +256,10 @@ def _check_keys(
 def _report_keys(source: ComponentSource, missing: list[str], extra: list[str]) -> None:
     for keys, what in ((missing, "lacks"), (extra, "has unknown")):
         if keys:
-            shown = ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
+            listed = ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
             raise UserError(
                 f"{_files(source)} {what} {len(keys)} weight{'s' * (len(keys) > 1)} for"
-                f" {source.class_name} (`{source.name}`): {shown}",
+                f" {source.class_name} (`{source.name}`): {listed}",
                 help="the weights belong to another class or config; check"
                 f" components.{source.name}.path, or download them again",
                 field=f"components.{source.name}.path",
@@ -301,11 +301,11 @@ def no_progress_bars() -> Iterator[None]:
     from diffusers.utils import logging as of_diffusers
     from transformers.utils import logging as of_transformers
 
-    shown = [x for x in (of_diffusers, of_transformers) if x.is_progress_bar_enabled()]
-    for library in shown:
+    enabled = [x for x in (of_diffusers, of_transformers) if x.is_progress_bar_enabled()]
+    for library in enabled:
         library.disable_progress_bar()
     try:
         yield
     finally:
-        for library in shown:
+        for library in enabled:
             library.enable_progress_bar()

@@ -10,13 +10,13 @@ from diffusers.utils import is_accelerate_available
 from huggingface_hub.errors import StrictDataclassError
 
 from runtime.checkpoint.classes import find_class as find_part_class
-from runtime.checkpoint.component_source import ComponentSource, fetch
+from runtime.checkpoint.component_source import ComponentSource, fetch_weights
 from runtime.checkpoint.load import check_buildable, load, no_progress_bars
 from runtime.checkpoint.load_faults import BUILD_ERRORS, damaged_file, packages_of, reason_of
 from runtime.checkpoint.required_files import missing_packages
 from runtime.checkpoint.skeleton import building
-from runtime.checkpoint.vae_tiling import is_tuned, tune
-from runtime.checkpoint.vanilla_pipeline import PipelineSource, fetch_code, find_class
+from runtime.checkpoint.vae_tiling import apply_vae_settings, has_vae_settings
+from runtime.checkpoint.vanilla_pipeline import PipelineSource, fetch_code, find_pipeline_class
 from runtime.checkpoint.vocabulary import check_token_ids
 from runtime.device import to_dtype
 from runtime.errors import UserError
@@ -26,10 +26,10 @@ def load_pipeline(
     source: PipelineSource, *, dtype: torch.dtype | None, device: torch.device
 ) -> Any:
     """The pipeline with all parts on the device, by its own loader."""
-    cls = find_class(source)
+    cls = find_pipeline_class(source)
     fetch_code(source)
-    parts = {name: fetch(part) for name, part in source.parts.items()}
-    each = {name: to_dtype(said) for name, said in source.dtypes.items()}
+    parts = {name: fetch_weights(part) for name, part in source.parts.items()}
+    each = {name: to_dtype(dtype_name) for name, dtype_name in source.dtypes.items()}
     ours = source.changed | {name for name, part in parts.items() if is_ours_to_load(part)}
     passed = {
         name: load(parts[name], dtype=each.get(name, dtype), device=device) for name in sorted(ours)
@@ -54,8 +54,8 @@ def load_pipeline(
             check_token_ids(model, part)
     made.to(device)
     made.set_progress_bar_config(disable=True)  # its steps are events of the runtime
-    if is_tuned(source.vae) and getattr(made, "vae", None) is not None:
-        tune(made.vae, source.vae)
+    if has_vae_settings(source.vae) and getattr(made, "vae", None) is not None:
+        apply_vae_settings(made.vae, source.vae)
     return made
 
 
@@ -113,4 +113,6 @@ def load_source(
     """
     if isinstance(source, PipelineSource):
         return load_pipeline(source, dtype=dtype, device=device)
-    return load(fetch(source), dtype=dtype, device=device, trust_remote_code=trust_remote_code)
+    return load(
+        fetch_weights(source), dtype=dtype, device=device, trust_remote_code=trust_remote_code
+    )

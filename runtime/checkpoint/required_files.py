@@ -21,7 +21,7 @@ TOKENIZER, PROCESSOR = "tokenizer_config.json", "preprocessor_config.json"
 GENERATION = "generation_config.json"
 CONFIGS = (MODEL, SCHEDULER, TOKENIZER, PROCESSOR, "processor_config.json")
 TEXT = (".json", ".txt", ".jinja")
-HEAD = 64  # bytes that tell what a file is
+HEAD_BYTES = 64  # bytes that tell what a file is
 # A vocabulary in one file, by the ends of their names; `vocab.json` needs `merges.txt` beside it.
 VOCABULARIES = ("tokenizer.json", "vocab.txt", ".model", ".spm", ".tiktoken", "tekken.json")
 PIECES = (".model", ".spm")
@@ -137,7 +137,7 @@ def piece_model_fault(path: Path) -> UserError | None:
 
 def _head(path: Path) -> bytes:
     with reading(path), path.open("rb") as file:
-        return file.read(HEAD)
+        return file.read(HEAD_BYTES)
 
 
 def is_installed(module: str) -> bool:

@@ -1,7 +1,7 @@
-"""A function in a thread of its own that stands still whenever it says so.
+"""A function in a thread of its own that is run one step at a time.
 
-For code of others that calls back from inside its loop: its caller becomes the one who steps. Both
-never run at once.
+A loop of a library that calls back at each step is turned inside out: the callback pauses the
+thread, and the caller resumes it. The two threads never run at once.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Any
 Pause = Callable[[Any], None]
 
 
-class Closed(BaseException):
-    """Raised where the function paused: nobody wants the rest. It must not be caught there."""
+class CallClosed(BaseException):
+    """Raised where the function paused, to end it: it must not catch this."""
 
 
-class Pausing:
+class SteppedCall:
     """`work(pause)`, advanced from one `pause(value)` to the next."""
 
     def __init__(self, work: Callable[[Pause], Any]) -> None:
@@ -30,7 +30,7 @@ class Pausing:
         self.done = False
 
     def advance(self) -> Any:
-        """Run to the next pause or to the end (`done`); what it told, or returned, or raised."""
+        """Run to the next pause, or to the end (`done`): the pause's value, or the result."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, daemon=True)
             self._thread.start()
@@ -55,7 +55,7 @@ class Pausing:
     def _run(self) -> None:
         try:
             self._value = self._work(self._pause)
-        except Closed:
+        except CallClosed:
             pass
         except BaseException as problem:
             self._problem = problem
@@ -69,4 +69,4 @@ class Pausing:
             self._came.release()
             self._go.acquire()
         if self._closed:
-            raise Closed
+            raise CallClosed

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from runtime.checkpoint.classes import find_class
 from runtime.checkpoint.component_source import ComponentSource
-from runtime.checkpoint.vae_tiling import tiles, tune
+from runtime.checkpoint.vae_tiling import apply_vae_settings, tile_settings
 from runtime.errors import UserError
 from runtime.settings.policies import Vae
 
@@ -30,12 +30,12 @@ def check_tiles(source: ComponentSource, vae: Vae, request: Mapping[str, Any]) -
     vae      the user's settings; without sizes of tiles nothing is tried
     request  `height`, `width` and `num_frames` of it are used, where it has them
     """
-    if not tiles(vae):
+    if not tile_settings(vae):
         return
     cls = find_class(source.name, source.library, source.class_name, source.config)
     with torch.device("meta"):
         model = cls.from_config(dict(source.config)).eval()
-    tune(model, vae)
+    apply_vae_settings(model, vae)
     form = Form.of(model)
     if form is None:  # this class decodes from more than latents: it cannot be tried
         return
@@ -87,7 +87,7 @@ class Form:
         )
         for size in ((rows, min(columns, FEW)), (min(rows, FEW), columns)):
             yield torch.empty(*self.leading, *size, device="meta")
-        if any("num_frames" in name for name in tiles(vae)) and len(self.leading) == 3:
+        if any("num_frames" in name for name in tile_settings(vae)) and len(self.leading) == 3:
             count = ((request.get("num_frames") or 1) - 1) // self.frames + 1
             size = min(rows, FEW), min(columns, FEW)
             yield torch.empty(*self.leading[:2], count, *size, device="meta")
@@ -98,7 +98,7 @@ def _check_numbers(model: Any, vae: Vae, form: Form) -> None:
 
     With those a VAE that crops the result makes a picture of the right size that is distorted.
     """
-    for name, value in tiles(vae).items():
+    for name, value in tile_settings(vae).items():
         path, unit = f"vae.config.{name}", form.frames if "num_frames" in name else form.scale
         if "overlap" in name:
             if not 0 <= value < 1:
@@ -141,9 +141,9 @@ def _size(shape: tuple[int, ...]) -> str:
 
 
 def _no_fit(vae: Vae, problem: str) -> UserError:
-    settings = [f"`vae.config.{name}={value}`" for name, value in tiles(vae).items()]
+    settings = [f"`vae.config.{name}={value}`" for name, value in tile_settings(vae).items()]
     return UserError(
         f"{', '.join(settings)}: with these tiles {problem}",
         help="leave them out for the model's own, or take larger tiles that overlap",
-        field=f"vae.config.{next(iter(tiles(vae)))}",
+        field=f"vae.config.{next(iter(tile_settings(vae)))}",
     )

@@ -10,18 +10,18 @@ from runtime.errors import UserError
 from runtime.settings.policies import Vae
 
 
-def tiles(vae: Vae) -> dict[str, Any]:
+def tile_settings(vae: Vae) -> dict[str, Any]:
     """The settings of tiles that the user made, by their name in the model."""
     said = {k: v for k, v in dataclasses.asdict(vae).items() if k.startswith("tile_")}
     return {k: v for k, v in said.items() if v is not None}
 
 
-def is_tuned(vae: Vae) -> bool:
+def has_vae_settings(vae: Vae) -> bool:
     """Whether the user says anything on tiles or slices."""
-    return bool(tiles(vae)) or vae.tiling is not None or vae.slicing is not None
+    return bool(tile_settings(vae)) or vae.tiling is not None or vae.slicing is not None
 
 
-def tune(model: Any, vae: Vae) -> None:
+def apply_vae_settings(model: Any, vae: Vae) -> None:
     """Turn tiling and slicing on or off, and size the tiles, where the user says so.
 
     Raises UserError where this class of VAE has none, or no such setting.
@@ -46,7 +46,7 @@ def tune(model: Any, vae: Vae) -> None:
 
 def _sized(model: Any, vae: Vae) -> dict[str, Any]:
     """Settings of tiles with those that follow: strides and latent sizes keep their proportion."""
-    said = tiles(vae)
+    said = tile_settings(vae)
     made = dict(said)
     for key, value in said.items():
         if not hasattr(model, key):

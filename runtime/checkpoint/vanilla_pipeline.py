@@ -27,6 +27,7 @@ from runtime.graph.model import ComponentSpec
 from runtime.graph.parse import WHOLE
 from runtime.settings.policies import Model, Vae
 
+RATE_ARGUMENTS = ("fps", "frame_rate")  # what pipelines call the frame rate of a clip
 LIBRARIES = ("diffusers", "transformers")
 NOT_TO_LOAD = ("Auto", "Flax", "Onnx", "Modular")  # choosers, and pipelines of other frameworks
 CODE = "pipeline.py"  # where the class is, if model_index.json gives only its name
@@ -75,7 +76,7 @@ class PipelineSource:
             if self.checkpoint.files.on_disk(f)
         ]
         vae = repr(self.vae)
-        return identity.digest(self.class_name, dict(self.config), parts, code, vae)
+        return identity.digest_of(self.class_name, dict(self.config), parts, code, vae)
 
     def nbytes(self, dtype: str | None = None) -> int:
         """Predicted bytes of the weights of all parts."""
@@ -92,10 +93,10 @@ class PipelineHandle(Handle):
     @property
     def call(self) -> inspect.Signature:
         """The signature of the pipeline's `__call__`; imports its class, loads nothing."""
-        return inspect.signature(find_class(self.source).__call__)
+        return inspect.signature(find_pipeline_class(self.source).__call__)
 
 
-def handle(source: ComponentSource | PipelineSource, dtype: str | None) -> Handle:
+def handle_of(source: ComponentSource | PipelineSource, dtype: str | None) -> Handle:
     """The handle of a component, or of the whole pipeline."""
     if isinstance(source, ComponentSource):
         return Handle.of(source, dtype)
@@ -103,26 +104,26 @@ def handle(source: ComponentSource | PipelineSource, dtype: str | None) -> Handl
     return PipelineHandle(WHOLE, source.identity, dtype, name, config, source)
 
 
-def find(
+def find_pipeline(
     checkpoint: Checkpoint,
-    said: Mapping[str, ComponentSpec],
+    declared: Mapping[str, ComponentSpec],
     model: Model,
     vae: Vae,
     dtype: Callable[[str], str],
 ) -> PipelineSource:
     """The pipeline of a model with the user's overrides.
 
-    said   the graph's components, with what the user changed
-    dtype  of a part; empty: as the others
+    declared  the graph's components, with what the user changed
+    dtype     of a part; empty: as the others
     """
     class_name = model.pipeline_class_name or checkpoint.class_name
-    if (own := said.get(WHOLE)) and (own.path or own.revision or own.config):
+    if (own := declared.get(WHOLE)) and (own.path or own.revision or own.config):
         raise UserError(
             f"components.{WHOLE} is the whole model: it has a dtype and nothing else",
             help="`model.path` names the model; `components.vae.path` replaces a part",
             field=f"components.{WHOLE}",
         )  # fmt: skip
-    specs = {key: said.get(key, ComponentSpec(key)) for key in checkpoint.keys}
+    specs = {key: declared.get(key, ComponentSpec(key)) for key in checkpoint.keys}
     parts = {key: checkpoint.component(spec) for key, spec in specs.items()}
     changed = {key for key, s in specs.items() if s.path or s.revision or s.config}
     dtypes = {key: name for key in specs if (name := dtype(key))}
@@ -130,7 +131,7 @@ def find(
         what = "tiling" if vae.tiling else "slicing"
         raise _no_tiles(class_name, what, f"{checkpoint.name} has no `vae`")
     check_trust(checkpoint, class_name, trusted=model.trust_remote_code)
-    code = "" if class_name in known() else _own_class(checkpoint, class_name)
+    code = "" if class_name in pipeline_names() else _own_class(checkpoint, class_name)
     return PipelineSource(
         class_name, code, checkpoint, parts, frozenset(changed), dtypes, vae,
         model.trust_remote_code,
@@ -138,7 +139,7 @@ def find(
 
 
 @cache
-def known() -> frozenset[str]:
+def pipeline_names() -> frozenset[str]:
     """Names of the pipelines that the installed diffusers has, as its first file lists them."""
     found = importlib.util.find_spec("diffusers")
     text = Path(found.origin).read_text("utf-8") if found and found.origin else ""
@@ -159,16 +160,16 @@ def remote_code(checkpoint: Checkpoint, class_name: str) -> tuple[str, ...]:
 
 def _own_class(checkpoint: Checkpoint, class_name: str) -> str:
     """The file of a model that holds its pipeline's class; empty where it brings none."""
-    said = checkpoint.index.get("_class_name")
+    stated = checkpoint.index.get("_class_name")
     names = checkpoint.files.names()
-    if isinstance(said, list) and len(said) == 2 and said[1] == class_name:
-        return f"{said[0]}.py"
-    return CODE if class_name not in known() and CODE in names else ""
+    if isinstance(stated, list) and len(stated) == 2 and stated[1] == class_name:
+        return f"{stated[0]}.py"
+    return CODE if class_name not in pipeline_names() and CODE in names else ""
 
 
-def runs(checkpoint: Checkpoint, class_name: str) -> bool:
+def has_pipeline(checkpoint: Checkpoint, class_name: str) -> bool:
     """Whether there is such a pipeline: in diffusers, or in the model's own code."""
-    return class_name in known() or bool(_own_class(checkpoint, class_name))
+    return class_name in pipeline_names() or bool(_own_class(checkpoint, class_name))
 
 
 def check_trust(checkpoint: Checkpoint, class_name: str, *, trusted: bool) -> None:
@@ -185,14 +186,14 @@ def check_trust(checkpoint: Checkpoint, class_name: str, *, trusted: bool) -> No
 
 def unknown_class(class_name: str, name: str, reason: str = "") -> UserError:
     """The error for a class that neither diffusers nor the model has. reason: why not a graph."""
-    said = f"diffusers has no pipeline `{class_name}`"
+    absent = f"diffusers has no pipeline `{class_name}`"
     return UserError(
-        f"{reason}; {said} either" if reason else f"{said} (from `{name}`)",
-        help=did_you_mean(class_name, known()) or "upgrade diffusers", field="model.path",
+        f"{reason}; {absent} either" if reason else f"{absent} (from `{name}`)",
+        help=did_you_mean(class_name, pipeline_names()) or "upgrade diffusers", field="model.path",
     )  # fmt: skip
 
 
-def find_class(source: PipelineSource) -> Any:
+def find_pipeline_class(source: PipelineSource) -> Any:
     """The class of a pipeline: diffusers', or from the model's own file where it is trusted."""
     import diffusers
 
@@ -206,7 +207,7 @@ def find_class(source: PipelineSource) -> Any:
             checkpoint.root, module_file=source.code, class_name=name, trust_remote_code=True
         )
     with _fewer_warnings():
-        found = getattr(diffusers, name, None) if name in known() else None
+        found = getattr(diffusers, name, None) if name in pipeline_names() else None
     if found is None:
         raise unknown_class(name, checkpoint.name)
     if not issubclass(found, diffusers.DiffusionPipeline):  # it stands in for the class

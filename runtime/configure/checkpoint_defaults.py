@@ -21,7 +21,7 @@ def borrowed(graph: Graph, other: Mapping[str, Field]) -> Graph:
     return dataclasses.replace(graph, request=fields)
 
 
-def stated(graph: Graph, checkpoint: Checkpoint) -> Graph:
+def with_checkpoint_defaults(graph: Graph, checkpoint: Checkpoint) -> Graph:
     """The graph with the checkpoint's values as defaults, where fields name a key (`config`)."""
     fields = {name: _field(field, checkpoint) for name, field in graph.request.items()}
     return graph if fields == graph.request else dataclasses.replace(graph, request=fields)
@@ -31,5 +31,5 @@ def _field(field: Field, checkpoint: Checkpoint) -> Field:
     found = checkpoint.lookup(field.config) if field.config else None
     if found is None or found is ABSENT:
         return field
-    shown = f"`{field.config}` of {checkpoint.name}"
-    return dataclasses.replace(field, default=field.parse(found, shown))
+    label = f"`{field.config}` of {checkpoint.name}"
+    return dataclasses.replace(field, default=field.parse(found, label))

@@ -50,22 +50,22 @@ def defaults(graph: Graph) -> dict[str, Any]:
     }
 
 
-def shown(values: Mapping[str, Any]) -> str:
+def defaults_text(values: Mapping[str, Any]) -> str:
     """Defaults as a person reads them: 1024x1024, 28 steps, guidance 3.5."""
-    said = []
+    parts = []
     if "width" in values and "height" in values:
-        said.append(f"{values['width']}x{values['height']}")
+        parts.append(f"{values['width']}x{values['height']}")
     for name, text in (
         ("num_frames", "{} frames"), ("fps", "{} frames/s"),
         ("num_inference_steps", "{} steps"), ("guidance_scale", "guidance {}"),
     ):  # fmt: skip
         if name in values:
             one = text.removesuffix("s") if values[name] == 1 else text
-            said.append(one.format(plain(values[name])))
-    return ", ".join(said)
+            parts.append(one.format(plain(values[name])))
+    return ", ".join(parts)
 
 
-def served(row: Mapping[str, Any]) -> list[str]:
+def checkpoints_of(row: Mapping[str, Any]) -> list[str]:
     """Checkpoints of a row: hub ids, else classes, else what it brings, else how to ask for it."""
     if WHOLE in row["components"]:
         return ["any other pipeline of diffusers"]
@@ -78,8 +78,13 @@ def markdown(table: Iterable[Mapping[str, Any]]) -> str:
     lines = [PAGE, "| graph | checkpoints | task | defaults | components | verified against |"]
     lines.append("|---|---|---|---|---|---|")
     for row in table:
-        known = "<br>".join(served(row))
+        known = "<br>".join(checkpoints_of(row))
         parts = ", ".join(row["components"])
-        cells = (f"**{row['name']}**: {row['title']}", known, row["task"], shown(row["defaults"]))
+        cells = (
+            f"**{row['name']}**: {row['title']}",
+            known,
+            row["task"],
+            defaults_text(row["defaults"]),
+        )
         lines.append(f"| {' | '.join((*cells, parts, row['reference']))} |")
     return "\n".join(lines) + "\n"

@@ -45,7 +45,7 @@ def complete(config: RunConfig, given: Mapping[str, Any]) -> Request:
     values: dict[str, Any] = {}
     for name, field in graph.request.items():
         if given.get(name) is not None:
-            values[name], note = rounding.parse(
+            values[name], note = rounding.parse_rounded(
                 field, given[name], f"`{name}`", config.policies.adjust
             )
             if note:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from runtime.configure.checkpoint_defaults import borrowed, stated
+from runtime.checkpoint.checkpoint import Checkpoint
+from runtime.configure.checkpoint_defaults import borrowed, with_checkpoint_defaults
 from runtime.configure.run_config import RunConfig, is_batched, unknown_field
-from runtime.configure.select_graph import choose, default_graph, named_graph
-from runtime.configure.unused import unused
+from runtime.configure.select_graph import default_graph, named_graph, select_graph
+from runtime.configure.unused import unused_settings
 from runtime.configure.weight_variants import variant_notes
 from runtime.errors import Position, UserError
 from runtime.graph import catalog
@@ -28,77 +30,112 @@ from runtime.settings.policies import policy_fields
 from runtime.settings.setting import (
     Raw,
     Setting,
-    folded,
+    graph_value,
     is_nothing,
     is_null,
-    laid,
+    join_map_entries,
     leaves,
-    shown,
+    setting_label,
 )
 
 EDITS = ("nodes", "components", "outputs", "matches", "title", "constants")
 
 
+@dataclass(frozen=True)
+class Overlaid:
+    """A graph as plain data, composed of its files, with the settings laid over it.
+
+    base      values of the chosen options of conf/, by policy group
+    settings  all settings, those of one map field joined
+    edits     the settings that change the graph itself
+    """
+
+    entry: catalog.Entry
+    data: dict[str, Any]
+    base: Mapping[str, Mapping[str, Any]]
+    settings: list[Setting]
+    edits: tuple[Setting, ...]
+    components: frozenset[str]  # that the files declare
+
+    @classmethod
+    def of(
+        cls, entry: catalog.Entry, options: dict[str, str], settings: Sequence[Setting]
+    ) -> Overlaid:
+        """Compose a graph and lay the settings over it."""
+        data, base = composed_graph(entry.path, options)
+        joined = join_map_entries(settings, data.get("request"), FIELD)
+        edits = tuple(s for s in joined if _is_edit(s))
+        components = frozenset(_components(data))
+        for edit in edits:
+            _lay(data, edit)
+        return cls(entry, data, base, joined, edits, components)
+
+    def typed(self) -> Graph:
+        """The graph with its types."""
+        return build_graph(self.entry, self.data, self.edits)
+
+
 def resolve(settings: Sequence[Setting], *, allow_unused: bool = False) -> RunConfig:
-    """Compose the graph that the settings choose and type every value."""
+    """Compose the graph that the settings choose, lay them over it, type and check every value."""
     problems: list[UserError] = []
     options = _options(settings, problems)
     typed = _policy_values(settings, problems)
     _raise(problems)
-    early = policies.build(typed).model
-    entry, checkpoint, notes = choose(settings, early)
-    data, base = composed_graph(entry.path, options)
-    settings = folded(settings, data.get("request"), FIELD)
-    edits = tuple(s for s in settings if _is_edit(s))
-    declared = _components(data)
-    whole = WHOLE in declared
-    declared |= {*checkpoint.keys} if whole else set()
-    for edit in edits:
-        _lay(data, edit)
-    graph = stated(build_graph(entry, data, edits), checkpoint)
-    if whole and not early.path:  # the demo's checkpoint, with the sizes that it was trained for
-        demo = default_graph()
-        graph = borrowed(graph, build_graph(demo, composed_graph(demo.path, {})[0]).request)
-    refuse_untrusted(graph, trusted=early.trust_remote_code)
-    declared |= _rebound(graph)
-    if graph.findings:
-        from runtime.graph.check import check  # imports torch: only a wrong graph pays for it here
-
-        check(graph)
-    values = {g: base.get(g, {}) | typed.get(g, {}) for g in policy_fields()}
-    adjust = policies.build(typed).adjust
-    request, rounded = _request(graph, settings, problems, adjust)
-    _count_encoders(settings, typed, declared | set(checkpoint.keys), problems)
-    problems += [] if allow_unused else unused(graph, settings, declared, whole)
+    given = policies.build(typed)
+    entry, checkpoint, notes = select_graph(settings, given.model)
+    overlaid = Overlaid.of(entry, options, settings)
+    graph = _with_defaults(overlaid, checkpoint, given.model)
+    _check_graph(graph, given.model)
+    request, rounded = _request(graph, overlaid.settings, problems, given.adjust)
+    whole = WHOLE in overlaid.components
+    known = set(overlaid.components) | _rebound(graph) | (set(checkpoint.keys) if whole else set())
+    _count_encoders(settings, typed, known | {*checkpoint.keys}, problems)
+    if not allow_unused:
+        problems += unused_settings(graph, overlaid.settings, known, whole)
     _raise(problems)
-    made = policies.build(_typed_options(values))
-    notes = (*notes, *variant_notes(graph, checkpoint), *renamed_notes(data), *rounded)
-    return RunConfig(graph, checkpoint, request, made, notes)
+    values = {g: {**overlaid.base.get(g, {}), **typed.get(g, {})} for g in policy_fields()}
+    notes = (*notes, *variant_notes(graph, checkpoint), *renamed_notes(overlaid.data), *rounded)
+    return RunConfig(graph, checkpoint, request, policies.build(_typed_options(values)), notes)
 
 
 def resolve_graph(settings: Sequence[Setting]) -> Graph:
     """The composed graph alone, without a checkpoint: to look at it."""
     named = next(s for s in settings if s.path == ("graph",))
-    entry, problems = named_graph(named), list[UserError]()
-    data, _ = composed_graph(entry.path, _options((), []))
-    settings = folded(settings, data.get("request"), FIELD)
-    edits = tuple(s for s in settings if _is_edit(s))
-    declared = _components(data)
-    for edit in edits:
-        _lay(data, edit)
-    graph = build_graph(entry, data, edits)
-    trusted = policies.build(_policy_values(settings, problems)).model.trust_remote_code
-    refuse_untrusted(graph, trusted=trusted)
-    _request(graph, settings, problems, policies.Adjust())
-    problems += unused(graph, settings, declared | _rebound(graph))
+    problems: list[UserError] = []
+    overlaid = Overlaid.of(named_graph(named), _options((), []), settings)
+    graph = overlaid.typed()
+    given = policies.build(_policy_values(overlaid.settings, problems))
+    refuse_untrusted(graph, trusted=given.model.trust_remote_code)
+    _request(graph, overlaid.settings, problems, policies.Adjust())
+    known = set(overlaid.components) | _rebound(graph)
+    problems += unused_settings(graph, overlaid.settings, known)
     _raise(problems)
     return graph
 
 
+def _with_defaults(overlaid: Overlaid, checkpoint: Checkpoint, model: policies.Model) -> Graph:
+    """The typed graph with the defaults that the checkpoint states."""
+    graph = with_checkpoint_defaults(overlaid.typed(), checkpoint)
+    if WHOLE in overlaid.components and not model.path:
+        demo = default_graph()  # its checkpoint, with the sizes that it was trained for
+        fields = build_graph(demo, composed_graph(demo.path, {})[0]).request
+        graph = borrowed(graph, fields)
+    return graph
+
+
+def _check_graph(graph: Graph, model: policies.Model) -> None:
+    """Refuse code that is not trusted, and a graph whose files are wrong."""
+    refuse_untrusted(graph, trusted=model.trust_remote_code)
+    if graph.findings:
+        from runtime.graph.check import check  # imports torch: only a wrong graph pays for it here
+
+        check(graph)
+
+
 def _components(data: Mapping[str, Any]) -> set[str]:
     """Components that the files declare; reading says what is wrong with that section."""
-    said = data.get("components")
-    return set(said) if isinstance(said, Mapping) else set()
+    section = data.get("components")
+    return set(section) if isinstance(section, Mapping) else set()
 
 
 def _rebound(graph: Graph) -> set[str]:
@@ -127,7 +164,8 @@ def _options(settings: Iterable[Setting], problems: list[UserError]) -> dict[str
         else:
             problems.append(
                 UserError(
-                    f"{shown(setting)} expects an option of conf/{group}, got `{setting.value}`",
+                    f"{setting_label(setting)} expects an option of conf/{group},"
+                    f" got `{setting.value}`",
                     help=f"there are: {', '.join(known)}"
                     if known
                     else f"set a field: {group}.X=...",
@@ -143,13 +181,13 @@ def _policy_values(
     values: dict[str, dict[str, Any]] = {}
     for setting in settings:
         if len(setting.path) == 1 and not is_nothing(setting.value):
-            values.pop(setting.path[0], None)  # an option replaces what was said before it
+            values.pop(setting.path[0], None)  # an option replaces the values before it
         field = policy_fields().get(setting.path[0], {}).get(".".join(setting.path[1:]))
         if field is None:
             continue
         nothing = isinstance(setting.value, Raw) and is_null(setting.value)
         try:
-            value = None if nothing else field.parse(setting.value, shown(setting))
+            value = None if nothing else field.parse(setting.value, setting_label(setting))
         except UserError as problem:
             problems.append(problem)
             continue
@@ -171,11 +209,11 @@ def _count_encoders(
     if given <= count:
         return
     path = ("precision", "text_encoders")
-    said = next(shown(s) for s in reversed([*settings]) if s.path == path)
+    label = next(setting_label(s) for s in reversed([*settings]) if s.path == path)
     there = f"{count} text encoder{'s' * (count != 1)}"
     problems.append(
         UserError(
-            f"{said} has {given} dtypes, and this model has {there}",
+            f"{label} has {given} dtypes, and this model has {there}",
             help=f"give {count} at most, in order" if count else "leave it out",
             field=".".join(path),
         )
@@ -186,8 +224,8 @@ def _typed_options(values: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any
     """Options of conf/ come as plain YAML: typed like everything else; null keeps the default."""
     fields = policy_fields()
     return {
-        group: {n: fields[group][n].parse(v) for n, v in said.items() if v is not None}
-        for group, said in values.items()
+        group: {n: fields[group][n].parse(v) for n, v in options.items() if v is not None}
+        for group, options in values.items()
     }
 
 
@@ -205,7 +243,7 @@ def _lay(data: dict[str, Any], edit: Setting) -> None:
         below = here.get(key)
         here[key] = dict(below) if isinstance(below, Mapping) else {}
         here = here[key]
-    here[edit.path[-1]] = laid(edit)
+    here[edit.path[-1]] = graph_value(edit)
 
 
 def _request(
@@ -223,16 +261,18 @@ def _request(
         field = graph.request.get(setting.path[1])
         if field is None:
             if not is_nothing(setting.value):
-                problems.append(unknown_field(graph, setting.path[1], shown(setting)))
+                problems.append(unknown_field(graph, setting.path[1], setting_label(setting)))
             continue
         many = dataclasses.replace(field, many=True) if is_batched(field) else field
         try:
-            value, note = rounding.parse(many, setting.value, shown(setting), adjust)
+            value, note = rounding.parse_rounded(
+                many, setting.value, setting_label(setting), adjust
+            )
         except UserError as problem:
             problems.append(problem)
             continue
-        for said in (values, notes):
-            said.pop(field.name, None)
+        for earlier in (values, notes):
+            earlier.pop(field.name, None)
         if value is not None and value != ():
             values[field.name] = value
         if note:

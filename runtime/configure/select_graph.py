@@ -16,12 +16,12 @@ from runtime.errors import UserError, did_you_mean
 from runtime.graph import catalog
 from runtime.graph.compose_cache import composed_graph
 from runtime.settings import policies
-from runtime.settings.setting import Setting, is_nothing, shown
+from runtime.settings.setting import Setting, is_nothing, setting_label
 
 VANILLA = "diffusers"  # the graph, and the backend that asks for it
 
 
-def choose(
+def select_graph(
     settings: Sequence[Setting], model: policies.Model
 ) -> tuple[catalog.Entry, Checkpoint, tuple[str, ...]]:
     """The graph and the checkpoint, and a note that says why."""
@@ -29,7 +29,7 @@ def choose(
     entry = named_graph(named) if named and not is_nothing(named.value) else None
     entry = _agreed(entry, model.backend)
     if not model.path:
-        _refuse_model_words(settings, model)
+        _refuse_model_settings(settings, model)
     checkpoint = Checkpoint.open(model.path, revision=model.revision) if model.path else None
     if model.revision and (checkpoint is None or checkpoint.files.repo is None):
         raise UserError(
@@ -43,7 +43,7 @@ def choose(
         return _default_model(entry, default, model)
     entry = entry or default
     if not entry.checkpoint:
-        data, _ = composed_graph(entry.path, {})  # what is wrong with the file is said first
+        data, _ = composed_graph(entry.path, {})  # what is wrong with the file is reported first
         if not data.get("nodes"):
             raise UserError(
                 f"graph `{entry.name}` has no nodes", help="nodes: {name: {type: module.Class}}",
@@ -114,37 +114,39 @@ def _for_model(
             return entry, checkpoint, (f"graph `{entry.name}` serves {name} ({model.path})",)
         problem = catalog.unserved(checkpoint, name)
         if model.backend == "sglang":
-            also = "; `model.backend=diffusers` runs it vanilla" * pipelines.runs(checkpoint, name)
+            also = "; `model.backend=diffusers` runs it vanilla" * pipelines.has_pipeline(
+                checkpoint, name
+            )
             raise UserError(problem.message, help=problem.help + also, field=problem.field)
         entry, reason = catalog.entries()[VANILLA], problem.message
     if not _is_vanilla(entry):
         return entry, checkpoint, (f"graph `{entry.name}`, as asked, with {model.path}",)
-    if not pipelines.runs(checkpoint, name):
+    if not pipelines.has_pipeline(checkpoint, name):
         raise pipelines.unknown_class(name, checkpoint.name, "" if reason == "as asked" else reason)
     pipelines.check_trust(checkpoint, name, trusted=model.trust_remote_code)
-    said = f"graph `{entry.name}` runs the vanilla {name} ({model.path}): {reason}"
-    return entry, checkpoint, (said,)
+    note = f"graph `{entry.name}` runs the vanilla {name} ({model.path}): {reason}"
+    return entry, checkpoint, (note,)
 
 
-def _refuse_model_words(settings: Sequence[Setting], model: policies.Model) -> None:
-    """Without a model, a path that is empty and words that only choose its graph say nothing."""
+def _refuse_model_settings(settings: Sequence[Setting], model: policies.Model) -> None:
+    """Refuse, where no model is given, an empty path and settings that choose a model's graph."""
     if model.path is not None:
         raise UserError(
-            f"{_said(settings, 'path')} is empty",
+            f"{_label(settings, 'path')} is empty",
             help="name a folder or a hub id, or leave it out",
             field="model.path",
         )
     for name, value in (("id", model.id), ("pipeline_class_name", model.pipeline_class_name)):
         if value is not None:
             raise UserError(
-                f"{_said(settings, name)} {value} needs a `model.path`: it chooses that model's"
+                f"{_label(settings, name)} {value} needs a `model.path`: it chooses that model's"
                 " graph",
                 help="add `model.path=FOLDER` or a hub id, or leave it out", field=f"model.{name}",
             )  # fmt: skip
 
 
-def _said(settings: Sequence[Setting], name: str) -> str:
-    return next(shown(s) for s in reversed(settings) if s.path == ("model", name))
+def _label(settings: Sequence[Setting], name: str) -> str:
+    return next(setting_label(s) for s in reversed(settings) if s.path == ("model", name))
 
 
 def _folder(entry: catalog.Entry) -> str:
@@ -163,12 +165,12 @@ def named_graph(setting: Setting) -> catalog.Entry:
         path = Path(name).expanduser()
         wrong = _no_graph_file(path)
         if wrong:
-            raise UserError(f"{shown(setting)}: {wrong.format(name)}", field="graph")
+            raise UserError(f"{setting_label(setting)}: {wrong.format(name)}", field="graph")
         return catalog.entries([path.parent.resolve()])[path.stem]
     known = catalog.entries()
     if name not in known:
         raise UserError(
-            f"{shown(setting)}: there is no graph `{name}`",
+            f"{setting_label(setting)}: there is no graph `{name}`",
             help=did_you_mean(name, known) or f"there are: {', '.join(sorted(known))}",
             field="graph",
         )  # fmt: skip

@@ -15,7 +15,7 @@ from runtime.settings.setting import (
     is_nothing,
     is_one_rank,
     leaves_it_to_us,
-    shown,
+    setting_label,
 )
 
 
@@ -26,7 +26,7 @@ def consumed() -> frozenset[str]:
     return frozenset(paths | attributes | {"graph", "request", "nodes", "outputs", "constants"})
 
 
-def unused(
+def unused_settings(
     graph: Graph, settings: Iterable[Setting], components: set[str], whole: bool = False
 ) -> list[UserError]:
     """What nothing consumes: named, unless it asks for nothing (null, false, one rank).
@@ -34,7 +34,7 @@ def unused(
     whole  the graph runs the vanilla pipeline
     """
     vae = any(name.startswith("vae") for name in components)
-    last = {setting.path: setting for setting in settings}  # what was said over is no matter
+    last = {setting.path: setting for setting in settings}  # the last setting of a path wins
     return [
         _unused_error(graph, setting, components)
         for setting in last.values()
@@ -44,7 +44,7 @@ def unused(
 
 
 def _reaches_vae(setting: Setting, vae: bool, whole: bool) -> bool:
-    """Whether there is a VAE for what is said of it; a vanilla pipeline loads both halves."""
+    """Whether there is a VAE for the setting; a vanilla pipeline loads both halves."""
     halves = setting.path[1:2] == ("config",) and setting.path[-1].startswith("load_")
     return setting.path[0] != "vae" or (not halves if whole else vae)
 
@@ -73,15 +73,15 @@ def _unused_error(graph: Graph, setting: Setting, components: set[str]) -> UserE
         known = ", ".join(sorted(components)) or "none"
         message = f"graph `{graph.name}` has no component `{rest[0]}`. It has: {known}."
         return UserError(
-            f"{shown(setting)}: {message}", help=did_you_mean(rest[0], components),
+            f"{setting_label(setting)}: {message}", help=did_you_mean(rest[0], components),
             field=setting.dotted,
         )  # fmt: skip
-    said = str(setting.value) if isinstance(setting.value, Raw) else show(setting.value)
+    value = str(setting.value) if isinstance(setting.value, Raw) else show(setting.value)
     flag = setting.name.startswith("--")  # the table of flags knows it: it is no misspelling
     paths = [] if flag else [path for path in consumed() if path.split(".")[0] == head]
     near = nearest(setting.dotted, paths, cutoff=0.8) or _near_root(graph, setting, flag)
     return UserError(
-        f"{shown(setting)} is {said}, and nothing in this version uses it",
+        f"{setting_label(setting)} is {value}, and nothing in this version uses it",
         help=f"did you mean `{near[0]}`?" if near else "leave it out", field=setting.dotted,
     )  # fmt: skip
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.graph import catalog
-from runtime.settings.setting import Setting, laid
+from runtime.settings.setting import Setting, graph_value
 
 SECTIONS = ("constants", "request", "components", "nodes", "outputs")
 PORTS = ("inputs", "params", "components")  # maps of a node whose entries null removes
@@ -49,7 +49,7 @@ def _value(data: Any, path: Sequence[str]) -> Any:
 
 def _sets(edit: Setting, path: Sequence[str]) -> bool:
     inside = edit.path[: len(path)] == tuple(path)
-    return inside and (len(edit.path) > len(path) or laid(edit) is not None)
+    return inside and (len(edit.path) > len(path) or graph_value(edit) is not None)
 
 
 def _is_complete(source: Path) -> bool:

@@ -21,7 +21,7 @@ from runtime.plan.plan import Plan
 from runtime.plan.planner import bound
 from runtime.settings.field import Field
 from runtime.settings.policies import Policies
-from runtime.settings.setting import Setting, folded
+from runtime.settings.setting import Setting, join_map_entries
 
 if TYPE_CHECKING:
     from runtime.run.session import Session
@@ -122,7 +122,7 @@ def typed(graph: Graph, settings: Sequence[Setting]) -> dict[str, Any]:
     """Request values that settings give, by the types of the graph's fields."""
     declared = {name: {"type": field.type} for name, field in graph.request.items()}
     values: dict[str, Any] = {}
-    for setting in folded(settings, declared, FIELD):
+    for setting in join_map_entries(settings, declared, FIELD):
         if setting.path[0] == "request" and len(setting.path) == 2:
             value = graph.request[setting.path[1]].parse(setting.value, setting.name)
             values.pop(setting.path[1], None)

@@ -33,9 +33,11 @@ MAPS = (
     "versions",
 )
 # Policies that change no pixel; what a file is named and where it goes is its user's.
-SILENT = frozenset({"output", "server", "storage", "memo", "adjust", "parallel"})
+NOT_RECORDED = frozenset({"output", "server", "storage", "memo", "adjust", "parallel"})
 # Told elsewhere; and code that a model brings runs only where its user says so, each time.
-TOLD = frozenset({"model.path", "model.revision", "model.trust_remote_code", "placement.device"})
+RECORDED_ELSEWHERE = frozenset(
+    {"model.path", "model.revision", "model.trust_remote_code", "placement.device"}
+)
 ENCODING = ("quality", "compression", "x264_preset")
 WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 ABSOLUTE = re.compile(r"/|~|file:|" + WINDOWS.pattern, re.IGNORECASE)
@@ -139,7 +141,7 @@ def read(path: Path) -> str:
         if not path.is_file():
             reason = "is a folder, not a file" if path.is_dir() else "does not exist"
             raise UserError(f"{path} {reason}", help="give a picture or a clip", field="file")
-        with path.open("rb"):  # what may not be read is told apart from what says nothing
+        with path.open("rb"):  # an unreadable file is not one without provenance
             pass
         if path.suffix.lower() == ".json":
             return _text(path)

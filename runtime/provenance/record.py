@@ -30,22 +30,22 @@ from runtime.provenance.packages import versions
 from runtime.provenance.read_back import (
     ENCODING,
     KNOWN,
-    SILENT,
-    TOLD,
+    NOT_RECORDED,
+    RECORDED_ELSEWHERE,
     base_name,
     has_folder,
     without_folders,
 )
 from runtime.settings.field import PIXELS
 from runtime.settings.policies import Policies, policy_fields
-from runtime.settings.setting import laid
+from runtime.settings.setting import graph_value
 
 if TYPE_CHECKING:
     import torch
 
 
 @dataclass(frozen=True)
-class Made:
+class PlannedRun:
     """What a file is made with, apart from the request.
 
     checked  the whole graph, before the plan left anything out
@@ -73,8 +73,8 @@ class Happened:
     rungs: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
-def describe(
-    made: Made,
+def provenance_record(
+    made: PlannedRun,
     request: Mapping[str, Any],
     ports: Mapping[str, Any],
     destination: Destination,
@@ -121,7 +121,7 @@ def graph_digest(graph: Graph) -> str:
 
 
 def _model(config: RunConfig) -> dict[str, Any]:
-    """The checkpoint: on the hub, in a folder whose name is all that is told, or the graph's."""
+    """The checkpoint: on the hub, in a local folder (by its name alone), or the graph's."""
     checkpoint = config.checkpoint
     if checkpoint.files.repo:
         return {"hub": checkpoint.files.repo.id, "revision": checkpoint.files.repo.commit}
@@ -173,7 +173,7 @@ def _settings(config: RunConfig, to: Destination) -> tuple[dict[str, Any], dict[
         for at, field in fields.items():
             path = f"{group}.{at}"
             value = getattr(getattr(config.policies, group), field.name.split(".")[1])
-            if group in SILENT or path in TOLD or value == field.default:
+            if group in NOT_RECORDED or path in RECORDED_ELSEWHERE or value == field.default:
                 continue
             if has_folder(value):
                 local[path] = base_name(value)
@@ -186,11 +186,11 @@ def _settings(config: RunConfig, to: Destination) -> tuple[dict[str, Any], dict[
     return found, local
 
 
-def _edits(made: Made, local: dict[str, str]) -> dict[str, Any]:
+def _edits(made: PlannedRun, local: dict[str, str]) -> dict[str, Any]:
     """What settings changed in the graph; components of this machine go into `local`."""
     found: dict[str, Any] = {}
     for edit in made.config.graph.edits:
-        value = laid(edit)
+        value = graph_value(edit)
         found.pop(edit.dotted, None)
         local.pop(edit.dotted, None)
         head, name, *rest = edit.path
@@ -208,7 +208,7 @@ def _edits(made: Made, local: dict[str, str]) -> dict[str, Any]:
     return found
 
 
-def _components(made: Made) -> dict[str, Any]:
+def _components(made: PlannedRun) -> dict[str, Any]:
     """Every component that the planned nodes bind: class, dtype and digest of its content."""
     checked = made.plan.checked
     used = {
@@ -240,4 +240,4 @@ def _of_pipeline(source: PipelineSource) -> str:
     files = remote_code(source.checkpoint, source.class_name)
     code = [identity.of_content(root / f) for f in files if (root / f).is_file()]
     index = {k: v for k, v in source.config.items() if not k.startswith("_")}
-    return identity.digest(source.class_name, index, code)
+    return identity.digest_of(source.class_name, index, code)

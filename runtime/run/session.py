@@ -15,8 +15,8 @@ from runtime.checkpoint import vanilla_pipeline as pipelines
 from runtime.checkpoint.component_source import ComponentSource
 from runtime.checkpoint.identity import of_file
 from runtime.checkpoint.tile_trial import check_tiles
-from runtime.checkpoint.vae_tiling import is_tuned, tiles
-from runtime.checkpoint.vanilla_pipeline import PipelineSource, handle
+from runtime.checkpoint.vae_tiling import has_vae_settings, tile_settings
+from runtime.checkpoint.vanilla_pipeline import PipelineSource, handle_of
 from runtime.configure.requests import DENOISING_STEPS
 from runtime.configure.run_config import RunConfig, component
 from runtime.contract.outputs import Destination
@@ -32,7 +32,7 @@ from runtime.plan.content_keys import digest, pictures_key
 from runtime.plan.items import ComponentFacts, Facts, Load, Place, Recall
 from runtime.plan.plan import Plan
 from runtime.plan.planner import bound, plan
-from runtime.provenance.record import Happened, Made, as_text, describe
+from runtime.provenance.record import Happened, PlannedRun, as_text, provenance_record
 from runtime.run.finite_check import FiniteCheck
 from runtime.run.memo import Memo
 from runtime.run.observer import Observer
@@ -82,15 +82,16 @@ class Session:
                         help="leave it out, or remove the node too", field=f"components.{key}",
                     )  # fmt: skip
                 if key == WHOLE:
-                    found[key] = pipelines.find(
+                    found[key] = pipelines.find_pipeline(
                         self.config.checkpoint, self.config.graph.components,
                         self.config.policies.model, self.config.policies.vae, self._own_dtype,
                     )  # fmt: skip
                 elif known.components[field] or spec.path or self.config.checkpoint.lookup(key):
                     vae = self.config.policies.vae
+                    is_set = key.startswith("vae") and has_vae_settings(vae)
                     found[key] = dataclasses.replace(
                         self.config.checkpoint.component(spec), left_out=left_out(vae, key),
-                        tuned=vae if key.startswith("vae") and is_tuned(vae) else None,
+                        vae_settings=vae if is_set else None,
                     )  # fmt: skip
         return found
 
@@ -101,7 +102,7 @@ class Session:
         for name, source in self.sources.items():
             variant = variant_of(source, self._dtype(name))
             nbytes = source.nbytes(variant.dtype) if variant.is_network else 0
-            made[name] = ComponentFacts(variant, nbytes, handle(source, variant.dtype or None))
+            made[name] = ComponentFacts(variant, nbytes, handle_of(source, variant.dtype or None))
         return made
 
     @cached_property
@@ -142,7 +143,7 @@ class Session:
         """What files of a complete request say of how they were made."""
         ports = self.ports(request, destination)
         made = self._plan(ports, outputs, frozenset())
-        return describe(self._made(made), request, ports, destination, Happened())
+        return provenance_record(self._made(made), request, ports, destination, Happened())
 
     def _plan(self, ports: Mapping[str, Any], outputs: Sequence[str], kept: frozenset[str]) -> Plan:
         wanted = {name: self.checked.graph.outputs[name] for name in outputs}
@@ -162,10 +163,10 @@ class Session:
     def _check_tiles(self, request: Mapping[str, Any]) -> None:
         """Refuse sizes of tiles that cannot decode this request; each size is tried once."""
         vae, size = self.config.policies.vae, [request.get(n) for n in ("height", "width")]
-        for name, source in self.sources.items() if tiles(vae) else ():
+        for name, source in self.sources.items() if tile_settings(vae) else ():
             part = source.parts.get("vae") if isinstance(source, PipelineSource) else source
             key = (name, *size, request.get("num_frames"))
-            if part and (part is not source or part.tuned) and key not in self._tried:
+            if part and (part is not source or part.vae_settings) and key not in self._tried:
                 check_tiles(part, vae, request)
                 self._tried.add(key)
 
@@ -199,7 +200,7 @@ class Session:
 
             def record() -> str:
                 return as_text(
-                    describe(self._made(made), request, ports, destination, work.happened)
+                    provenance_record(self._made(made), request, ports, destination, work.happened)
                 )
 
             ports["destination"] = dataclasses.replace(destination, record=record)
@@ -215,8 +216,8 @@ class Session:
         shown: Image | Video = value
         return shown
 
-    def _made(self, made: Plan) -> Made:
-        return Made(self.config, self.checked, self.sources, self.facts, self.device, made)
+    def _made(self, made: Plan) -> PlannedRun:
+        return PlannedRun(self.config, self.checked, self.sources, self.facts, self.device, made)
 
     def ports(self, request: Mapping[str, Any], destination: Destination) -> dict[str, Any]:
         """The values of `request.*`: the fields, and the built-in rng, destination and store."""

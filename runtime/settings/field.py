@@ -69,22 +69,22 @@ class Field:
     fps: str = ""
     help: str = ""
 
-    def parse(self, value: Any, shown: str = "") -> Any:
-        """The typed value of what a user wrote; a UserError names `shown`, value and fix."""
-        shown = shown or f"`{self.name}`"
+    def parse(self, value: Any, label: str = "") -> Any:
+        """The typed value of what a user wrote; a UserError names `label`, value and fix."""
+        label = label or f"`{self.name}`"
         if value is None or (
             isinstance(value, Raw) and self.type != "text" and value.lower() in {"null", "none"}
         ):
             return None
         if self.many:
             items = self._items(value)
-            return tuple(self._one(item, shown) for item in items)
+            return tuple(self._one(item, label) for item in items)
         if isinstance(value, Sequence) and not isinstance(value, str):
             raise UserError(
-                f"{shown} takes one value, got {len(value)}: {', '.join(map(str, value))}",
+                f"{label} takes one value, got {len(value)}: {', '.join(map(str, value))}",
                 help="give a single value", field=self.name,
             )  # fmt: skip
-        return self._one(value, shown)
+        return self._one(value, label)
 
     def _items(self, value: Any) -> Sequence[Any]:
         if isinstance(value, Sequence) and not isinstance(value, str):
@@ -104,113 +104,113 @@ class Field:
             return [Raw(part.strip()) for part in value.split(",")]
         return [value]
 
-    def _one(self, value: Any, shown: str) -> Any:
+    def _one(self, value: Any, label: str) -> Any:
         reader = getattr(self, f"_read_{self.type}")
-        parsed = reader(value, shown)
+        parsed = reader(value, label)
         if isinstance(parsed, int | float) and not isinstance(parsed, bool):
-            self._check_number(parsed, shown)
+            self._check_number(parsed, label)
         return parsed
 
-    def _wrong(self, value: Any, shown: str, expected: str, help: str = "") -> UserError:
+    def _wrong(self, value: Any, label: str, expected: str, help: str = "") -> UserError:
         return UserError(
-            f"{shown} expects {expected}, got {show(value)}", help=help, field=self.name
+            f"{label} expects {expected}, got {show(value)}", help=help, field=self.name
         )
 
-    def _read_text(self, value: Any, shown: str) -> str:
+    def _read_text(self, value: Any, label: str) -> str:
         if not isinstance(value, str):
             raise self._wrong(
-                value, shown, "text", help=f"put it in quotes: {json.dumps(str(value))}"
+                value, label, "text", help=f"put it in quotes: {json.dumps(str(value))}"
             )
         return str(value)
 
     _read_path = _read_file = _read_text
 
-    def _read_image(self, value: Any, shown: str) -> Any:
+    def _read_image(self, value: Any, label: str) -> Any:
         from runtime.files.input_pictures import check_picture
 
-        return self._checked(check_picture, value, shown)
+        return self._checked(check_picture, value, label)
 
-    def _read_video(self, value: Any, shown: str) -> Any:
+    def _read_video(self, value: Any, label: str) -> Any:
         from runtime.files.input_pictures import check_clip
 
-        return self._checked(check_clip, value, shown)
+        return self._checked(check_clip, value, label)
 
-    def _checked(self, check: Callable[[Any], Any], value: Any, shown: str) -> Any:
+    def _checked(self, check: Callable[[Any], Any], value: Any, label: str) -> Any:
         try:
             return check(value)
         except UserError as problem:
             raise UserError(
-                f"{shown}: {problem.message}", help=problem.help, field=self.name
+                f"{label}: {problem.message}", help=problem.help, field=self.name
             ) from problem
 
-    def _read_int(self, value: Any, shown: str) -> int:
+    def _read_int(self, value: Any, label: str) -> int:
         if isinstance(value, str) and WHOLE.fullmatch(value.strip()):
             return int(value)
         whole = isinstance(value, Integral) or (isinstance(value, float) and value.is_integer())
         if isinstance(value, bool) or not whole or abs(value) > MOST:
-            raise self._wrong(value, shown, "a whole number")
+            raise self._wrong(value, label, "a whole number")
         return int(value)
 
-    def _read_seed(self, value: Any, shown: str) -> int:
-        seed = self._read_int(value, shown)
+    def _read_seed(self, value: Any, label: str) -> int:
+        seed = self._read_int(value, label)
         if not 0 <= seed < 2**63:
-            raise self._wrong(value, shown, "a whole number from 0 to 2^63 - 1")
+            raise self._wrong(value, label, "a whole number from 0 to 2^63 - 1")
         return seed
 
-    def _read_float(self, value: Any, shown: str) -> float:
-        said = isinstance(value, str)
-        fits = NUMBER.fullmatch(value.strip()) if said else isinstance(value, Real)
+    def _read_float(self, value: Any, label: str) -> float:
+        is_text = isinstance(value, str)
+        fits = NUMBER.fullmatch(value.strip()) if is_text else isinstance(value, Real)
         try:
             number = float(value) if fits and not isinstance(value, bool) else math.nan
         except OverflowError:  # a whole number beyond the floats
             number = math.nan
         if not math.isfinite(number):
-            raise self._wrong(value, shown, "a number")
+            raise self._wrong(value, label, "a number")
         return number
 
-    def _read_bool(self, value: Any, shown: str) -> bool:
+    def _read_bool(self, value: Any, label: str) -> bool:
         if isinstance(value, bool):
             return value
         word = value.strip().lower() if isinstance(value, str) else ""
         if word not in TRUE | FALSE:
-            raise self._wrong(value, shown, "true or false")
+            raise self._wrong(value, label, "true or false")
         return word in TRUE
 
-    def _read_choice(self, value: Any, shown: str) -> str:
+    def _read_choice(self, value: Any, label: str) -> str:
         if isinstance(value, str) and value.strip() in self.choices:
             return value.strip()
         listed = ", ".join(self.choices)
         raise self._wrong(
-            value, shown, f"one of {listed}", help=did_you_mean(str(value), self.choices)
+            value, label, f"one of {listed}", help=did_you_mean(str(value), self.choices)
         )
 
-    def _read_dtype(self, value: Any, shown: str) -> str:
+    def _read_dtype(self, value: Any, label: str) -> str:
         if isinstance(value, str) and value.strip().lower() in DTYPES:
             return DTYPES[value.strip().lower()]
-        raise self._wrong(value, shown, "one of fp32, fp16, bf16")
+        raise self._wrong(value, label, "one of fp32, fp16, bf16")
 
-    def _read_map(self, value: Any, shown: str) -> Mapping[str, Any]:
+    def _read_map(self, value: Any, label: str) -> Mapping[str, Any]:
         if isinstance(value, Raw):
             try:
                 value = json.loads(value)
             except json.JSONDecodeError as problem:
                 raise self._wrong(
-                    str(value), shown, "a JSON object", help=f"JSON says: {problem}"
+                    str(value), label, "a JSON object", help=f"JSON says: {problem}"
                 ) from None
         if not isinstance(value, Mapping):
-            raise self._wrong(value, shown, "a JSON object")
+            raise self._wrong(value, label, "a JSON object")
         return value
 
-    def _check_number(self, value: float, shown: str) -> None:
+    def _check_number(self, value: float, label: str) -> None:
         unit = f" {self.unit}" if self.unit else ""
         if self.min is not None and value < self.min:
-            raise self._wrong(value, shown, f"at least {plain(self.min)}{unit}")
+            raise self._wrong(value, label, f"at least {plain(self.min)}{unit}")
         if self.max is not None and value > self.max:
-            raise self._wrong(value, shown, f"at most {plain(self.max)}{unit}")
+            raise self._wrong(value, label, f"at most {plain(self.max)}{unit}")
         if self.multiple and (value - self.offset) % self.multiple:
             options = " or ".join(plain(x) for x in self.neighbours(value))
             help = f"the nearest that {'fit are' if ' or ' in options else 'fits is'} {options}"
-            raise self._wrong(value, shown, self.rule + unit, help=help)
+            raise self._wrong(value, label, self.rule + unit, help=help)
 
     @property
     def rule(self) -> str:

@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from runtime.files.image_files import QUALITIES
 from runtime.files.object_store import ObjectStore
+from runtime.files.video_encode import PRESETS
 from runtime.settings.field import Field
 
-QUALITIES = ("default", "low", "medium", "high", "maximum")
 LOG_LEVELS = ("debug", "info", "warning", "error")
-PRESETS = (
-    *("ultrafast", "superfast", "veryfast", "faster", "fast"),
-    *("medium", "slow", "slower", "veryslow"),
-)
+QUALITY_CHOICES = ("default", *QUALITIES)
+# `placebo` takes far longer than `veryslow` and gains nothing that is seen.
+PRESET_CHOICES = tuple(preset for preset in PRESETS if preset != "placebo")
 
 
 def setting(default: Any, type: str = "text", **accepts: Any) -> Any:
@@ -61,7 +61,7 @@ class Precision:
 
 @dataclass(frozen=True)
 class Adjust:
-    """What of a request is rounded to what the graph makes, and said, rather than refused."""
+    """What of a request is rounded to the nearest value that the graph makes, with a note."""
 
     size: bool = setting(False, "bool", help="round height and width")
     frames: bool = setting(False, "bool", help="round the number of frames")
@@ -96,7 +96,7 @@ class Vae:
 
 @dataclass(frozen=True)
 class Memo:
-    """How much of earlier results is kept."""
+    """How many bytes of earlier results are cached."""
 
     max_mb: int = setting(512, "int", min=0, unit="MB", help="0 keeps nothing")
 
@@ -111,15 +111,15 @@ class Checks:
 
 @dataclass(frozen=True)
 class Output:
-    """What is left behind, and how a run is shown."""
+    """Which files a run writes, and what it prints."""
 
     path: str = setting("outputs", "path", help="output folder")
     file_name: str | None = setting(None, help="file name; its suffix picks the format")
     save: bool | None = setting(None, "bool", help="write the result (on by default)")
     return_frames: bool = setting(False, "bool", help="raw frames as .npy, uint8, f h w c")
-    quality: str = setting("default", "choice", choices=QUALITIES)
+    quality: str = setting("default", "choice", choices=QUALITY_CHOICES)
     compression: int | None = setting(None, "int", min=0, max=100)
-    x264_preset: str = setting("fast", "choice", choices=PRESETS)
+    x264_preset: str = setting("fast", "choice", choices=PRESET_CHOICES)
     num_outputs: int | None = setting(None, "int", min=1, help="samples per prompt")
     prompt_file: str | None = setting(None, "path", help="one prompt per line")
     perf_dump_path: str | None = setting(None, "path", help="JSON of times per node and step")

@@ -9,22 +9,22 @@ from runtime.settings.field import Field, plain
 from runtime.settings.policies import Adjust
 
 
-def parse(field: Field, value: Any, shown: str, adjust: Adjust) -> tuple[Any, str]:
+def parse_rounded(field: Field, value: Any, label: str, adjust: Adjust) -> tuple[Any, str]:
     """The typed value of what a user wrote, and a note where it was rounded.
 
     Raises UserError as `Field.parse` does; limits are limits, only multiples are rounded to.
     """
     if not (field.multiple and ROUNDED.get(field.unit) in asked(adjust)):
-        return field.parse(value, shown), ""
-    exact = dataclasses.replace(field, multiple=None).parse(value, shown)
+        return field.parse(value, label), ""
+    exact = dataclasses.replace(field, multiple=None).parse(value, label)
     if exact is None:
         return None, ""
-    fit = nearest(field, exact)
+    fit = nearest_fit(field, exact)
     unit = f" {field.unit}"
     why = f"the graph takes {field.rule}"
     if field.trained and field.trained.values:
         why = "the model was trained for that"
-    note = f"{shown or field.name} is rounded to {plain(fit)}{unit}; {why}"
+    note = f"{label or field.name} is rounded to {plain(fit)}{unit}; {why}"
     return fit, "" if fit == exact else note
 
 
@@ -36,7 +36,7 @@ def asked(adjust: Adjust) -> set[str]:
     return {name for name, wanted in dataclasses.asdict(adjust).items() if wanted}
 
 
-def nearest(field: Field, value: int) -> int:
+def nearest_fit(field: Field, value: int) -> int:
     """The number nearest to `value` that fits the field; of two, the smaller."""
     fits: list[int] = field.neighbours(value)
     return min(fits, key=lambda fit: (abs(fit - value), fit))

@@ -47,7 +47,9 @@ class Setting:
         return ".".join(self.path)
 
 
-def folded(settings: Iterable[Setting], declared: Any, attributes: Sequence[str]) -> list[Setting]:
+def join_map_entries(
+    settings: Iterable[Setting], declared: Any, attributes: Sequence[str]
+) -> list[Setting]:
     """Settings of entries of a request field that is a map, each as the whole map by then.
 
     declared    the graph's request section; a field that it lacks counts as a map
@@ -62,7 +64,7 @@ def folded(settings: Iterable[Setting], declared: Any, attributes: Sequence[str]
             field = fields.get(name)
             kind = field.get("type") if isinstance(field, Mapping) else None
             if keys and (kind == "map" or (field is None and keys[0] not in attributes)):
-                maps[name] = _laid(maps.get(name, {}), keys, setting.value)
+                maps[name] = _with_entry(maps.get(name, {}), keys, setting.value)
                 made.append(replace(setting, path=setting.path[:2], value=maps[name]))
                 continue
             if not keys:
@@ -71,13 +73,13 @@ def folded(settings: Iterable[Setting], declared: Any, attributes: Sequence[str]
     return made
 
 
-def _laid(over: Mapping[str, Any], keys: Sequence[str], value: Any) -> dict[str, Any]:
+def _with_entry(over: Mapping[str, Any], keys: Sequence[str], value: Any) -> dict[str, Any]:
     """A nested map with one value more; what was typed means what it would in JSON."""
     if len(keys) == 1:
         return {**over, keys[0]: _plain(value)}
     below = over.get(keys[0])
     below = below if isinstance(below, Mapping) else {}
-    return {**over, keys[0]: _laid(below, keys[1:], value)}
+    return {**over, keys[0]: _with_entry(below, keys[1:], value)}
 
 
 def _plain(value: Any) -> Any:
@@ -91,7 +93,7 @@ def _plain(value: Any) -> Any:
         return str(value)
 
 
-def laid(edit: Setting) -> Any:
+def graph_value(edit: Setting) -> Any:
     """What a setting puts into a graph: plain text means what it would in a YAML file.
 
     Path, revision and dtype of a component are text, whatever they look like.
@@ -146,7 +148,7 @@ def is_one_rank(value: Any) -> bool:
     return str(value).strip() == "1" and value is not True
 
 
-def shown(setting: Setting) -> str:
+def setting_label(setting: Setting) -> str:
     """How a message names a setting: the flag, or the key and its place in the file."""
     place = setting.position
     return (

@@ -89,9 +89,9 @@ class Trained:
         for group in self.needs:
             if not any(of[word] == group for word, _ in found):
                 raise self._error(name, f"names no {group}: {', '.join(groups[group])}")
-        return self._said(text, found, of, groups)
+        return self._with_needed_words(text, found, of, groups)
 
-    def _said(
+    def _with_needed_words(
         self,
         text: str,
         found: Sequence[tuple[str, int]],

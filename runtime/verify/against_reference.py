@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runtime.api import Runtime
-from runtime.checkpoint.vanilla_pipeline import PipelineHandle, known
+from runtime.checkpoint.vanilla_pipeline import RATE_ARGUMENTS, PipelineHandle, pipeline_names
 from runtime.configure.resolve import edit
 from runtime.configure.select_graph import named_graph
 from runtime.errors import UserError
@@ -20,7 +20,6 @@ from runtime.verify.record import Recorder
 
 GRAPH = "diffusers"  # the graph that is a vanilla pipeline
 MORE = "diffusers_kwargs"  # its request field for arguments by the pipeline's own names
-RATES = ("fps", "frame_rate")  # the one is given as the other where a pipeline says so
 SHIFT = "flow_shift"  # a request field that pipelines have in the config of their scheduler
 TOLERANCE = 1e-3
 
@@ -67,7 +66,7 @@ def verify(
 def class_of(session: Runtime) -> str:
     """The pipeline that a graph says it equals, else the checkpoint's own."""
     entry = named_graph(edit("graph", str(session.graph.sources[-1])))
-    named = entry.reference in known() and entry.name != GRAPH
+    named = entry.reference in pipeline_names() and entry.name != GRAPH
     return entry.reference if named else session.config.checkpoint.class_name
 
 
@@ -143,7 +142,11 @@ def translated(
     left: list[str] = []
     for name, value in request.items():
         field = session.fields[name]
-        if value is None or name in own or (name == RATES[0] and {*RATES} & {*own}):
+        if (
+            value is None
+            or name in own
+            or (name == RATE_ARGUMENTS[0] and {*RATE_ARGUMENTS} & {*own})
+        ):
             continue
         if name == SHIFT and name not in takes and shift_key(session):
             continue  # the scheduler of the pipeline has it: see `beside`

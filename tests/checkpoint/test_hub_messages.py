@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from runtime.checkpoint.checkpoint import Checkpoint
-from runtime.checkpoint.component_source import fetch
+from runtime.checkpoint.component_source import fetch_weights
 from runtime.errors import UserError
 from runtime.graph.model import ComponentSpec
 from tests.support import hubs
@@ -36,7 +36,7 @@ def void(value: object) -> None:
 
 
 def predicted(model: Path, spec: ComponentSpec) -> int:
-    return fetch(Checkpoint.open(str(model)).component(spec)).nbytes()
+    return fetch_weights(Checkpoint.open(str(model)).component(spec)).nbytes()
 
 
 HELD = "ROOT/transformer holds config.json, no .safetensors and no .bin."

@@ -20,7 +20,7 @@ from torch import nn
 from runtime import device as devices
 from runtime.checkpoint import load as loading
 from runtime.checkpoint.checkpoint import Checkpoint
-from runtime.checkpoint.component_source import ComponentSource, resolve
+from runtime.checkpoint.component_source import ComponentSource, find_component
 from runtime.checkpoint.folder import Folder
 from runtime.checkpoint.handle import Handle
 from runtime.checkpoint.skeleton import build
@@ -53,7 +53,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def source(folder: Path, **changed: Any) -> ComponentSource:
-    return resolve("part", Folder(folder), None, changed=changed)
+    return find_component("part", Folder(folder), None, changed=changed)
 
 
 def load(folder: Path, dtype: str | None = "float32", **changed: Any) -> Any:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from nodes.diffusers import RunPipeline
-from runtime.checkpoint.stepped_call import Pausing
+from runtime.checkpoint.stepped_call import SteppedCall
 from runtime.contract.denoising import StepDone
 from runtime.contract.values import Image, Rng, Video
 from runtime.errors import UserError
@@ -146,18 +146,18 @@ def test_pausing() -> None:
         pause(2)
         return "end"
 
-    call = Pausing(work)
+    call = SteppedCall(work)
     assert [call.advance(), call.done, call.advance(), call.advance(), call.done] == [
         1, False, 2, "end", True,
     ]  # fmt: skip
     call.close()
-    Pausing(work).close()
+    SteppedCall(work).close()
 
     def fail(pause: Any) -> None:
         pause(1)
         raise ValueError("wrong")
 
-    failing = Pausing(fail)
+    failing = SteppedCall(fail)
     failing.advance()
     with pytest.raises(ValueError, match="wrong"):
         failing.advance()

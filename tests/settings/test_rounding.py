@@ -8,7 +8,7 @@ from cli.main import main
 from runtime import Runtime, UserError
 from runtime.settings.field import Field
 from runtime.settings.policies import Adjust
-from runtime.settings.rounding import nearest, parse
+from runtime.settings.rounding import nearest_fit, parse_rounded
 
 SIZE = Field("height", "int", min=32, max=256, multiple=32, unit="px")
 FRAMES = Field("num_frames", "int", min=1, max=17, multiple=4, offset=1, unit="frames")
@@ -22,20 +22,20 @@ FRAMES = Field("num_frames", "int", min=1, max=17, multiple=4, offset=1, unit="f
     ],
 )  # fmt: skip
 def test_the_nearest_that_fits(field: Field, value: int, fit: int) -> None:
-    assert nearest(field, value) == fit
+    assert nearest_fit(field, value) == fit
     assert field.parse(fit) == fit
 
 
 def test_only_what_is_asked_for_is_rounded() -> None:
-    assert parse(SIZE, 80, "--height", Adjust(size=True)) == (
+    assert parse_rounded(SIZE, 80, "--height", Adjust(size=True)) == (
         64, "--height is rounded to 64 px; the graph takes a multiple of 32",
     )  # fmt: skip
     for adjust in (Adjust(), Adjust(frames=True)):
         with pytest.raises(UserError, match="multiple of 32 px, got 80"):
-            parse(SIZE, 80, "--height", adjust)
+            parse_rounded(SIZE, 80, "--height", adjust)
     with pytest.raises(UserError, match="at most 256"):
-        parse(SIZE, 300, "--height", Adjust(size=True))
-    assert parse(FRAMES, 7, "", Adjust(frames=True))[0] == 5
+        parse_rounded(SIZE, 300, "--height", Adjust(size=True))
+    assert parse_rounded(FRAMES, 7, "", Adjust(frames=True))[0] == 5
 
 
 def test_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
