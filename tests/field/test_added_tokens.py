@@ -13,7 +13,7 @@ from demo import checkpoint as packaged_demo
 from tests.support.tiny import sdxl
 
 DEMO = Path(packaged_demo.__path__[0])
-SIZE = ["--num-inference-steps", "1", "--height", "64", "--width", "64"]
+SIZE = ["checks.trained=false", "--num-inference-steps", "1", "--height", "64", "--width", "64"]
 TOKEN = {
     "id": 5000, "content": "<cat-toy>", "single_word": False, "lstrip": False, "rstrip": False,
     "normalized": False, "special": False,

@@ -270,7 +270,15 @@ def test_a_broken_folder_is_named_as_what_it_is(
     shutil.copytree(DEMO, model)
     change(model)
     words = ["--prompt", "a red circle", "--num-inference-steps", "1", "--height", "64"]
-    words += ["--width", "64", "--num-frames", "1", "--output-path", str(tmp_path / "out")]
+    words += [
+        "checks.trained=false",
+        "--width",
+        "64",
+        "--num-frames",
+        "1",
+        "--output-path",
+        str(tmp_path / "out"),
+    ]
     code = main(["generate", "--model-path", str(model), "--backend", backend, *words])
     said = capsys.readouterr().err
     assert code == 2, said

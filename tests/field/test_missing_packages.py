@@ -37,7 +37,17 @@ sys.meta_path.insert(0, Absent())
 from cli.main import main
 sys.exit(main(sys.argv[2:]))
 """
-SIZE = ["--num-inference-steps", "1", "--height", "64", "--width", "64", "--num-frames", "1"]
+SIZE = [
+    "checks.trained=false",
+    "--num-inference-steps",
+    "1",
+    "--height",
+    "64",
+    "--width",
+    "64",
+    "--num-frames",
+    "1",
+]
 
 
 def generate(absent: str, *words: str) -> tuple[int, str]:

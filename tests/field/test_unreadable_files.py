@@ -30,7 +30,17 @@ if os.geteuid() == 0:
 from cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
-SIZE = ["--num-inference-steps", "1", "--height", "64", "--width", "64", "--num-frames", "1"]
+SIZE = [
+    "checks.trained=false",
+    "--num-inference-steps",
+    "1",
+    "--height",
+    "64",
+    "--width",
+    "64",
+    "--num-frames",
+    "1",
+]
 
 
 @pytest.fixture

@@ -15,7 +15,17 @@ from runtime import Runtime
 
 DEMO = Path(packaged_demo.__path__[0])
 NAME = "diffusion_pytorch_model"
-SIZE = ["--num-inference-steps", "1", "--height", "64", "--width", "64", "--num-frames", "1"]
+SIZE = [
+    "checks.trained=false",
+    "--num-inference-steps",
+    "1",
+    "--height",
+    "64",
+    "--width",
+    "64",
+    "--num-frames",
+    "1",
+]
 Capture = pytest.CaptureFixture[str]
 
 
