@@ -16,8 +16,11 @@ from cli.parser import CommandLine, take
 from runtime import Position, Raw, UserError
 
 SUFFIXES = (".json", ".yaml", ".yml")
-NULL, TEXT, MERGE = "tag:yaml.org,2002:null", "tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"
-PLAIN_TAGS = frozenset(f"tag:yaml.org,2002:{t}" for t in ("bool", "int", "float", "timestamp"))
+NULL, MERGE = "tag:yaml.org,2002:null", "tag:yaml.org,2002:merge"
+KNOWN_TAGS = frozenset(
+    f"tag:yaml.org,2002:{t}"
+    for t in ("null", "str", "bool", "int", "float", "timestamp", "seq", "map", "merge", "value")
+)
 
 
 @dataclass(frozen=True)
@@ -94,11 +97,15 @@ def _yaml_entries(text: str, file: str) -> Iterator[Entry]:
 
 
 def _yaml_members(node: yaml.MappingNode, above: tuple[str, ...], file: str) -> Iterator[Entry]:
+    _check_tag(node, file)
     seen: dict[str, Position] = {}
     for key_node, child in node.value:
         at = _place(key_node, file)
-        if not isinstance(key_node, yaml.ScalarNode) or key_node.tag == MERGE:
+        if key_node.tag == MERGE:
+            raise _wrong("merge keys (`<<`) are not supported", at, "write the keys out")
+        if not isinstance(key_node, yaml.ScalarNode):
             raise _wrong("a key is plain text here", at)
+        _check_tag(key_node, file)
         key = str(key_node.value)
         if key in seen:
             raise _twice(Entry((*above, key), None, at), Entry((*above, key), None, seen[key]))
@@ -112,16 +119,28 @@ def _yaml_members(node: yaml.MappingNode, above: tuple[str, ...], file: str) -> 
 
 def _yaml_value(node: yaml.Node, file: str) -> Any:
     """Null is None, quoted text is text, and plain text is `Raw`: its field decides."""
+    _check_tag(node, file)
     if isinstance(node, yaml.SequenceNode):
         return [_yaml_value(child, file) for child in node.value]
     if isinstance(node, yaml.MappingNode):
-        return {str(key.value): _yaml_value(child, file) for key, child in node.value}
+        pairs = [(key, child) for key, child in node.value]
+        for key, _ in pairs:
+            if key.tag == MERGE:
+                at = _place(key, file)
+                raise _wrong("merge keys (`<<`) are not supported", at, "write the keys out")
+            _check_tag(key, file)
+        return {str(key.value): _yaml_value(child, file) for key, child in pairs}
     if node.tag == NULL:
         return None
-    if node.tag not in PLAIN_TAGS | {TEXT}:
-        raise _wrong(f"the tag {node.tag} is not known here", _place(node, file))
     quoted = isinstance(node, yaml.ScalarNode) and node.style is not None  # '...', "...", | and >
     return str(node.value) if quoted else Raw(node.value)
+
+
+def _check_tag(node: yaml.Node, file: str) -> None:
+    """Refuse a tag such as !!python/object: dropping it would change what the author wrote."""
+    if node.tag not in KNOWN_TAGS:
+        tag = node.tag.replace("tag:yaml.org,2002:", "!!")
+        raise _wrong(f"the tag {tag} is not known here", _place(node, file), "leave the tag out")
 
 
 def _place(node: yaml.Node, file: str) -> Position:

@@ -8,8 +8,13 @@ from typing import TextIO
 
 from cli.messages import with_flags
 from runtime import GraphError, UserError
+from runtime.standard_streams import STDOUT, is_stdout_failure
 
 LEVELS = ("debug", "info", "warning", "error")
+
+
+class RecordError(UserError):
+    """An error about what a file says of how it was made: its paths are shown as they are."""
 
 
 class Console:
@@ -29,10 +34,11 @@ class Console:
         """Whether notes of a level are printed."""
         return LEVELS.index(level) >= LEVELS.index(self.level)
 
-    def note(self, text: str, level: str = "info") -> None:
-        """Print one note."""
+    def note(self, text: str, level: str = "info", *, paths_as_they_are: bool = False) -> None:
+        """Print one note; its config paths are written as flags, unless they are a file's own."""
         if self.shows(level):
-            print(with_flags(text, self.command, self.graph), file=self.stream, flush=True)
+            shown = text if paths_as_they_are else with_flags(text, self.command, self.graph)
+            print(shown, file=self.stream, flush=True)
 
 
 def report(
@@ -52,10 +58,13 @@ def report(
         traceback.print_exception(problem)
     if isinstance(problem, UserError):
         message, help = problem.message, with_flags(problem.help, command, graph)
-        if not isinstance(problem, GraphError):  # there `request.height` is an edge
+        if not isinstance(problem, GraphError | RecordError):  # `request.height` is an edge there
             message = with_flags(message, command, graph)
     else:
         message = str(problem) or type(problem).__name__
+        if is_stdout_failure(problem):
+            reason = str(getattr(problem, "strerror", "")).lower()
+            message = f"{STDOUT} cannot be written: {reason}"
         if isinstance(problem, KeyError | AttributeError | TypeError | AssertionError):
             message = f"{type(problem).__name__}: {message}"
         help = "" if debug else "--debug shows where it happened"

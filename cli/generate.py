@@ -8,7 +8,6 @@ from __future__ import annotations
 import gc
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from datetime import datetime
@@ -21,15 +20,16 @@ from cli.config_file import read_config
 from cli.console import Console
 from cli.environment import read_environment
 from cli.help import command_help
+from cli.output_files import check_places, release_names, with_free_names
 from cli.parser import CommandLine, parse
-from cli.progress import Progress, counted
-from cli.samples import Job, make_jobs
+from cli.progress import Progress
+from cli.samples import Job, make_jobs, prompt_notes
 from cli.signals import raise_arrived
 from runtime import File, Result, Runtime, Setting, UserError
 from runtime.contract.outputs import Url
 from runtime.events import Stepped
-from runtime.files.image_files import check_suffix
 from runtime.files.object_store import UploadFailed, check_store
+from runtime.standard_streams import drop_stdout, is_stdout_failure
 
 if TYPE_CHECKING:
     from cli.replay import Replay
@@ -53,7 +53,7 @@ def generate(argv: Sequence[str]) -> int:
     console = Console(session.output.log_level, graph=line.graph)
     outputs = wanted_outputs(session)
     jobs = make_jobs(session, settings, datetime.now())
-    _check_places(session, jobs, outputs)
+    check_places(session, jobs, outputs)
     _tell(console, session, line)
     if replay:
         replay.force()
@@ -63,21 +63,38 @@ def generate(argv: Sequence[str]) -> int:
     if session.output.dry_run:
         _print_plan(session, jobs, outputs)
         return 0
-    runs, kept = [], 0
+    try:
+        jobs = with_free_names(session, jobs, outputs, console)
+        return _run_all(session, jobs, outputs, console, replay)
+    finally:
+        release_names()
+
+
+def _run_all(
+    session: Runtime,
+    jobs: Sequence[Job],
+    outputs: Sequence[str],
+    console: Console,
+    replay: Replay | None,
+) -> int:
+    """Run every job; a path that cannot be printed or uploaded does not stop the others."""
+    runs, failed = [], 0
     for index, job in enumerate(jobs):
         label = f"[{index + 1}/{len(jobs)}] " if len(jobs) > 1 else ""
         try:
-            dump, made = _run(session, job, outputs, (console, label))
-            runs.append(dump)
-            if replay and len(jobs) == 1:
-                replay.verdict([file.path for file in made], console)
+            dump, results = _run(session, job, outputs, (console, label))
         except UploadFailed as problem:
-            kept += 1
+            failed += 1
             console.note(f"{label}sglang generate: error: not uploaded: {problem.reason}", "error")
             console.note(f"the file is kept: {problem.path}", "error")
+            continue
+        runs.append(dump)
+        failed += not _print_results(results, console)
+        if replay and len(jobs) == 1:
+            replay.verdict([r.path for r in results if isinstance(r, File)], console)
     if session.output.perf_dump_path and runs:
         perf_dump.write(Path(session.output.perf_dump_path).expanduser(), runs)
-    return 1 if kept else 0
+    return 1 if failed else 0
 
 
 def print_help(line: CommandLine, command: str) -> None:
@@ -146,44 +163,10 @@ def _tell(console: Console, session: Runtime, line: CommandLine) -> None:
         console.note(f"note: only `sglang serve` uses {names}: ignored", "warning")
     for problem in line.unknown:
         console.note(f"note: {problem.message}: ignored", "warning")
-    for note in session.notes:
+    for note in (*session.notes, *prompt_notes(session)):
         console.note(note)
     if session.output.return_frames and session.config.policies.storage.type != "none":
         console.note("note: raw frames are not uploaded: they stay on this machine")
-
-
-def _check_places(session: Runtime, jobs: Sequence[Job], outputs: Sequence[str]) -> None:
-    """Refuse suffixes and folders that cannot work, before anything is loaded."""
-    output = session.output
-    if not output.path:
-        raise UserError(
-            "--output-path is empty: there is nowhere to write",
-            help="name a folder, or leave it out for outputs/", field="output.path",
-        )  # fmt: skip
-    for job in jobs if {"file", "url"} & set(outputs) else ():
-        if job.destination.suffix:
-            frames = job.complete.get("num_frames") or 1
-            check_suffix(job.destination.suffix, frames, job.complete.get("fps"))
-    _check_folder("--output-path", jobs[0].destination.folder)
-    if output.perf_dump_path:
-        file = Path(output.perf_dump_path).expanduser()
-        if file.is_dir():
-            raise UserError(f"--perf-dump-path {file}: a folder, not a file", help="name a file")
-        _check_folder("--perf-dump-path", file.parent)
-
-
-def _check_folder(flag: str, folder: Path) -> None:
-    place = folder
-    while not place.exists() and place != place.parent:
-        place = place.parent
-    if not place.is_dir():
-        raise UserError(f"{flag}: {place} is a file", help="choose another folder")
-    try:
-        Path(
-            tempfile.mkdtemp(dir=place)
-        ).rmdir()  # permissions alone do not tell: /proc, full disks
-    except OSError:
-        raise UserError(f"{flag}: {place} is not writable", help="choose another folder") from None
 
 
 def _print_plan(session: Runtime, jobs: Sequence[Job], outputs: Sequence[str]) -> None:
@@ -194,8 +177,8 @@ def _print_plan(session: Runtime, jobs: Sequence[Job], outputs: Sequence[str]) -
 
 def _run(
     session: Runtime, job: Job, outputs: Sequence[str], shown: tuple[Console, str]
-) -> tuple[dict[str, Any], list[File]]:
-    """Run one job and print its files' paths or URLs; returns its perf dump and its files.
+) -> tuple[dict[str, Any], list[File | Url]]:
+    """Run one job; its perf dump, and its files or URLs.
 
     shown  console, label
     """
@@ -217,30 +200,36 @@ def _run(
         progress.close()
     seconds = time.perf_counter() - began
     result: Result = run.result
-    for name in outputs:
-        _print_result(name, result.outputs[name])
-    speed = (
-        f" ({counted(progress.steps, 'step')}, {progress.rate:.2f} steps/s)"
-        if progress.steps
-        else ""
-    )
-    console.note(f"{label}done in {seconds:.2f} s{speed}")
+    console.note(f"{label}done in {seconds:.2f} s{progress.summary()}")
     model = session.config.checkpoint.name
     dump = perf_dump.describe(result, seconds, job.complete.get("prompt"), model)
-    made = [result.outputs[name] for name in outputs]
-    each = [one for out in made for one in (out if isinstance(out, tuple) else (out,))]
-    return dump, [one for one in each if isinstance(one, File)]
+    return dump, [each for name in outputs for each in _written(name, result.outputs[name])]
 
 
-def _print_result(name: str, made: object) -> None:
-    if isinstance(made, tuple):
-        for one in made:
-            _print_result(name, one)
-        return
-    if isinstance(made, Url):
-        sys.stdout.write(f"{made.url}\n")
-    elif isinstance(made, File) and made.path.is_file():
-        sys.stdout.write(f"{made.path}\n")
-    else:
-        raise RuntimeError(f"the output `{name}` was not written")
-    sys.stdout.flush()
+def _written(name: str, value: object) -> list[File | Url]:
+    """The files or URLs of an output."""
+    if isinstance(value, tuple):
+        return [each for one in value for each in _written(name, one)]
+    if isinstance(value, Url) or (isinstance(value, File) and value.path.is_file()):
+        return [value]
+    raise RuntimeError(f"the output `{name}` was not written")
+
+
+def _print_results(results: Sequence[File | Url], console: Console) -> bool:
+    """Print paths and URLs to stdout; where it takes none, say so on stderr: the files are there.
+
+    False where a line could not be printed.
+    """
+    for result in results:
+        shown = result.url if isinstance(result, Url) else result.path
+        try:
+            sys.stdout.write(f"{shown}\n")
+            sys.stdout.flush()
+        except OSError as problem:
+            if not is_stdout_failure(problem):
+                raise
+            drop_stdout()
+            reason = (problem.strerror or "").lower()
+            console.note(f"sglang generate: error: cannot print {shown}: {reason}", "error")
+            return False
+    return True

@@ -12,6 +12,7 @@ from typing import Any
 
 from cli.flag import Flag, Path
 from cli.flags import Table, flat, nearest
+from cli.suggestions import for_key
 from runtime import Position, Raw, Setting, UserError
 
 WORDS = {"true": True, "false": False}
@@ -63,9 +64,7 @@ def seems_key(table: Table, segments: Sequence[str]) -> bool:
 def unknown(table: Table, name: str, position: Position) -> UserError:
     """The error for a single word that names nothing."""
     place = f"{position}  " if position.line else ""
-    best = nearest(name.replace("-", "_"), [*table.names, *table.roots])
-    help = f"did you mean `{best}`?" if best else "a field of the graph's request is request.NAME"
-    return UserError(f"{place}there is no setting `{name}`", help=help, field=name)
+    return UserError(f"{place}there is no setting `{name}`", help=for_key(table, name), field=name)
 
 
 def settings_of(flag: Flag, value: Any, name: str, position: Position) -> Iterator[Setting]:

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -35,29 +34,25 @@ def script() -> None:
     cycle collector would walk through them again and again, and once more at exit.
     """
     gc.disable()
-    code = main()
+    try:
+        code = main(own_process=True)
+    except KeyboardInterrupt:  # once more, while the first was being reported
+        code = 130
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # at exit there is nothing left to unwind
     gc.freeze()
     sys.exit(code)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, *, own_process: bool = False) -> int:
     """Run `sglang` with arguments (those of the process where none are given); the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     command, rest = (words[0], words[1:]) if words else ("", [])
-    if command in {"-h", "--help", "help", ""}:
-        print(HELP, file=sys.stdout if command else sys.stderr)
-        return 0 if command else 2
     command = "version" if command in {"--version", "-V"} else command
-    return _run(command, rest)
-
-
-def _run(command: str, rest: Sequence[str]) -> int:
     shown = f"sglang {command}" if command in COMMANDS else "sglang"
     try:
         with handled():
             try:
-                return _command(command)(rest)
+                return _run(command, rest, own_process=own_process)
             except Exception:
                 raise_arrived()  # a failure that an interrupted import made of it
                 raise
@@ -67,12 +62,24 @@ def _run(command: str, rest: Sequence[str]) -> int:
     except Terminated:
         print(f"{shown}: terminated", file=sys.stderr)
         return 143
-    except BrokenPipeError:
-        # Whoever read our output is gone; a second failure at exit would print a traceback.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 1
     except Exception as problem:
         return _failed(problem, command, rest)
+
+
+def _run(command: str, rest: Sequence[str], *, own_process: bool) -> int:
+    """Run a command. Everything is imported here and below, where Ctrl-C is handled."""
+    if own_process:
+        from runtime.standard_streams import open_standard_streams
+
+        open_standard_streams()
+    if command in {"-h", "--help", "help", ""}:
+        print(HELP, file=sys.stdout if command else sys.stderr)
+        code = 0 if command else 2
+    else:
+        code = _command(command, rest)(rest)
+    if sys.stdout is not None:
+        sys.stdout.flush()  # a full disk or a closed pipe is reported, and not at exit
+    return code
 
 
 def _failed(problem: Exception, command: str, rest: Sequence[str]) -> int:
@@ -80,17 +87,23 @@ def _failed(problem: Exception, command: str, rest: Sequence[str]) -> int:
     from cli.console import report
     from cli.request_flags import graph_named
     from runtime import UserError
+    from runtime.standard_streams import drop_stdout, is_stdout_failure
 
+    if is_stdout_failure(problem):
+        drop_stdout()
+        if isinstance(problem, BrokenPipeError):
+            return 1  # as after `| head`: who read our output has enough
     shown = f"sglang {command}" if command in COMMANDS else "sglang"
     flags = "serve" if command == "serve" else "generate"
     report(problem, shown, command=flags, graph=graph_named(rest), debug="--debug" in rest)
     return 2 if isinstance(problem, UserError) else 1
 
 
-def _command(name: str) -> Command:
+def _command(name: str, rest: Sequence[str]) -> Command:
     if name in COMMANDS:
         return COMMANDS[name]
     from cli.flags import nearest
+    from cli.suggestions import for_command
     from runtime import UserError
 
     if name.startswith("-"):
@@ -98,7 +111,8 @@ def _command(name: str) -> Command:
     best = nearest(name, COMMANDS)
     raise UserError(
         f"there is no command `{name}`",
-        help=f"did you mean `{best}`?" if best else f"there are: {', '.join(COMMANDS)}",
+        help=for_command([name, *rest])
+        or (f"did you mean `{best}`?" if best else f"there are: {', '.join(COMMANDS)}"),
     )
 
 

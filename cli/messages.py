@@ -30,7 +30,7 @@ def with_flags(text: str, command: str = "generate", graph: str = "") -> str:
         if "." not in path and value is None:
             return found[0]
         flag = flag_of(flags, path, value, command)
-        return f"`{_words(flag, value)}`" if flag else found[0]
+        return f"`{words_of(flag, value)}`" if flag else found[0]
 
     lines = text.split("\n")
     return "\n".join(x if PLACE.search(x) else OPTION.sub(written, x) for x in lines)
@@ -69,7 +69,7 @@ def _of_component(known: Table, keys: tuple[str, ...]) -> Flag | None:
     return None
 
 
-def _words(flag: Flag, value: str | None) -> str:
+def words_of(flag: Flag, value: str | None) -> str:
     """The flag with its value, as it is typed."""
     if value is None or (flag.type == "bool" and value == ("false" if flag.negated else "true")):
         return flag.name

@@ -8,10 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cli.flag import Flag
-from cli.flags import Table, flat, nearest, table
+from cli.flags import Table, flat, table
 from cli.keys import find, flat_path, is_known, path_of, seems_key, settings_of, unknown
 from cli.request_flags import graph_named
+from cli.suggestions import for_flag, for_word
 from runtime import Position, Raw, Setting, UserError
+from runtime.graph import catalog
+from runtime.settings.common_names import common_option
 
 HERE = Position("command line")
 FLAG = re.compile(r"(--[A-Za-z0-9][\w.-]*)(?:=(.*))?", re.DOTALL)
@@ -97,19 +100,35 @@ class _Reader:
         elif flag.server_only and self.command == "generate":
             self.result.ignored.append(typed)
         elif self.command not in flag.commands:
-            raise UserError(f"{typed} belongs to `sglang {flag.commands[0]}`", field=typed)
+            raise self._of_other_command(flag, typed, value)
         else:
             if flag.append:
                 value = self._appended(flag, value)
             self.result.settings += settings_of(flag, value, typed, HERE)
 
     def _unknown_flag(self, typed: str) -> UserError:
-        best = nearest(typed.replace("_", "-"), self.table.spellings())
-        help = f"did you mean `{best}`?" if best else f"see `sglang {self.command} --help`"
+        help = for_flag(self.table, typed, self.command, self._graph())
         root = typed.removeprefix("--").partition(".")[0]
         if "." in typed and root in self.table.roots:
             help = f"a config path is written without dashes: {typed.removeprefix('--')}=VALUE"
         return UserError(f"there is no flag `{typed}`", help=help, field=typed)
+
+    def _graph(self) -> str:
+        """The graph that a suggestion is for: the one that is named, or the default's."""
+        named = any(word.startswith(("--model", "--backend", "model_path")) for word in self.words)
+        return self.result.graph or ("" if named else default_graph())
+
+    def _of_other_command(self, flag: Flag, typed: str, value: Any) -> UserError:
+        """The error for a flag of another command; a request's default has a path on a server."""
+        shown = " ".join(map(str, value)) if isinstance(value, list) else str(value)
+        sets = flag.also.items() if flag.also else [(flag.path, shown)]
+        fields = [f"{'.'.join(path)}={setting}" for path, setting in sets if path[0] == "request"]
+        return UserError(
+            f"{typed} belongs to `sglang {flag.commands[0]}`",
+            help=f"for every request of the server: {' '.join(fields)}" if fields
+            else f"see `sglang {self.command} --help`",
+            field=".".join(flag.path),
+        )  # fmt: skip
 
     def _value(self, flag: Flag, typed: str, text: str | None) -> Any:
         if flag.path == ("cli", "help"):
@@ -146,8 +165,8 @@ class _Reader:
 
     def _bool(self, typed: str, text: str | None) -> bool:
         following = self._peek()
-        if text is None and following is not None and "=" not in following:
-            text = None if is_flag(following) else self._next()
+        if text is None and following is not None and following.isalnum():
+            text = self._next()  # true or false, or an attempt at them
         if text is None:
             return True
         if text.lower() not in {"true", "false"}:
@@ -192,7 +211,7 @@ class _Reader:
         """One `key=value`."""
         matched = KEY.fullmatch(word)
         if matched is None:
-            raise _unexpected(word)
+            raise _unexpected(self.table, word, self.command)
         key, value = matched[1], Raw(matched[2])
         take(self.table, self.result, (key, value), HERE, self.command)
 
@@ -224,7 +243,12 @@ def take(
         into.settings.append(Setting(path_of(table, segments), value, key, at))
 
 
-def _unexpected(word: str) -> UserError:
+def default_graph() -> str:
+    """The graph that runs where neither a graph nor a model is named."""
+    return str(catalog.read_yaml(catalog.packaged("conf") / "default.yaml").get("graph", ""))
+
+
+def _unexpected(table: Table, word: str, command: str) -> UserError:
     dashed = DASHES.match(word)
     if dashed:
         return UserError(
@@ -232,9 +256,11 @@ def _unexpected(word: str) -> UserError:
             help=f"write two short ones: --{dashed[1]}",
         )
     if word.startswith("-"):
-        return UserError(f"there is no flag `{word}`", help="flags begin with two dashes")
+        name = word.partition("=")[0]
+        help = for_flag(table, name, command) if common_option(name) else ""
+        return UserError(f"there is no flag `{name}`", help=help or "flags begin with two dashes")
     shown = word if len(word) <= 40 else f"{word[:37]}..."
     return UserError(
         f"unexpected word `{shown}`",
-        help="a setting is KEY=VALUE; a text with spaces goes in quotes",
+        help=for_word(table, word, command),
     )

@@ -11,6 +11,8 @@ from runtime.events import Event, Loaded, Loading, NodeDone, NodeStarted, Noted,
 
 BAR = 24  # characters
 REDRAW = 0.1  # seconds between two drawings of the moving line
+NOTABLE = 0.1  # seconds from which a part of the time is named
+LINES = 50  # of steps in a log, at most
 
 
 class Progress:
@@ -19,6 +21,8 @@ class Progress:
     def __init__(self, stream: TextIO, *, label: str = "", quiet: bool = False) -> None:
         self.stream, self.label, self.quiet = stream, label, quiet
         self.moving = not quiet and stream.isatty()
+        self.began = time.perf_counter()
+        self.imports = self.loading = 0.0  # seconds
         self.steps = 0
         self.recent: deque[float] = deque(maxlen=8)
         self.drawn = 0.0
@@ -28,6 +32,10 @@ class Progress:
         if isinstance(event, Stepped):
             self.steps += 1
             self.recent.append(event.seconds)
+        elif isinstance(event, Planned):
+            self.imports = event.time - self.began
+        elif isinstance(event, Loaded):
+            self.loading += event.seconds
         if self.quiet:
             return
         if isinstance(event, Noted):
@@ -48,6 +56,17 @@ class Progress:
         """Steps per second of late."""
         return len(self.recent) / max(sum(self.recent), 1e-9)
 
+    def summary(self) -> str:
+        """What the time went to, in brackets: until the plan was made, loading, steps."""
+        parts = [
+            f"{what} {seconds:.1f} s"
+            for what, seconds in (("imports", self.imports), ("loading", self.loading))
+            if seconds >= NOTABLE
+        ]
+        if self.steps:
+            parts += [counted(self.steps, "step"), f"{self.rate:.2f} steps/s"]
+        return f" ({', '.join(parts)})" if parts else ""
+
     def _print(self, event: Event) -> None:
         text = ""
         match event:
@@ -56,7 +75,7 @@ class Progress:
                 text = f"starts: {counted(event.nodes, 'node')}{steps}"
             case Loading():
                 text = f"loading {event.component}{megabytes(event.nbytes)}"
-            case Stepped() if is_tenth(event.index, event.count):
+            case Stepped() if is_logged(event.index, event.count):
                 text = f"{event.node}: {self._pace(event)}"
             case NodeDone():
                 took = "known from before" if event.memoised else f"{event.seconds:.2f} s"
@@ -99,9 +118,9 @@ class Progress:
         self.stream.flush()
 
 
-def is_tenth(index: int, count: int) -> bool:
-    """Whether step `index` (from 1) is the first of all, or the first to reach another tenth."""
-    return index == 1 or index * 10 // count > (index - 1) * 10 // count
+def is_logged(index: int, count: int) -> bool:
+    """Whether step `index` (from 1) has a line: each, or of very many the first of each part."""
+    return index == 1 or index * LINES // count > (index - 1) * LINES // count
 
 
 def clock(seconds: float) -> str:

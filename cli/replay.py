@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cli.console import Console
+from cli.console import Console, RecordError
 from cli.inspect import printable, shown
 from cli.naming import split_name
 from runtime import Position, Runtime, Setting, UserError
@@ -99,7 +99,7 @@ class Replay:
     def _check(self) -> None:
         for path, value in self.record["settings"].items():
             if not _is_allowed(path, value):
-                raise UserError(
+                raise RecordError(
                     f"{self.path} sets `{printable(path)}`, which no file may set",
                     help="the file was changed since; take the original", field="replay",
                 )  # fmt: skip
@@ -139,7 +139,8 @@ class Replay:
                 )  # fmt: skip
         found = list(differences(self.record, now))
         for path, then, here in found:
-            console.note(f"note: --replay: {_difference(path, then, here)}", "warning")
+            text = f"note: --replay: {_difference(path, then, here)}"
+            console.note(text, "warning", paths_as_they_are=True)
         if found:
             console.note(f"note: --replay: the result may differ from {self.path}", "warning")
 

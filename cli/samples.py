@@ -14,15 +14,22 @@ from cli.naming import derived_stem, numbered, split_name
 from runtime import Destination, Runtime, Setting, UserError
 
 DEFAULT_SEED = 42
+END_OF_SEEDS = 2**63
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run. request: what differs from the settings. complete: all of it, checked."""
+    """One run.
+
+    request   what differs from the settings
+    complete  all of the request, checked
+    stem      the name that the call's files share; of several, each has a number behind it
+    """
 
     request: Mapping[str, Any]
     complete: Mapping[str, Any]
     destination: Destination
+    stem: str = ""
 
 
 def make_jobs(session: Runtime, settings: Sequence[Setting], now: datetime) -> list[Job]:
@@ -38,7 +45,7 @@ def make_jobs(session: Runtime, settings: Sequence[Setting], now: datetime) -> l
     ]
     checked = [session.validate(**request) for request in requests]
     return [
-        Job(request, complete, _destination(session, complete, (index, len(requests)), now))
+        _job(session, request, complete, (index, len(requests)), now)
         for index, (request, complete) in enumerate(zip(requests, checked, strict=True))
     ]
 
@@ -53,7 +60,29 @@ def sample_seeds(given: Sequence[int], samples: int | None, default: int | None)
             )  # fmt: skip
         return list(given)
     first = given[0] if given else DEFAULT_SEED if default is None else int(default)
-    return [first + i for i in range(1 if samples is None else samples)]
+    count = 1 if samples is None else samples
+    if first + count > END_OF_SEEDS:
+        raise UserError(
+            f"`request.seed` is {first}, and {count} samples count up from it beyond 2^63 - 1",
+            help="give a smaller seed, or one per sample", field="request.seed",
+        )  # fmt: skip
+    return [first + i for i in range(count)]
+
+
+def prompt_notes(session: Runtime) -> list[str]:
+    """Notes on prompts that may not be what was meant: words that lost their quotes, no words."""
+    prompts: tuple[str, ...] = session.request.get("prompt", ())
+    notes = []
+    if len(prompts) > 1 and not any(" " in prompt for prompt in prompts):
+        listed = ", ".join(f'"{prompt}"' for prompt in prompts[:4])
+        more = ", ..." if len(prompts) > 4 else ""
+        notes.append(
+            f"note: {len(prompts)} prompts, one file each: {listed}{more}; "
+            'a prompt of several words goes in quotes: --prompt "a red circle"'
+        )
+    if any(not prompt.strip() for prompt in prompts):
+        notes.append("note: a prompt is empty: the result shows whatever the model likes")
+    return notes
 
 
 def _prompts(session: Runtime, settings: Sequence[Setting]) -> Sequence[str | None]:
@@ -101,10 +130,14 @@ def read_prompts(file: str) -> list[str]:
     return prompts
 
 
-def _destination(
-    session: Runtime, complete: Mapping[str, Any], place: tuple[int, int], now: datetime
-) -> Destination:
-    """Where a job writes. place: index and number of jobs."""
+def _job(
+    session: Runtime,
+    request: Mapping[str, Any],
+    complete: Mapping[str, Any],
+    place: tuple[int, int],
+    now: datetime,
+) -> Job:
+    """A job and where it writes. place: index and number of jobs."""
     output = session.output
     if output.file_name is None:
         identity = json.dumps([session.graph.name, dict(complete)], sort_keys=True, default=str)
@@ -112,7 +145,7 @@ def _destination(
         stem, suffix = derived_stem(str(complete.get("prompt") or ""), now, digest), ""
     else:
         stem, suffix = split_name(output.file_name)
-    return Destination(
+    destination = Destination(
         folder=Path(output.path).expanduser(),
         name=numbered(stem, *place),
         suffix=suffix,
@@ -120,3 +153,4 @@ def _destination(
         compression=output.compression,
         x264_preset=output.x264_preset,
     )
+    return Job(request, complete, destination, stem)

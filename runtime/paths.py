@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 
@@ -11,4 +12,7 @@ def cache_root() -> Path:
     if root := os.environ.get("SGLANG_DIFFUSION_CACHE_ROOT"):
         return Path(root).expanduser()
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base).expanduser() if base else Path.home() / ".cache") / "sgl_diffusion"
+    try:
+        return (Path(base).expanduser() if base else Path.home() / ".cache") / "sgl_diffusion"
+    except RuntimeError:  # a container's user without a home and without an entry in /etc/passwd
+        return Path(tempfile.gettempdir()) / f"sgl_diffusion-{os.getuid()}"

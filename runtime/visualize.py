@@ -7,7 +7,6 @@ option (`--explain --height`); what differs (`--diff A B`). Reads configs and he
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -18,6 +17,13 @@ from runtime.graph import catalog
 from runtime.inspect.result_file import is_result, settings_of
 from runtime.settings.policies import policy_fields
 from runtime.settings.setting import Raw, Setting
+from runtime.standard_streams import (
+    STDOUT,
+    drop_stdout,
+    is_stdout_failure,
+    open_standard_streams,
+    write_page,
+)
 
 FORMATS = ("text", "mermaid", "dot", "svg", "html", "json")
 STAGES = ("check", "prune", "fold", "plan")
@@ -29,12 +35,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     options = parser().parse_intermixed_args(_joined(words))
     try:
-        print(answer(options), flush=True)
-    except BrokenPipeError:  # the reader, such as `head`, closed the pipe
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        text = answer(options)
+        if options.format == "text":
+            print(text, flush=True)
+        else:
+            write_page(text)
     except UserError as problem:
         print(problem, file=sys.stderr)
         return 2
+    except OSError as problem:
+        if not is_stdout_failure(problem):
+            raise
+        drop_stdout()
+        if isinstance(problem, BrokenPipeError):  # the reader, such as `head`, has enough
+            return 0
+        print(f"{STDOUT} cannot be written: {problem.strerror}", file=sys.stderr)
+        return 1
     return 0
 
 
@@ -173,4 +189,5 @@ def setting(text: str) -> Setting:
 
 
 if __name__ == "__main__":
+    open_standard_streams()
     sys.exit(main())

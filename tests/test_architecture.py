@@ -22,6 +22,7 @@ LAYERS = [
     "errors",
     "moved",
     "paths",
+    "standard_streams",
     "events",
     "device",
     "contract",

@@ -8,8 +8,9 @@ from typing import Any
 
 from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.configure.alternatives import graphs_for_input
-from runtime.errors import UserError, did_you_mean
+from runtime.errors import UserError
 from runtime.graph.model import ComponentSpec, Graph
+from runtime.settings.common_names import did_you_mean_field
 from runtime.settings.field import Field
 from runtime.settings.policies import Policies
 
@@ -42,7 +43,7 @@ def unknown_field(graph: Graph, name: str, label: str) -> UserError:
     known = ", ".join(graph.request)
     return UserError(
         f"{label}: graph `{graph.name}` takes no `{name}`. It takes: {known}.",
-        help=graphs_for_input(graph, name) or did_you_mean(name, graph.request),
+        help=graphs_for_input(graph, name) or did_you_mean_field(name, graph.request),
         field=f"request.{name}",
     )
 

@@ -27,14 +27,21 @@ def request_fields(graph: str = "") -> dict[str, list[Attributes]]:
     return found
 
 
-def _entries(graph: str) -> Iterator[catalog.Entry]:
+def fields_of(graph: str) -> frozenset[str]:
+    """Names of the fields that a graph declares; of a name or file that is no graph, none."""
+    first = next(iter(_entries(graph, alone=True)), None)
+    return frozenset(_declared(first)) if first else frozenset()
+
+
+def _entries(graph: str, *, alone: bool = False) -> Iterator[catalog.Entry]:
     path = Path(graph).expanduser()
     extra = [path.parent.resolve()] if path.suffix == ".yaml" and path.is_file() else []
     entries = catalog.entries(extra)
     first = entries.get(path.stem if extra else graph)
     if first:
         yield first
-    yield from entries.values()
+    if not alone:
+        yield from entries.values()
 
 
 def _declared(entry: catalog.Entry) -> dict[str, Attributes]:

@@ -28,6 +28,7 @@ DTYPES = {
 WHOLE = re.compile(r"[+-]?[0-9]{1,30}")
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?", re.IGNORECASE)
 MOST = 10**30
+RANDOM_SEED = "for another result each time give another number, such as $RANDOM of the shell"
 TRUE, FALSE = frozenset({"true"}), frozenset({"false"})
 
 
@@ -89,12 +90,9 @@ class Field:
     def _items(self, value: Any) -> Sequence[Any]:
         if isinstance(value, Sequence) and not isinstance(value, str):
             return value
-        if (
-            isinstance(value, Raw)
-            and value.startswith("[")
-            and value.endswith("]")
-            and self.type != "text"
-        ):
+        if isinstance(value, Raw) and value.startswith("[") and value.endswith("]"):
+            if self.type == "text":
+                return _texts(value) or [value]
             return [Raw(part.strip()) for part in value[1:-1].split(",") if part.strip()]
         if (
             isinstance(value, Raw)
@@ -121,6 +119,11 @@ class Field:
             raise self._wrong(
                 value, label, "text", help=f"put it in quotes: {json.dumps(str(value))}"
             )
+        if self.type == "text" and not is_unicode(value):
+            raise self._wrong(
+                value.encode("unicode_escape").decode(), label, "text in UTF-8",
+                help="save the file, or set the terminal and the locale, to UTF-8",
+            )  # fmt: skip
         return str(value)
 
     _read_path = _read_file = _read_text
@@ -152,9 +155,12 @@ class Field:
         return int(value)
 
     def _read_seed(self, value: Any, label: str) -> int:
-        seed = self._read_int(value, label)
+        try:
+            seed = self._read_int(value, label)
+        except UserError:
+            seed = -1
         if not 0 <= seed < 2**63:
-            raise self._wrong(value, label, "a whole number from 0 to 2^63 - 1")
+            raise self._wrong(value, label, "a whole number from 0 to 2^63 - 1", RANDOM_SEED)
         return seed
 
     def _read_float(self, value: Any, label: str) -> float:
@@ -232,6 +238,20 @@ class Field:
 
     def _inside(self, value: float) -> bool:
         return (self.min is None or value >= self.min) and (self.max is None or value <= self.max)
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a text has no bytes that could not be decoded (Python keeps them as surrogates)."""
+    return not any("\ud800" <= c <= "\udfff" for c in text)
+
+
+def _texts(value: str) -> list[str]:
+    """The texts of a JSON list; none where it is something else, such as a text in brackets."""
+    try:
+        found = json.loads(value)
+    except ValueError:
+        return []
+    return found if all(isinstance(text, str) for text in found) else []
 
 
 def plain(number: float) -> str:

@@ -115,6 +115,7 @@ class Output:
 
     path: str = setting("outputs", "path", help="output folder")
     file_name: str | None = setting(None, help="file name; its suffix picks the format")
+    overwrite: bool = setting(False, "bool", help="replace files instead of numbering names")
     save: bool | None = setting(None, "bool", help="write the result (on by default)")
     return_frames: bool = setting(False, "bool", help="raw frames as .npy, uint8, f h w c")
     quality: str = setting("default", "choice", choices=QUALITY_CHOICES)

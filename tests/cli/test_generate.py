@@ -81,7 +81,8 @@ def test_prompts_times_samples(tmp_path: Path, capsys: Capture) -> None:
     assert read["meta"]["prompt"] == ["a red circle"] * 2 + ["a blue square"] * 2
 
     words = ["--prompt", "a red circle", "--prompt", "a blue square", "seed=[7,8]"]
-    assert generate(tmp_path, *words, "--output-file-name", "x.png") == 0
+    words += ["--output-file-name", "x.png", "--overwrite"]
+    assert generate(tmp_path, *words) == 0
     assert [p.read_bytes() for p in paths] == first
 
 
@@ -91,7 +92,7 @@ def test_frames(tmp_path: Path, capsys: Capture) -> None:
     (path,) = written(tmp_path, capsys.readouterr().out)
     frames = np.load(path)
     assert (path.name, frames.shape, frames.dtype) == ("x.npy", (5, 64, 64, 3), np.uint8)
-    assert generate(tmp_path, *words, "--return-frames", "--save-output") == 0
+    assert generate(tmp_path, *words, "--return-frames", "--save-output", "--overwrite") == 0
     names = [p.name for p in written(tmp_path, capsys.readouterr().out)]
     assert names == ["x.mp4", "x.npy"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cli import perf_dump
-from cli.progress import Progress, clock, is_tenth
+from cli.progress import Progress, clock, is_logged
 from runtime import Result
 from runtime.events import Event, Loaded, Loading, NodeDone, NodeStarted, Planned, Stepped
 
@@ -51,7 +51,7 @@ def test_plain_lines() -> None:
         "[1/2] decode: known from before",
         "",
     ]
-    assert len(lines) == 16
+    assert len(lines) == 25
 
 
 def test_one_is_no_plural() -> None:
@@ -76,10 +76,11 @@ def test_quiet() -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "expected"), [(1, [1]), (3, [1, 2, 3]), (50, [1, *range(5, 51, 5)])]
+    ("count", "expected"),
+    [(1, [1]), (12, [*range(1, 13)]), (50, [*range(1, 51)]), (200, [1, *range(4, 201, 4)])],
 )
-def test_tenths(count: int, expected: list[int]) -> None:
-    assert [i for i in range(1, count + 1) if is_tenth(i, count)] == expected
+def test_steps_that_are_logged(count: int, expected: list[int]) -> None:
+    assert [i for i in range(1, count + 1) if is_logged(i, count)] == expected
 
 
 def test_clock() -> None:
@@ -124,3 +125,12 @@ def test_dump_of_several_runs() -> None:
     assert [step["step"] for step in total["denoise_steps_ms"]] == [0, 1, 2, 3]
     assert total["meta"] == {"prompt": ["a", "b"], "model": "demo"}
     assert total["runs"] == runs
+
+
+def test_times_add_up() -> None:
+    progress = Progress(io.StringIO())
+    progress.began = 10.0
+    progress.show(Planned(nodes=1, steps=2, time=15.6))
+    progress.show(Loaded(component="vae", nbytes=1, seconds=0.5))
+    progress.show(Stepped(node="denoise", index=1, count=2, seconds=0.5))
+    assert progress.summary() == " (imports 5.6 s, loading 0.5 s, 1 step, 2.00 steps/s)"

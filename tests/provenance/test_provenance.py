@@ -177,7 +177,7 @@ def test_a_checkpoint_is_compared_by_what_is_in_it(tmp_path: Path, capsys: Captu
 def test_no_metadata_leaves_no_word(tmp_path: Path, capsys: Capture) -> None:
     for name, frames in (("a.png", 1), ("b.jpg", 1), ("c.webp", 1), *(("d" + s, 5) for s in CLIPS)):
         path = made(tmp_path, name, "--num-frames", str(frames))  # what it leaves is replaced
-        path = made(tmp_path, name, "--num-frames", str(frames), "--no-metadata")
+        path = made(tmp_path, name, "--num-frames", str(frames), "--no-metadata", "--overwrite")
         data = path.read_bytes()
         assert all("Zebrafish".encode(code) not in data for code in ("utf-8", "utf-16-le"))
         assert b"provenance" not in data
