@@ -80,7 +80,7 @@ def test_no_flag_of_another_command_or_graph_is_suggested(capsys: Capture) -> No
     """`--max-step` is near the server's --max-steps, `--stg` is near a flag of LTX-Video."""
     assert "max-steps" not in help_of(capsys, "generate", "--prompt", "x", "--max-step", "3")
     assert "stg" not in help_of(capsys, "generate", "--prompt", "x", "--stg-scal", "3")
-    words = ["generate", "--graph", "ltx_video", "--prompt", "x", "--stg-scal", "3"]
+    words = ["generate", "--graph", "ltx2", "--prompt", "x", "--stg-scal", "3"]
     assert help_of(capsys, *words) == "did you mean `--stg-scale`?"
 
 

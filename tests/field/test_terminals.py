@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from cli import output_files
 from cli.main import main
 
 SMALL = ["--num-inference-steps", "1", "--height", "64", "--width", "64", "--log-level", "warning"]
@@ -204,7 +203,7 @@ def test_disks_that_take_nothing(
     def full(descriptor: int) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(output_files.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     assert says in refused(capsys, "--output-path", str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
