@@ -67,11 +67,14 @@ def test_flags_of_other_programs(word: str, meant: str, capsys: Capture) -> None
         (["cpu=true"], "did you mean `device=cpu`?"),
         (["request.steps=3"], "did you mean `num_inference_steps`?"),
         (["--lora", "x"], "`--lora-path` is known, but not connected in this version"),
-        (["--image-path", "x.png"], "`--graph demo_edit` takes it"),
+        (
+            ["--image-path", "x.png"],
+            "graph `demo_edit` takes it with the same model: add `--graph demo_edit`",
+        ),
         (["--zzz", "3"], "see `sglang generate --help`"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
-)
+)  # fmt: skip
 def test_more_than_a_name(words: list[str], says: str, capsys: Capture) -> None:
     assert help_of(capsys, "generate", "--prompt", "x", "--dry-run", *words) == says
 
