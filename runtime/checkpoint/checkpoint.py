@@ -96,6 +96,10 @@ class Checkpoint:
 
     def component(self, spec: ComponentSpec) -> ComponentSource:
         """Where a component's class, config and weights are, with the user's overrides."""
+        source = self._source(spec)
+        return sources.of_class(source, spec.class_name) if spec.class_name else source
+
+    def _source(self, spec: ComponentSpec) -> ComponentSource:
         declared = self._declared(spec.name)
         if spec.path is None:
             if declared is None:

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from runtime.errors import UserError
+from runtime.errors import UserError, did_you_mean
 
 LIBRARIES = ("diffusers", "transformers")
 STAND_IN = "_backends"  # what a class has that only stands for one that cannot be imported
@@ -39,6 +39,8 @@ def find_class(
             help="use a model whose classes are in diffusers or transformers",
             field=f"components.{name}",
         )
+    if near := did_you_mean(class_name, dir(_module(library))) if not custom else "":
+        raise UserError(f"{problem} such class.", help=near, field=f"components.{name}.class")
     raise UserError(
         f"{problem} such class. Code that comes with a model runs only with"
         " `model.trust_remote_code`, and cannot be loaded yet.",

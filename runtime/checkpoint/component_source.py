@@ -198,6 +198,13 @@ def find_component(
     )  # fmt: skip
 
 
+def of_class(source: ComponentSource, class_name: str) -> ComponentSource:
+    """The component as another class of its library, such as a scheduler on another's config."""
+    config = {k: v for k, v in source.config.items() if k != "_class_name"}
+    library = source.library if source.library in {"diffusers", "transformers"} else "diffusers"
+    return replace(source, class_name=class_name, library=library, config=config)
+
+
 def fetch_weights(source: ComponentSource) -> ComponentSource:
     """Download what the source still misses; the source with its weights on disk."""
     if source.lacking:

@@ -25,6 +25,7 @@ RULES = {
     "verify": "refuses what it cannot run, before anything is loaded",
 }
 ATTRIBUTES = {
+    "class": "another class of its library, such as another scheduler",
     "path": "where its class, config and weights come from",
     "revision": "branch, tag or commit that it is taken from",
     "dtype": "the dtype of its weights",

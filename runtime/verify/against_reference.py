@@ -112,7 +112,7 @@ def beside(session: Runtime, class_name: str, request: Mapping[str, Any]) -> Run
 def components_of(session: Runtime) -> dict[str, Any]:
     """Overrides that give the pipeline the components of the graph: other files, other configs."""
     return {
-        f"components.{name}.{attribute}": value
+        f"components.{name}.{'class' if attribute == 'class_name' else attribute}": value
         for name, spec in session.graph.components.items()
         if name in session.config.checkpoint.keys
         for attribute, value in dataclasses.asdict(spec).items()
