@@ -64,7 +64,7 @@ class NodeFailed(Exception):
     """A node raised while it ran; the cause is chained.
 
     Names node, type, place in the graph, its inputs as shape, dtype and device, and what the cause
-    was itself caused by, nearest first.
+    was itself caused by, nearest first. place: file and line of a user's code, which come first.
     """
 
     def __init__(
@@ -76,10 +76,13 @@ class NodeFailed(Exception):
         cause: str,
         *,
         causes: Sequence[str] = (),
+        place: str = "",
     ) -> None:
         lines = [*inputs, *(f"caused by {said}" for said in causes)]
         shown = "".join(f"\n    {line}" for line in lines)
-        super().__init__(f"node `{node}` ({type}, {position}) failed: {cause}{shown}")
+        head = f"{place}  {cause}\n    in " if place else ""
+        failed = f"node `{node}` ({type}, {position}) failed"
+        super().__init__(f"{head}{failed}{shown}" if place else f"{failed}: {cause}{shown}")
         self.node = node
 
 

@@ -356,6 +356,30 @@ def type_name(hint: Any) -> str:
     return getattr(hint, "__name__", str(hint))
 
 
+def value_fits(wanted: Any, value: Any) -> bool:
+    """Whether a value may be one of that type, as far as can be seen of it."""
+    for option in options(wanted):
+        origin, arguments = typing.get_origin(option), typing.get_args(option)
+        if origin is tuple and isinstance(value, tuple):
+            if len(arguments) == 2 and arguments[1] is Ellipsis:
+                return all(value_fits(arguments[0], v) for v in value)
+            return len(arguments) == len(value) and all(map(value_fits, arguments, value))
+        if origin is typing.Literal:
+            if value in arguments:
+                return True
+            continue
+        kind = origin or option
+        if not isinstance(kind, type):
+            return True  # nothing is known of such a type
+        if getattr(kind, "_is_protocol", False):
+            members = [n for n in vars(kind) if not n.startswith("_")]
+            if all(hasattr(value, n) for n in members):
+                return True
+        elif isinstance(value, kind) or (kind is float and isinstance(value, int)):
+            return True
+    return False
+
+
 def literal_fits(wanted: Any, value: Any) -> bool:
     """Whether a literal of a graph file may be a parameter of that type."""
     for option in options(wanted):

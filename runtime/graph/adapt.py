@@ -90,7 +90,7 @@ def _adapted_class(known: Declaration, lists: Mapping[str, int], fed: set[str]) 
     bypass = getattr(own, "bypass", None)
     if bypass and not {*inspect.signature(bypass).parameters} & {*lists}:
         rules["bypass"] = staticmethod(bypass)
-    described = ("__doc__", "__module__", "__qualname__", "__annotations__")
+    described = ("__doc__", "__module__", "__qualname__", "__annotations__", "ladder")
     rules |= {name: getattr(own, name) for name in described if hasattr(own, name)}
     return type(own.__name__, (Adapted,), rules)
 

@@ -221,6 +221,7 @@ def _node(look: Look, name: str, dropped: str, cost: Cost | None) -> NodeRow:
         outputs=tuple(_port(port, notes, look) for port in known.outputs.values()),
         params={parameter: show(value) for parameter, value in node.params.items()},
         components={f: c for f, c in bound(node, known).items() if c},
+        help=node.help,
         key=look.keys.get(name, ""),
         nbytes=_predicted(look.plan, name),
         dropped=dropped,

@@ -48,6 +48,7 @@ def _request(view: GraphView) -> str:
 def _table(node: NodeRow) -> str:
     needs = ", ".join(node.components.values())
     head = f"<B>{escape(node.name)}</B><BR/>{escape(node.type)}"
+    head += f"<BR/>{escape(node.help)}" if node.help else ""
     head += f"<BR/><I>{escape(needs)}</I>" if needs else ""
     params = "".join(_row(f"{n} = {v}", "", "LEFT") for n, v in node.params.items())
     inputs = "".join(_row(_port(p), _at(p.name, "i"), "LEFT") for p in node.inputs)
@@ -70,7 +71,7 @@ def _port(port: PortRow) -> str:
 
 
 def _at(port: str, side: str) -> str:
-    return f"{side}_{port}"
+    return f"{side}_{port.replace('.', '_')}"
 
 
 def _id(name: str) -> str:

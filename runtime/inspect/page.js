@@ -53,6 +53,7 @@ function showNode(name) {
   each(".edge", (one) => one.classList.toggle("near", [one.dataset.from, one.dataset.to].includes(box)));
   add("h2", name);
   add("code", node.type);
+  if (node.help) add("p", node.help);
   if (node.dropped) add("p", `Dropped by ${node.dropped}`);
   add("h3", `Declaration, ${node.file}:${node.line}`);
   add("pre", node.declaration);

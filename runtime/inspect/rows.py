@@ -72,6 +72,7 @@ class NodeRow:
     declaration  its signature, as a class reads
     file, line   of its class, relative to the package that it is in
     written      where the graph writes it, file:line:column
+    help         what the graph says of it
     key          content key, after fold
     nbytes       predicted outputs and working set; none where the node does not tell
     dropped      by which pass, and why; empty where it is still there
@@ -89,6 +90,7 @@ class NodeRow:
     outputs: tuple[PortRow, ...]
     params: Mapping[str, str]
     components: Mapping[str, str]
+    help: str = ""
     key: str = ""
     nbytes: int | None = None
     dropped: str = ""

@@ -135,6 +135,7 @@ def figures(view: GraphView) -> list[Figure]:
 def _node(node: NodeRow) -> Figure:
     needs = ", ".join(c if f == c else f"{f}: {c}" for f, c in node.components.items())
     lines = [Line(node.name, "name"), Line(node.type, "dim")]
+    lines += [Line(cut(node.help), "help")] if node.help else []
     lines += [Line(cut(needs), "needs")] if needs else []
     asked = [port for port in node.inputs if port.source.startswith("request.")]
     lines += [

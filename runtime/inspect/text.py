@@ -75,6 +75,8 @@ def _component(row: ComponentRow) -> str:
 
 def _node(node: NodeRow) -> Iterator[str]:
     yield f"{node.name}: {node.type}" + (f"  [{node.key[:12]}]" if node.key else "")
+    if node.help:
+        yield f"    help    {node.help}"
     if node.components:
         needs = (c if c == f else f"{f}: {c}" for f, c in node.components.items())
         yield "    needs   " + ", ".join(needs)
@@ -97,7 +99,9 @@ def mermaid(view: GraphView) -> str:
     lines = ["flowchart LR", "    request([request])"]
     for node in view.present:
         needs = ", ".join(node.components.values())
-        label = f"<b>{node.name}</b><br/>{node.type}" + (f"<br/><i>{needs}</i>" if needs else "")
+        label = f"<b>{node.name}</b><br/>{node.type}"
+        label += f"<br/>{node.help}".replace('"', "'") if node.help else ""
+        label += f"<br/><i>{needs}</i>" if needs else ""
         lines.append(f'    {_id(node.name)}["{label}"]')
     for node in view.present:
         arcs: dict[str, list[str]] = {}

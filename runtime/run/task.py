@@ -26,6 +26,7 @@ from runtime.graph.model import NodeSpec
 from runtime.graph.source_positions import locate
 from runtime.plan.planner import bound
 from runtime.run.batches import Answer, AnyCall
+from runtime.run.faults import check_outputs, own_code
 from runtime.run.residency import Residency
 from runtime.run.work import Work
 
@@ -129,8 +130,7 @@ class Task:
         inputs = self._inputs()
         try:
             out = yield from self._run(inputs)
-            if not isinstance(out, self.known.cls.Out):
-                raise TypeError(f"{self.spec.type} returned {type(out).__name__}, not its Out")
+            check_outputs(self.known, out)
             out = map_tensors(out, self._here)
             if work.observer:
                 work.observer.made(self.node, out)
@@ -259,9 +259,15 @@ class Task:
         if isinstance(problem, torch.OutOfMemoryError):
             cause += "; a smaller height, width or num_frames needs less, or placement=cpu"
         described = [f"{port}: {describe(value)}" for port, value in inputs.items()]
+        place, owner = own_code(problem, self.work.plan.checked)
+        if owner not in {"", self.node}:
+            kind = self.work.plan.checked.graph.nodes[owner].type
+            described.insert(0, f"the code is that of node `{owner}` ({kind})")
         traceback.clear_frames(problem.__traceback__)  # its tensors: the message says enough
         inputs.clear()
-        return NodeFailed(self.node, self.spec.type, str(position), described, cause, causes=causes)
+        return NodeFailed(
+            self.node, self.spec.type, str(position), described, cause, causes=causes, place=place
+        )
 
 
 def describe(value: Any) -> str:
