@@ -18,6 +18,7 @@ HELP = """usage: sglang COMMAND [flags]
   generate   make pictures or clips from a prompt
   inspect    how a picture or a clip was made
   graphs     list the graphs that can be run
+  nodes      list the nodes that graphs are made of
   version    print versions
   serve      an OpenAI-compatible HTTP server
 
@@ -134,6 +135,12 @@ def _graphs(argv: Sequence[str]) -> int:
     return graphs(argv)
 
 
+def _nodes(argv: Sequence[str]) -> int:
+    from cli.nodes import nodes
+
+    return nodes(argv)
+
+
 def _version(argv: Sequence[str]) -> int:
     from cli.version import version
 
@@ -150,6 +157,7 @@ COMMANDS: dict[str, Command] = {
     "generate": _generate,
     "inspect": _inspect,
     "graphs": _graphs,
+    "nodes": _nodes,
     "version": _version,
     "serve": _serve,
 }
