@@ -129,9 +129,11 @@ class Run:
 
     @property
     def result(self) -> Result:
-        """The result; raises where the run is not finished: Cancelled where it never will be."""
+        """The result; raises what ended the run, or RuntimeError where it is not finished."""
         if self._result is None and self._stop.is_set():
             raise Cancelled("the run was cancelled")
+        if self._work is not None and self._work.problem is not None:
+            raise self._work.problem
         if self._result is None:
             raise RuntimeError("the run is not finished: iterate over it first")
         return self._result

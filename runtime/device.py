@@ -104,7 +104,8 @@ def free_bytes(device: torch.device) -> int:
     module = backend(device)
     if hasattr(module, "mem_get_info"):
         free, _ = module.mem_get_info(device)
-        return int(free + _count(device, "memory_reserved") - _count(device, "memory_allocated"))
+        unused = _count(device, "memory_reserved") - _count(device, "memory_allocated")
+        return int(free) + max(unused, 0)
     return int(module.recommended_max_memory() - module.driver_allocated_memory())
 
 

@@ -14,6 +14,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -72,6 +73,30 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def only_trained(monkeypatch: pytest.MonkeyPatch) -> None:
     """Refuse what the demo model was not trained for, as it is outside of tests."""
     monkeypatch.delenv("SGLANG_GRAPH_UNTRAINED")
+
+
+@pytest.fixture
+def sim() -> Iterator[Any]:
+    """Simulated accelerators `sim:0` and `sim:1`, of unlimited memory; other tests see none."""
+    from runtime.run.residency import residency
+    from tests.support.simdevice import register
+
+    made = register(count=2)
+    residency().clear()
+    made.reset()
+    yield made
+    made.capacity = None
+    residency().clear()
+
+
+@pytest.fixture(autouse=True)
+def _host_alone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that does not ask for the simulated devices runs as if nobody had made them."""
+    simulated = sys.modules.get("tests.support.simdevice")
+    if simulated and hasattr(simulated.Registered, "sim") and "sim" not in request.fixturenames:
+        import torch
+
+        monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
 
 
 @pytest.fixture

@@ -31,6 +31,11 @@ class Memo:
             self._kept.move_to_end(key)
             return self._kept[key][0]
 
+    def find(self, key: str) -> Any:
+        """The kept result, or none."""
+        with self._lock:
+            return self._kept.get(key, (None, 0))[0]
+
     def snapshot(self) -> dict[str, Any]:
         """All that is kept now: whoever holds it can recall what is dropped meanwhile."""
         with self._lock:

@@ -11,7 +11,7 @@ import gc
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
@@ -253,9 +253,11 @@ class Residency:
                     self._thread = None
                     return
                 wanted = self._queue.pop(0)
-            if self.fits(wanted):
-                with self.acquire(wanted):
-                    pass
+            # An error is not lost: the run that needs the component tries again, and tells it.
+            with suppress(Exception):
+                if self.fits(wanted):
+                    with self.acquire(wanted):
+                        pass
 
 
 @contextmanager

@@ -86,6 +86,7 @@ class Loop:
                 self._load(*load)
                 return True
             if task := next((t for t in self._active() if t.ready), None):
+                self._tasks[task.work] = self._tasks.pop(task.work)  # the others come first now
                 task.advance()
                 return True
             awaited = [work for work in self._works if work.awaited and work not in self._tasks]
@@ -122,7 +123,9 @@ class Loop:
         if isinstance(item, Load):
             self._loads.append((work, work.wanted[item.component]))
         elif isinstance(item, Recall):
-            self._recall(work, item.node, item.type)
+            self._recall(work, item.node, work.recalled.pop(item.node))
+        elif (known := self._made_meanwhile(work, item.node)) is not None:
+            self._recall(work, item.node, known)
         else:
             task = Task(work, item.node, self.device, self._residency)
             if task.lasts:
@@ -131,11 +134,15 @@ class Loop:
             self._tasks[work] = task
         return True
 
-    def _recall(self, work: Work, node: str, type: str) -> None:
+    def _made_meanwhile(self, work: Work, node: str) -> Any:
+        """A result that another run has left in the memo since this one was planned."""
+        return work.memo.find(work.plan.keys[node]) if node in work.plan.lasting else None
+
+    def _recall(self, work: Work, node: str, kept: Any) -> None:
         work.memo.touch(work.plan.keys[node])
-        out = map_tensors(work.recalled.pop(node), self._here)
-        work.emit(NodeDone(node=node, type=type, seconds=0.0, memoised=True))
-        work.done(node, out)
+        kind = work.plan.checked.graph.nodes[node].type
+        work.emit(NodeDone(node=node, type=kind, seconds=0.0, memoised=True))
+        work.done(node, map_tensors(kept, self._here))
 
     def _load(self, work: Work, wanted: Wanted) -> None:
         """Make the next component ready, before the node that needs it."""
