@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 class Result:
     """What a run gave.
 
-    outputs           by the graph's output name
+    outputs           by the graph's output name, on the host
     rows              one per node that ran: node, type, duration_ms, memoised, and bytes in use
                       after it and at most until then (nbytes, peak_nbytes)
     denoise_steps_ms  one per denoising step

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from typing import Any
+from typing import Any, NamedTuple
 
 from runtime.contract.values import tensors
 
 OVERHEAD = 256  # bytes that an entry costs beside its tensors
+
+
+class Kept(NamedTuple):
+    """A result, and the notes of the nodes that it came from: they hold for whoever recalls it."""
+
+    value: Any
+    notes: tuple[str, ...]
+    size: int
 
 
 class Memo:
@@ -16,7 +24,7 @@ class Memo:
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
-        self._kept: OrderedDict[str, tuple[Any, int]] = OrderedDict()
+        self._kept: OrderedDict[str, Kept] = OrderedDict()
         self._held = 0
         self._lock = threading.Lock()
 
@@ -29,17 +37,17 @@ class Memo:
         """The kept result; it becomes the most recently used. KeyError where it has gone."""
         with self._lock:
             self._kept.move_to_end(key)
-            return self._kept[key][0]
+            return self._kept[key].value
 
-    def find(self, key: str) -> Any:
+    def find(self, key: str) -> Kept | None:
         """The kept result, or none."""
         with self._lock:
-            return self._kept.get(key, (None, 0))[0]
+            return self._kept.get(key)
 
-    def snapshot(self) -> dict[str, Any]:
+    def snapshot(self) -> dict[str, Kept]:
         """All that is kept now: whoever holds it can recall what is dropped meanwhile."""
         with self._lock:
-            return {key: value for key, (value, _) in self._kept.items()}
+            return dict(self._kept)
 
     def touch(self, key: str) -> None:
         """Count as used now what is still kept."""
@@ -51,16 +59,16 @@ class Memo:
         """Whether a result fits the budget; it is not worth copying otherwise."""
         return _size(value) <= self.max_bytes
 
-    def put(self, key: str, value: Any) -> None:
-        """Keep a result, as far as the budget allows."""
+    def put(self, key: str, value: Any, notes: tuple[str, ...] = ()) -> None:
+        """Keep a result and its notes, as far as the budget allows."""
         size = _size(value)
         with self._lock:
             if size > self.max_bytes or key in self._kept:
                 return
-            self._kept[key] = (value, size)
+            self._kept[key] = Kept(value, notes, size)
             self._held += size
             while self._held > self.max_bytes:
-                self._held -= self._kept.popitem(last=False)[1][1]
+                self._held -= self._kept.popitem(last=False)[1].size
 
     def clear(self) -> int:
         """Drop everything; the bytes that were held."""

@@ -27,6 +27,7 @@ from runtime.errors import Cancelled
 from runtime.events import Event, Loading, NodeDone, Noted, Recovered
 from runtime.plan.items import Load, Recall
 from runtime.run.batches import Answer, AnyCall, joins, merge, samples, split
+from runtime.run.memo import Kept
 from runtime.run.residency import Key, Residency, State, Wanted, residency
 from runtime.run.task import Restart, Task
 from runtime.run.work import Work
@@ -134,15 +135,16 @@ class Loop:
             self._tasks[work] = task
         return True
 
-    def _made_meanwhile(self, work: Work, node: str) -> Any:
+    def _made_meanwhile(self, work: Work, node: str) -> Kept | None:
         """A result that another run has left in the memo since this one was planned."""
         return work.memo.find(work.plan.keys[node]) if node in work.plan.lasting else None
 
-    def _recall(self, work: Work, node: str, kept: Any) -> None:
+    def _recall(self, work: Work, node: str, kept: Kept) -> None:
         work.memo.touch(work.plan.keys[node])
         kind = work.plan.checked.graph.nodes[node].type
+        work.note(node, *kept.notes)
         work.emit(NodeDone(node=node, type=kind, seconds=0.0, memoised=True))
-        work.done(node, map_tensors(kept, self._here))
+        work.done(node, map_tensors(kept.value, self._here))
 
     def _load(self, work: Work, wanted: Wanted) -> None:
         """Make the next component ready, before the node that needs it."""

@@ -141,7 +141,7 @@ class Task:
             explained = observer.explain(self.node, problem) if observer else problem
             raise self._failed(inputs, explained) from explained
         if self.lasts and not work.modes and work.memo.takes(out):
-            work.memo.put(self.key, map_tensors(out, _to_host))
+            work.memo.put(self.key, map_tensors(out, _to_host), work.notes(self.node))
         self.finish(out)
 
     def _run(self, inputs: dict[str, Any]) -> Generator[Any, Any, Any]:
@@ -178,7 +178,7 @@ class Task:
                     self._stepped(message)
                     yield None
                 elif isinstance(message, Noted):
-                    self.work.emit(message)
+                    self.work.note(self.node, message.text)
                 else:
                     raise TypeError(
                         f"a node yields lists of calls, or StepDone; this is {message!r:.80}"

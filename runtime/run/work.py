@@ -12,12 +12,13 @@ import torch
 from runtime.contract.denoising import DenoiseState
 from runtime.contract.rules import Rung
 from runtime.contract.values import map_tensors
-from runtime.events import Event, Freed, Planned
+from runtime.device import CPU
+from runtime.events import Event, Freed, Noted, Planned
 from runtime.graph.model import Ref
 from runtime.plan.items import Item, Load, Recall, Run
 from runtime.plan.plan import Plan
 from runtime.provenance.record import Happened
-from runtime.run.memo import Memo
+from runtime.run.memo import Kept, Memo
 from runtime.run.observer import Observer
 from runtime.run.residency import Wanted
 
@@ -45,7 +46,7 @@ class Work:
     wanted: Mapping[str, Wanted]
     memo: Memo
     observer: Observer | None = None
-    recalled: dict[str, Any] = field(default_factory=dict)
+    recalled: dict[str, Kept] = field(default_factory=dict)
     batch: int = 1
     values: dict[str, Any] = field(default_factory=dict)
     state: tuple[str, DenoiseState] | None = None
@@ -58,6 +59,7 @@ class Work:
 
     def __post_init__(self) -> None:
         self._queues: dict[str, deque[Item]] = {}
+        self._notes: dict[str, tuple[str, ...]] = {}
         self._done: set[str] = set(self.values)
         loads: list[Load] = []
         for item in self.plan.items:
@@ -85,6 +87,24 @@ class Work:
         """Tell whoever iterates over the run."""
         self.events.append(event)
 
+    def note(self, node: str, *texts: str) -> None:
+        """Tell the user what a node has to say, once."""
+        told = {text for texts in self._notes.values() for text in texts}
+        self._notes[node] = (*self._notes.get(node, ()), *texts)
+        for text in dict.fromkeys(texts):
+            if text not in told:
+                self.emit(Noted(text=text))
+
+    def notes(self, node: str) -> tuple[str, ...]:
+        """Notes of a node and of those that its value came from."""
+        inputs = self.plan.checked.graph.nodes[node].inputs.values()
+        above = [
+            text for ref in inputs if ref.node in self._notes for text in self._notes[ref.node]
+        ]
+        own = self._notes.get(node, ())
+        self._notes[node] = tuple(dict.fromkeys((*above, *own)))
+        return self._notes[node]
+
     def next(self, device: str) -> Item | None:
         """What is to be done next on a device; none where it is done, or waits for another one."""
         queue = self._queues.get(device)
@@ -104,6 +124,7 @@ class Work:
     def done(self, node: str, out: Any) -> None:
         """Keep a node's value, and drop those that are not needed any more."""
         self.values[node] = out
+        self.notes(node)
         self._done.add(node)
         outputs = {ref.node for ref in self.plan.outputs.values()}
         for name in [n for n in self.values if n not in outputs]:
@@ -113,14 +134,14 @@ class Work:
         self.end_if_done()
 
     def end_if_done(self) -> None:
-        """End with the wanted outputs once every node of the plan has run.
+        """End with the wanted outputs, on the host, once every node of the plan has run.
 
         Copies: what the memo keeps must not change with what a caller does to its result.
         """
         if self.over or not self._nodes <= self._done:
             return
         outputs = self.plan.outputs.items()
-        self.outputs = {n: map_tensors(self.value(ref), torch.clone) for n, ref in outputs}
+        self.outputs = {n: map_tensors(self.value(ref), _copy) for n, ref in outputs}
         self.release()
 
     def fail(self, problem: BaseException) -> None:
@@ -139,3 +160,7 @@ class Work:
         """The events since the last time."""
         while self.events:
             yield self.events.popleft()
+
+
+def _copy(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.to(CPU, copy=True)
