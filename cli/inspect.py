@@ -52,6 +52,8 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
         for section in SECTIONS
         for row in _rows(found.get(section) or {})
     ]  # fmt: skip
+    noted = found.get("notes")
+    rows += [("notes", "", printable(str(n))) for n in (noted if isinstance(noted, list) else ())]
     widths = [max((len(row[i]) for row in rows), default=0) for i in range(2)]
     before = ""
     for section, name, value in rows:

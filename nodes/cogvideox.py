@@ -97,7 +97,7 @@ class CogVideoXDenoiser:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CosineGuidance:
+class DynamicGuidance:
     """Classifier-free guidance that may swing with the timestep; off at a scale of 1 or less.
 
     scale    1 is `cond` alone
@@ -112,7 +112,7 @@ class CosineGuidance:
 
     @staticmethod
     def bypass(*, scale: float) -> str | None:
-        """Guidance at 1 or less is its `cond`."""
+        """Classifier-free guidance is off at a scale of 1 or less."""
         return "cond" if scale <= 1 else None
 
     def run(self, *, cond: Denoiser, uncond: Denoiser, scale: float, dynamic: bool = False) -> Out:
@@ -168,8 +168,8 @@ class DecodeFrames:
 
     def run(self, *, latents: Latents, num_frames: int, fps: float = 8) -> Asking[Out]:
         """Ask for one decoding."""
-        wanted = latents.parts["video"][:, -latent_frames(num_frames, self.vae.config) :]
-        frames = yield from decode(self.vae, decode_frames, {"latents": wanted})
+        requested = latents.parts["video"][:, -latent_frames(num_frames, self.vae.config) :]
+        frames = yield from decode(self.vae, decode_frames, {"latents": requested})
         return self.Out(Video(frames[0], fps))
 
 

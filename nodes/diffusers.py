@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -73,6 +74,8 @@ class RunPipeline:
         try:
             while True:
                 ((step,),) = yield [Call(self.pipeline, advance, {}, {"call": call})]
+                while call.warnings:
+                    yield Noted(text=f"diffusers: {call.warnings.pop(0)}")
                 if step is None:
                     break
                 index, count = step
@@ -82,7 +85,9 @@ class RunPipeline:
         for note in call.notes:
             yield Noted(text=note)
         if call.sound:
-            yield Noted(text=f"the sound that {call.sound} makes is not kept")
+            yield Noted(
+                text=f"the audio that {call.sound} makes is discarded: its sample rate is not known"
+            )
         return self.Out(media(call.result, call.rate), call.audio)
 
 
@@ -94,6 +99,7 @@ class VanillaCall:
     sound  the class of a pipeline that made sound too, which cannot be kept
     generator_states  states of the global generators between two steps
     notes  what the user must know of how the call went
+    warnings  what the pipeline logged, such as the part of a prompt that CLIP does not read
     """
 
     inputs: Mapping[str, Any]
@@ -105,6 +111,7 @@ class VanillaCall:
     steps: SteppedCall | None = None
     generator_states: dict[str, torch.Tensor] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     def close(self) -> None:
         """Stop the pipeline at the end of its step; its thread has ended then."""
@@ -116,7 +123,7 @@ def advance(pipe: Any, *, call: VanillaCall) -> tuple[tuple[int, int] | None]:
     """One step of a pipeline: index from 1 and count; None once it is done."""
     if call.steps is None:
         call.steps = SteppedCall(_prepared(pipe, call))
-    with own_randomness(pipe, call):
+    with own_randomness(pipe, call), logged_warnings(call):
         try:
             made = call.steps.advance()
         except NameError as problem:
@@ -224,6 +231,31 @@ def own_randomness(pipe: Any, call: VanillaCall) -> Iterator[None]:
             call.generator_states["host"] = torch.get_rng_state()
             if of_device is not None:
                 call.generator_states["device"] = of_device.get_rng_state(index)
+
+
+class WarningList(logging.Handler):
+    """Collects the texts of warnings, each once."""
+
+    def __init__(self, texts: list[str]) -> None:
+        super().__init__(logging.WARNING)
+        self.texts = texts
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take one record."""
+        text = " ".join(record.getMessage().split())
+        if text not in self.texts:
+            self.texts.append(text)
+
+
+@contextmanager
+def logged_warnings(call: VanillaCall) -> Iterator[None]:
+    """Take what diffusers logs as the call's, instead of writing it to stderr."""
+    logger, handler = logging.getLogger("diffusers"), WarningList(call.warnings)
+    others, logger.handlers = logger.handlers, [handler]
+    try:
+        yield
+    finally:
+        logger.handlers = others
 
 
 def _refused(pipe: Any, problem: Exception) -> Exception:

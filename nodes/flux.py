@@ -15,6 +15,8 @@ from runtime.contract.declare import Component
 from runtime.contract.denoising import Denoiser
 from runtime.contract.values import Latents, TextEmbeds
 
+NOT_EMBEDDED = "this checkpoint takes no guidance as an input of its transformer"
+
 
 @dataclass(frozen=True, kw_only=True)
 class FluxDenoiser:
@@ -23,7 +25,7 @@ class FluxDenoiser:
     text       tokens 1 l d, of T5
     pooled     pooled 1 d, of CLIP
     guidance   embedded where the checkpoint was distilled for it, else without effect
-    reference  `image`: 1 c h w, even h and w: a picture that Kontext is shown; no part: none
+    reference  `image`: 1 c h w, even h and w: the input picture of Kontext; no part: none
     denoiser   predicts the velocity of `image`, b c h w with even h and w
 
     Source: diffusers 0.42, pipelines/flux/pipeline_flux.py and pipeline_flux_kontext.py.
@@ -33,6 +35,11 @@ class FluxDenoiser:
 
     class Out(NamedTuple):
         denoiser: Denoiser
+
+    def ignores(self) -> dict[str, str]:
+        """A checkpoint that was not distilled with guidance has no input for it."""
+        embedded = self.transformer.config.guidance_embeds
+        return {} if embedded else {"guidance": NOT_EMBEDDED}
 
     def run(
         self,

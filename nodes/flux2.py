@@ -14,10 +14,12 @@ from torch import Tensor
 
 from nodes.contracts import VAE, Scheduler, TextEncoder, Tokenizer, Transformer
 from nodes.finite import decode, is_finite
+from nodes.flux import NOT_EMBEDDED
 from nodes.image import resized
 from nodes.latents import image_size, pack, spatial_scale, unpack
 from nodes.prediction import Prediction, to_unit
 from nodes.schedule import TYPICAL_MU, evenly_spaced
+from nodes.truncation import Notes, token_truncation
 from nodes.vae import to_bytes
 from runtime.contract.calls import Asking, Call
 from runtime.contract.declare import Component
@@ -63,6 +65,18 @@ class EncodeLayers:
         ((states,),) = yield [Call(self.text_encoder, layered_states, batched, shared)]
         return self.Out(TextEmbeds(states))
 
+    def notes(self, *, text: str, max_sequence_length: int) -> Notes:
+        """The words that are not read."""
+
+        def ids(text: str) -> list[int]:
+            found = chat_tokens(self.tokenizer, text, self.system, None)["input_ids"][0]
+            return [int(token) for token in found]
+
+        read = ids(text)[:max_sequence_length]
+        return {
+            "text": token_truncation(self.tokenizer, self.text_encoder, ids(text), read, ids(""))
+        }
+
     def estimate(self, *, max_sequence_length: int) -> int:
         """Bytes of the hidden states, at most; the encoder's own working set is not known here."""
         config = self.text_encoder.config
@@ -84,6 +98,11 @@ class Flux2Denoiser:
 
     class Out(NamedTuple):
         denoiser: Denoiser
+
+    def ignores(self) -> dict[str, str]:
+        """A checkpoint that was not distilled with guidance has no input for it."""
+        embedded = getattr(self.transformer.config, "guidance_embeds", True)
+        return {} if embedded else {"guidance": NOT_EMBEDDED}
 
     def run(
         self,
@@ -199,22 +218,25 @@ class ShiftByTokensAndSteps:
             evenly_spaced(self.scheduler, steps, TYPICAL_MU)
 
 
-def chat_tokens(tokenizer: Tokenizer, text: str, system: str | None, length: int) -> Any:
-    """One chat to `input_ids` and `attention_mask`, 1 l, padded and cut to `length` tokens."""
+def chat_tokens(tokenizer: Tokenizer, text: str, system: str | None, length: int | None) -> Any:
+    """One chat to `input_ids` and `attention_mask`, 1 l, padded and cut to `length` tokens.
+
+    length  None: as long as the chat is
+    """
     if system is None:
         turns: list[Any] = [{"role": "user", "content": text}]
         reply: dict[str, Any] = {"add_generation_prompt": True, "enable_thinking": False}
     else:  # a model that also sees takes its turns in parts, and [IMG] for a picture
-        said = {"system": system, "user": text.replace("[IMG]", "")}
-        turns = [{"role": r, "content": [{"type": "text", "text": t}]} for r, t in said.items()]
+        messages = {"system": system, "user": text.replace("[IMG]", "")}
+        turns = [{"role": r, "content": [{"type": "text", "text": t}]} for r, t in messages.items()]
         reply = {}
     return tokenizer.apply_chat_template(
         [turns],
         tokenize=True,
         return_dict=True,
         return_tensors="pt",
-        padding="max_length",
-        truncation=True,
+        padding=False if length is None else "max_length",
+        truncation=length is not None,
         max_length=length,
         **reply,
     )

@@ -1,8 +1,9 @@
-"""Sizes of FLUX.1 Kontext: those it was trained on, of the picture it is shown and of its own."""
+"""Sizes of FLUX.1 Kontext: those it was trained on, of its input picture and of its result."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import log
 from typing import NamedTuple
 
 from nodes.contracts import VAE
@@ -11,7 +12,7 @@ from runtime.contract.declare import Component
 from runtime.contract.values import Image
 from runtime.errors import UserError
 
-SHOWN = (  # height, width
+TRAINED_SIZES = (  # height, width
     (1568, 672), (1504, 688), (1456, 720), (1392, 752), (1328, 800), (1248, 832), (1184, 880),
     (1104, 944), (1024, 1024), (944, 1104), (880, 1184), (832, 1248), (800, 1328), (752, 1392),
     (720, 1456), (688, 1504), (672, 1568),
@@ -21,7 +22,7 @@ PATCH = 2  # latent pixels per token side
 
 @dataclass(frozen=True, kw_only=True)
 class ResizeToTrainedSize:
-    """Resize a picture to the nearest in shape of the sizes that the model was shown in training.
+    """Resize a picture to the nearest in shape of the sizes of input pictures in the training.
 
     image  in: h w 3, uint8, any size; none stays none
 
@@ -46,16 +47,19 @@ class ResizeToTrainedSize:
                 help="give a larger picture", field="image_path",
             )  # fmt: skip
         ratio = columns / rows
-        height, width = min(SHOWN, key=lambda size: (abs(ratio - size[1] / size[0]), size[1]))
+        height, width = min(
+            TRAINED_SIZES, key=lambda size: (abs(ratio - size[1] / size[0]), size[1])
+        )
         pixels = resized(image.pixels, height // side * side, width // side * side)
         return self.Out(Image(pixels))
 
 
 @dataclass(frozen=True, kw_only=True)
-class KeepArea:
-    """Let a size pass that has the area the model draws; the reference changes others in silence.
+class SizeOfArea:
+    """Choose a size of the area that the model draws; refuse others, which the reference changes.
 
-    height, width  px
+    image          h w 3, uint8: its aspect ratio is that of a size which is not given
+    height, width  px; one or none given: the nearest size of that aspect ratio, else a square
     max_area       px², what the reference scales a size to before it cuts it to whole tokens
 
     Source: diffusers 0.42, pipelines/flux/pipeline_flux_kontext.py, `max_area`.
@@ -67,12 +71,28 @@ class KeepArea:
         height: int
         width: int
 
-    def run(self, *, height: int, width: int, max_area: int) -> Out:
-        """The size as it is, or a UserError with two that pass."""
+    def run(
+        self,
+        *,
+        max_area: int,
+        image: Image | None = None,
+        height: int | None = None,
+        width: int | None = None,
+    ) -> Out:
+        """The size as it is given or as it fits, or a UserError with two that pass."""
         side = token_side(self.vae)
+        if height is None or width is None:
+            ratio = aspect_ratio(image)
+            sizes = [s for s in sizes_of_area(max_area, side) if height in {None, s[0]}]
+            sizes = [s for s in sizes if width in {None, s[1]}] or sizes_of_area(max_area, side)
+            return self.Out(
+                *min(sizes, key=lambda s: (abs(log(s[1] / s[0] / ratio)), -s[0] * s[1]))
+            )
         if scaled(height, width, max_area, side) == (height, width):
             return self.Out(height, width)
-        near = sorted(kept(max_area, side), key=lambda s: abs(s[1] / s[0] - width / height))[:2]
+        near = sorted(
+            sizes_of_area(max_area, side), key=lambda s: abs(s[1] / s[0] - width / height)
+        )[:2]
         options = " or ".join(f"{w} x {h}" for h, w in near)
         raise UserError(
             f"`width` x `height` expects an area near `max_area` ({max_area} px²), "
@@ -81,10 +101,17 @@ class KeepArea:
             field="height",
         )
 
-    def estimate(self, *, height: int, width: int, max_area: int) -> int:
+    def estimate(
+        self, *, height: int | None, width: int | None, max_area: int, image: Image | None
+    ) -> int:
         """No bytes, but a size that does not pass is refused before anything is loaded."""
-        self.run(height=height, width=width, max_area=max_area)
+        self.run(height=height, width=width, max_area=max_area, image=image)
         return 0
+
+
+def aspect_ratio(image: Image | None) -> float:
+    """Width to height of a picture; 1 without one."""
+    return 1.0 if image is None else image.pixels.shape[1] / image.pixels.shape[0]
 
 
 def token_side(vae: VAE) -> int:
@@ -99,7 +126,7 @@ def scaled(height: int, width: int, area: int, side: int) -> tuple[int, int]:
     return rows // side * side, columns // side * side
 
 
-def kept(area: int, side: int) -> list[tuple[int, int]]:
+def sizes_of_area(area: int, side: int) -> list[tuple[int, int]]:
     """Sizes (height, width) of an area that scaling to it leaves as they are."""
     widths = range(side, area // side + 1, side)
     sizes = [

@@ -19,6 +19,7 @@ from nodes.glm_prior import TOKEN, Prior
 from nodes.latents import image_size
 from nodes.prediction import Prediction
 from nodes.schedule import TYPICAL_MU, make_schedule
+from nodes.truncation import Notes, text_truncation
 from runtime.contract.calls import Asking, Call
 from runtime.contract.declare import Component
 from runtime.contract.denoising import Denoiser, Parts, Schedule, Step
@@ -44,7 +45,7 @@ class EncodeGlyphs:
 
     def run(self, *, text: str = "", max_sequence_length: int = 2048) -> Asking[Out]:
         """Ask for one forward of the encoder."""
-        parts = [part for pattern in QUOTED for part in re.findall(pattern, text)] or [""]
+        parts = quoted(text)
         tokens = self.tokenizer(parts, max_length=max_sequence_length, truncation=True).input_ids
         pad = self.tokenizer.pad_token_id
         # The reference counts parts, not tokens: all begin with padding where their number is even.
@@ -55,6 +56,17 @@ class EncodeGlyphs:
         batched = {"ids": ids[None], "mask": mask[None]}
         ((states,),) = yield [Call(self.text_encoder, glyph_states, batched)]
         return self.Out(TextEmbeds(states[0][mask.bool()][None]))
+
+    def notes(self, *, text: str, max_sequence_length: int) -> Notes:
+        """The words of each quoted part that are not read."""
+        length, parts = max_sequence_length, quoted(text)
+        notes = [text_truncation(self.tokenizer, self.text_encoder, part, length) for part in parts]
+        return {"text": [note for each in notes for note in each]}
+
+
+def quoted(text: str) -> list[str]:
+    """The quoted parts of a prompt; a single empty one where there are none."""
+    return [part for pattern in QUOTED for part in re.findall(pattern, text)] or [""]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +112,7 @@ class GlmDenoiser:
     without_prior  the prior is blanked: what guidance leads away from
     text           tokens 1 l d
     height, width  px
-    shown          1 c h w of each picture that is shown: its tokens are attended to
+    shown          1 c h w of each reference picture: its tokens are attended to
     denoiser       predicts the velocity of `image`, b c h w, float32
     """
 
@@ -125,7 +137,7 @@ class GlmDenoiser:
         prediction = Prediction(self.transformer, glm_velocity, bound, shared=shared)
         if not (shown and shown.parts):
             return self.Out(prediction)
-        pairs = tuple(zip(shown.parts.values(), prior.shown, strict=True))
+        pairs = tuple(zip(shown.parts.values(), prior.references, strict=True))
         return self.Out(CachedConditions(prediction, pairs))
 
 
@@ -143,8 +155,8 @@ class CachedConditions:
         """Ask for one forward of each picture at first, and for one of the prediction."""
         if self not in step.once:
             asks = [{"latents": latents, "prior": prior} for latents, prior in self.shown]
-            kept = yield [Call(self.prediction.network, remembered, ask) for ask in asks]
-            keys, values = (torch.cat(parts, dim=2) for parts in zip(*kept, strict=True))
+            caches = yield [Call(self.prediction.network, write_cache, ask) for ask in asks]
+            keys, values = (torch.cat(parts, dim=2) for parts in zip(*caches, strict=True))
             more = {**self.prediction.bound, "keys": keys, "values": values}
             step.once[self] = replace(self.prediction, bound=more)
         bound: Prediction = step.once[self]
@@ -161,7 +173,7 @@ def glyph_states(net: TextEncoder, ids: Tensor, mask: Tensor) -> tuple[Tensor]:
     return (states.unflatten(0, ids.shape[:2]).to(net.dtype),)
 
 
-def remembered(net: Transformer, latents: Tensor, prior: Tensor) -> tuple[Tensor, Tensor]:
+def write_cache(net: Transformer, latents: Tensor, prior: Tensor) -> tuple[Tensor, Tensor]:
     """Latents b c h w and prior b l of a picture to keys and values b layers l heads d."""
     scale = TOKEN // net.config.patch_size
     size = [[side * scale for side in latents.shape[-2:]]] * len(latents)
@@ -182,7 +194,7 @@ def remembered(net: Transformer, latents: Tensor, prior: Tensor) -> tuple[Tensor
     return keys, torch.stack([layer.v_caches[0] for layer in cache.caches], dim=1)
 
 
-def recalled(keys: Tensor, values: Tensor) -> Any:
+def read_cache(keys: Tensor, values: Tensor) -> Any:
     """Keys and values `b layers l heads d` as the network reads them."""
     cache = new_cache(keys.shape[1], "read")
     for layer, k, v in zip(cache.caches, keys.unbind(1), values.unbind(1), strict=True):
@@ -204,7 +216,7 @@ def glm_velocity(
 ) -> tuple[Tensor]:
     """latents b c h w, timestep b, text b l d, prior b l, size b 2 to velocity b c h w, float32."""
     size = bound["size"].to(net.dtype)
-    cache = recalled(bound["keys"], bound["values"]) if "keys" in bound else None
+    cache = read_cache(bound["keys"], bound["values"]) if "keys" in bound else None
     output = net(
         hidden_states=latents.to(net.dtype),
         encoder_hidden_states=bound["text"].to(net.dtype),

@@ -1,4 +1,4 @@
-"""GLM-Image's language model: it draws a coarse picture as tokens, and reads those it is shown."""
+"""GLM-Image's language model: it samples a coarse picture as tokens, and encodes references."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ class Processor(Protocol):
 class Prior:
     """Pictures as tokens of the language model, one per token of the transformer.
 
-    ids    b l  of the picture that is drawn
-    shown  b l  of each picture that it was shown
+    ids         b l  of the sampled picture
+    references  b l  of each reference picture
     """
 
     ids: Annotated[Tensor, "b l"]
-    shown: tuple[Tensor, ...] = ()
+    references: tuple[Tensor, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreparePictures:
-    """Make pictures ready to be shown to both models.
+    """Resize reference pictures for the language model, and encode them for the transformer.
 
     images   in: h w 3, uint8; out: a size for which both models count the same tokens, as it was
              where it is one (the reference fails at others)
@@ -72,13 +72,13 @@ class PreparePictures:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DrawPrior:
+class SamplePrior:
     """Let the language model draw, a token per 32 px; without pictures to go by, smaller first.
 
     text           the prompt
     height, width  px
     seed           of the global generator, from which the model samples
-    images         h w 3, uint8: what it is shown
+    images         h w 3, uint8: reference pictures
     prior          each token as 2×2
     """
 
@@ -112,10 +112,12 @@ class DrawPrior:
         }
         if images:
             batched["patches"] = inputs["pixel_values"][None]
-        shared = {"seed": seed, "count": before + rows * columns + 1, "shown": len(images)}
-        ((tokens, *shown),) = yield [Call(self.vision_language_encoder, drawn, batched, shared)]
+        shared = {"seed": seed, "count": before + rows * columns + 1, "references": len(images)}
+        ((tokens, *references),) = yield [
+            Call(self.vision_language_encoder, sample_tokens, batched, shared)
+        ]
         prior = doubled(tokens[:, before : before + rows * columns], rows, columns)
-        seen = (doubled(x, *grid) for x, grid in zip(shown, grids, strict=False))
+        seen = (doubled(x, *grid) for x, grid in zip(references, grids, strict=False))
         return self.Out(Prior(prior, tuple(seen)))
 
     def estimate(self, *, height: int, width: int) -> int:
@@ -149,7 +151,7 @@ def doubled(ids: Tensor, rows: int, columns: int) -> Tensor:
     return grid.repeat_interleave(2, 1).repeat_interleave(2, 2).flatten(1)
 
 
-def drawn(
+def sample_tokens(
     net: Any,
     *,
     ids: Tensor,
@@ -158,18 +160,18 @@ def drawn(
     patches: Tensor | None = None,
     seed: int,
     count: int,
-    shown: int,
+    references: int,
 ) -> tuple[Tensor, ...]:
     """Token ids and mask `b l`, patches `b p d` of pictures to `count` new ids, and theirs.
 
-    grids  b n 3: of the pictures that are shown, then of those to draw
+    grids  b n 3: of the reference pictures, then of those to sample
 
     The model samples from the global generator, which is as before afterwards.
     """
     pictures, seen = {}, []
     if patches is not None:
         pictures = {"pixel_values": patches.flatten(0, 1)}
-        features = net.get_image_features(pictures["pixel_values"], grids[0, :shown])
+        features = net.get_image_features(pictures["pixel_values"], grids[0, :references])
         seen = [net.get_image_tokens([x]).flatten()[None] for x in features.pooler_output]
     device = ids.device
     accelerators = [] if device.index is None else [device.index]

@@ -32,7 +32,7 @@ class ClassifierFree:
 
     @staticmethod
     def bypass(*, scale: float) -> str | None:
-        """At a scale of 1 or less, `cond` replaces the node."""
+        """Classifier-free guidance is off at a scale of 1 or less."""
         return "cond" if scale <= 1 else None
 
     def run(
@@ -64,7 +64,7 @@ class TrueClassifierFree:
 
     @staticmethod
     def bypass(*, scale: float, negative: str | None) -> str | None:
-        """Without a negative prompt, or at a scale of 1 or less, `cond` replaces the node."""
+        """Classifier-free guidance is on with a negative prompt and a scale above 1 only."""
         return "cond" if scale <= 1 or negative is None else None
 
     def run(
@@ -92,7 +92,7 @@ class RouteByTimestep:
 
     @staticmethod
     def bypass(*, boundary: float | None) -> str | None:
-        """Without a boundary, `high` replaces the node."""
+        """Without a boundary one expert predicts at every timestep."""
         return "high" if boundary is None else None
 
     def run(self, *, high: Denoiser, low: Denoiser, boundary: float | None = None) -> Out:

@@ -14,9 +14,11 @@ import torch
 from torch import Tensor
 
 from nodes.contracts import Scheduler, TextEncoder, Tokenizer, Transformer
+from nodes.flux import NOT_EMBEDDED
 from nodes.prediction import Prediction
 from nodes.schedule import make_schedule, shift_name
 from nodes.text import tokenize
+from nodes.truncation import Notes, token_truncation
 from runtime.contract.calls import Asking, Call
 from runtime.contract.declare import Component
 from runtime.contract.denoising import Denoiser, Schedule
@@ -57,6 +59,18 @@ class EncodeLlama:
         mask = tokens.attention_mask[:, DESCRIBE_TOKENS:].bool()
         return self.Out(TextEmbeds(states[:, DESCRIBE_TOKENS:], mask))
 
+    def notes(self, *, text: str, max_sequence_length: int) -> Notes:
+        """The words that are not read."""
+
+        def ids(text: str) -> list[int]:
+            found = self.tokenizer([DESCRIBE.format(text)], verbose=False).input_ids[0]
+            return [int(token) for token in found]
+
+        read = ids(text)[: max_sequence_length + DESCRIBE_TOKENS]
+        return {
+            "text": token_truncation(self.tokenizer, self.text_encoder, ids(text), read, ids(""))
+        }
+
     def estimate(self, *, max_sequence_length: int) -> int:
         """Bytes of the hidden states, at most; the encoder's own working set is not known here."""
         return 4 * max_sequence_length * int(self.text_encoder.config.hidden_size)
@@ -77,6 +91,13 @@ class HunyuanDenoiser:
 
     class Out(NamedTuple):
         denoiser: Denoiser
+
+    def ignores(self, *, instead: float | None) -> dict[str, str]:
+        """One of the two names of the embedded guidance counts, where the checkpoint has any."""
+        if not self.transformer.config.guidance_embeds:
+            return dict.fromkeys(("guidance", "instead"), NOT_EMBEDDED)
+        reason = "`request.embedded_cfg_scale` takes its place"
+        return {} if instead is None else {"guidance": reason}
 
     def run(
         self,

@@ -33,7 +33,7 @@ class Resize:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Still:
+class RepeatImage:
     """Show a picture for a while.
 
     image       h w c, uint8
@@ -50,7 +50,7 @@ class Still:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitClip:
+class ResizeClip:
     """The first frames of a clip, each stretched to a size.
 
     video          f h w 3, uint8

@@ -135,7 +135,7 @@ class AddNoise:
 
     @staticmethod
     def bypass(*, strength: float) -> str | None:
-        """At a strength of 1, `noise` replaces the node."""
+        """At a strength of 1 the run begins with noise alone."""
         return "noise" if strength >= 1 else None
 
     def run(self, *, latents: Latents, noise: Latents, schedule: Schedule, strength: float) -> Out:

@@ -1,4 +1,4 @@
-"""LTX-Video: a transformer that is told the frame rate, a decoder that may denoise as well.
+"""LTX-Video: a transformer conditioned on the frame rate, and a timestep-conditioned decoder.
 
 Source of all here: LTX-Video, arXiv:2501.00103; diffusers 0.42, pipelines/ltx/pipeline_ltx.py.
 """
@@ -20,6 +20,10 @@ from runtime.contract.calls import Asking
 from runtime.contract.declare import Component
 from runtime.contract.denoising import Denoiser
 from runtime.contract.values import Latents, Rng, TextEmbeds, Video
+
+WITHOUT_TIMESTEP = dict.fromkeys(
+    ("timestep", "noise_scale"), "the decoder of this checkpoint takes no timestep"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,12 +51,12 @@ class LTXDenoiser:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DecodeNoisy:
+class DecodeLTXVideo:
     """Decode latents to RGB frames, by a decoder that may take the last step of denoising itself.
 
     latents      `video`: 1 c t h w, zero mean and unit variance per channel
     like         noise is drawn, and mixed in, in the dtype of these hidden states
-    timestep     how noisy the decoder is told that its input is, 0 to 1
+    timestep     at which a timestep-conditioned decoder decodes, 0 to 1
     noise_scale  part of noise that is mixed in before; none: as `timestep`
     rng          as denoising left it; a decoder without a timestep draws nothing
     fps          frames per second
@@ -63,6 +67,11 @@ class DecodeNoisy:
 
     class Out(NamedTuple):
         video: Video
+
+    def ignores(self) -> dict[str, str]:
+        """A decoder that takes no timestep is given no noise."""
+        takes = getattr(self.vae.config, "timestep_conditioning", False)
+        return {} if takes else WITHOUT_TIMESTEP
 
     def run(
         self,

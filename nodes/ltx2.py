@@ -14,6 +14,8 @@ from torch import Tensor
 
 from nodes.contracts import VAE, Network, TextEncoder, Tokenizer, Transformer
 from nodes.finite import decode, is_finite
+from nodes.ltx import WITHOUT_TIMESTEP
+from nodes.truncation import Notes, text_truncation
 from nodes.vae import to_bytes
 from runtime.contract.calls import Asking, Call
 from runtime.contract.declare import Component
@@ -57,6 +59,11 @@ class EncodePrompt:
         batched = {"states": states, "mask": tokens.attention_mask}
         ((video, audio, mask),) = yield [Call(self.connectors, contexts, batched)]
         return self.Out(TextEmbeds(video, mask), TextEmbeds(audio, mask))
+
+    def notes(self, *, text: str, max_sequence_length: int) -> Notes:
+        """The words that are not read."""
+        length = max_sequence_length
+        return {"text": text_truncation(self.tokenizer, self.text_encoder, text.strip(), length)}
 
     def estimate(self, *, max_sequence_length: int) -> int:
         """Bytes of the hidden states, at most; the encoder's own working set is not known here."""
@@ -166,7 +173,7 @@ class DecodeVideo:
     latents      `video`: 1 c t h w, zero mean and unit variance per channel
     like         latents are noised and denormalised in the dtype of these hidden states
     rng          as denoising left it; a decoder without a timestep draws nothing
-    timestep     how noisy the decoder is told that its input is, 0 to 1
+    timestep     at which a timestep-conditioned decoder decodes, 0 to 1
     noise_scale  part of noise that is mixed in before; none: as `timestep`
     fps          frames per second
     video        8(t-1)+1 32h 32w 3, uint8 (factors as the VAE's config states them)
@@ -176,6 +183,10 @@ class DecodeVideo:
 
     class Out(NamedTuple):
         video: Video
+
+    def ignores(self) -> dict[str, str]:
+        """A decoder that takes no timestep is given no noise."""
+        return {} if self.vae.config.timestep_conditioning else WITHOUT_TIMESTEP
 
     def run(
         self,

@@ -28,7 +28,7 @@ from runtime.files.video_encode import h264_round_trip
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncodeFirst:
+class EncodeFirstFrame:
     """Encode the picture that a clip begins with, as lossy as frames of clips are.
 
     image          h w 3, uint8, stretched to height x width; none: latents without parts
@@ -41,6 +41,10 @@ class EncodeFirst:
 
     class Out(NamedTuple):
         latents: Latents
+
+    def ignores(self, *, image: Image | None) -> dict[str, str]:
+        """Without a picture nothing is compressed."""
+        return {} if image is not None else {"crf": "there is no `request.image_path`"}
 
     def run(
         self, *, height: int, width: int, image: Image | None = None, crf: int = 33
@@ -81,7 +85,7 @@ class PlaceFirstFrame:
 
 
 @dataclass(frozen=True, kw_only=True)
-class HoldFirst:
+class FixFirstFrame:
     """Predict that a known first frame does not move.
 
     first     `video`: 1 c 1 h w; no part: the denoiser stays as it is

@@ -42,7 +42,7 @@ class Unconditional:
 
     @staticmethod
     def bypass(*, scale: float, audio_scale: float | None) -> str | None:
-        """Guidance is on where one scale is above 1."""
+        """Classifier-free guidance is off where no scale is above 1."""
         return "cond" if max(scale, audio_scale or scale) <= 1 else None
 
     def run(
@@ -73,6 +73,22 @@ class JointGuidance:
     class Out(NamedTuple):
         denoiser: Denoiser
 
+    def ignores(
+        self,
+        *,
+        stg_scale: float,
+        modality_scale: float,
+        audio_stg_scale: float | None,
+        audio_modality_scale: float | None,
+    ) -> dict[str, str]:
+        """The predictions that no scale asks for."""
+        found = {}
+        if max(stg_scale, audio_stg_scale or stg_scale) <= 0:
+            found["weakened"] = "spatio-temporal guidance (STG) is off at a scale of 0"
+        if max(modality_scale, audio_modality_scale or modality_scale) <= 1:
+            found["isolated"] = "modality guidance is off at a scale of 1 or less"
+        return found
+
     def run(
         self,
         *,
@@ -91,8 +107,8 @@ class JointGuidance:
     ) -> Out:
         """Bind the four predictions."""
         video = Strength(scale, stg_scale, modality_scale, rescale)
-        said = audio_scale, audio_stg_scale, audio_modality_scale, audio_rescale
-        audio = Strength(*(own or other for own, other in zip(said, video, strict=True)))
+        of_audio = audio_scale, audio_stg_scale, audio_modality_scale, audio_rescale
+        audio = Strength(*(own or other for own, other in zip(of_audio, video, strict=True)))
         weak = (uncond, weakened, isolated)
         return self.Out(JointlyGuided(cond, weak, {"video": video, "audio": audio}))
 

@@ -16,6 +16,7 @@ from nodes.flux import positions
 from nodes.latents import pack, unpack
 from nodes.prediction import Prediction, to_unit
 from nodes.text import tokenize
+from nodes.truncation import Notes, chat_truncation
 from runtime.contract.calls import Asking, Call
 from runtime.contract.declare import Component
 from runtime.contract.denoising import Denoiser
@@ -45,17 +46,17 @@ class EncodePrompt:
 
     def run(self, *, text: str, max_sequence_length: int = 256) -> Asking[Out]:
         """Ask for one forward of the encoder."""
-        chat = self.tokenizer.apply_chat_template(
-            [{"role": "user", "content": DESCRIBE + text}],
-            tokenize=False,
-            add_generation_prompt=True,
-            enable_thinking=False,
-        )
         length = max_sequence_length + DESCRIBE_TOKENS
+        chat = as_chat(self.tokenizer, text)
         tokens = tokenize(self.tokenizer, chat, length, add_special_tokens=False)
         batched = {"ids": tokens.input_ids, "mask": tokens.attention_mask}
         ((states,),) = yield [Call(self.text_encoder, masked_states, batched)]
         return self.Out(TextEmbeds(states[:, DESCRIBE_TOKENS:]))
+
+    def notes(self, *, text: str, max_sequence_length: int) -> Notes:
+        """The words that are not read."""
+        return {"text": chat_truncation(self.tokenizer, self.text_encoder, as_chat, text,
+                                 max_sequence_length + DESCRIBE_TOKENS)}  # fmt: skip
 
     def estimate(self, *, max_sequence_length: int) -> int:
         """Bytes of the hidden states, at most; the encoder's own working set is not known here."""
@@ -79,6 +80,17 @@ class OvisDenoiser:
         """Bind; no weight is touched."""
         bound = {"text": text.tokens}
         return self.Out(Prediction(self.transformer, ovis_velocity, bound))
+
+
+def as_chat(tokenizer: Tokenizer, text: str) -> str:
+    """A prompt as the user's turn of a chat that asks for a description."""
+    chat: str = tokenizer.apply_chat_template(
+        [{"role": "user", "content": DESCRIBE + text}],
+        tokenize=False,
+        add_generation_prompt=True,
+        enable_thinking=False,
+    )
+    return chat
 
 
 def masked_states(net: TextEncoder, ids: Tensor, mask: Tensor) -> tuple[Tensor]:

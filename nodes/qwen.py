@@ -17,6 +17,7 @@ from nodes.finite import decode
 from nodes.guidance import Guided, classifier_free
 from nodes.latents import pack, unpack
 from nodes.prediction import Prediction, to_unit
+from nodes.truncation import Notes, token_truncation
 from nodes.vae import decode_video
 from runtime.contract.calls import Asking, Call
 from runtime.contract.declare import Component
@@ -37,7 +38,7 @@ class EncodePrompt:
     """Encode a prompt as the description of a picture that is asked of the language model.
 
     text                 cut after 1024 tokens, for the encoder reads the template's end with it
-    max_sequence_length  the hidden states of so many tokens are kept
+    max_sequence_length  l, at most: the hidden states after that are dropped
     embeds               tokens 1 l d, as long as the prompt; no padding, so no mask
     """
 
@@ -59,6 +60,18 @@ class EncodePrompt:
         ((states,),) = yield [Call(self.text_encoder, last_states, batched)]
         return self.Out(TextEmbeds(states[:, DESCRIBE_TOKENS:][:, :max_sequence_length]))
 
+    def notes(self, *, text: str, max_sequence_length: int) -> Notes:
+        """The words whose hidden states are dropped."""
+
+        def ids(text: str) -> list[int]:
+            found = self.tokenizer([DESCRIBE.format(text)], verbose=False).input_ids[0]
+            return [int(token) for token in found]
+
+        read = ids(text)[: min(MOST_TOKENS, max_sequence_length) + DESCRIBE_TOKENS]
+        return {
+            "text": token_truncation(self.tokenizer, self.text_encoder, ids(text), read, ids(""))
+        }
+
     def estimate(self, *, max_sequence_length: int) -> int:
         """Bytes of the hidden states, at most; the encoder's own working set is not known here."""
         return 4 * max_sequence_length * text_width(self.text_encoder.config)
@@ -69,7 +82,7 @@ class QwenDenoiser:
     """Bind a prompt to a Qwen-Image transformer.
 
     text        tokens 1 l d
-    references  pictures that are shown to it, each 1 c h w, in order
+    references  reference pictures, each 1 c h w, in order
     denoiser    predicts the velocity of `image`, b c h w with even h and w, or b n c h w: n
                 pictures of one sequence
     """
@@ -81,13 +94,13 @@ class QwenDenoiser:
 
     def run(self, *, text: TextEmbeds, references: Latents | None = None) -> Out:
         """Bind; no weight is touched."""
-        shown = references.parts.values() if references else ()
-        bound = {"text": text.tokens, **{f"reference_{i}": x for i, x in enumerate(shown)}}
+        pictures = references.parts.values() if references else ()
+        bound = {"text": text.tokens, **{f"reference_{i}": x for i, x in enumerate(pictures)}}
         return self.Out(Prediction(self.transformer, predict_velocity, bound))
 
 
 @dataclass(frozen=True, kw_only=True)
-class NormPreserving:
+class NormPreservingGuidance:
     """Classifier-free guidance that keeps each token's length as it is without guidance.
 
     scale       1 is `cond` alone
@@ -101,9 +114,14 @@ class NormPreserving:
 
     @staticmethod
     def bypass(*, scale: float, true_scale: float | None, negative: str | None) -> str | None:
-        """Without a negative, or at a scale of 1 or less, guidance is its `cond`."""
+        """Classifier-free guidance is on with a negative prompt and a scale above 1 only."""
         used = scale if true_scale is None else true_scale
         return "cond" if used <= 1 or negative is None else None
+
+    def ignores(self, *, true_scale: float | None) -> dict[str, str]:
+        """One of the two names of the scale counts."""
+        reason = "`request.true_cfg_scale` takes its place"
+        return {} if true_scale is None else {"scale": reason}
 
     def run(
         self,
@@ -151,8 +169,8 @@ def as_long(cond: Tensor, uncond: Tensor, step: Step, *, scale: float) -> Tensor
     """Guide b (n) c h w; each token stays as long, over its channels, as that of `cond`."""
     velocity = classifier_free(cond, uncond, step, scale=scale)
     tokens, lengths = (pack(x.flatten(0, -4)) for x in (velocity, cond))
-    kept = tokens * (lengths.norm(dim=-1, keepdim=True) / tokens.norm(dim=-1, keepdim=True))
-    return unpack(kept, *velocity.shape[-2:]).reshape(velocity.shape)
+    rescaled = tokens * (lengths.norm(dim=-1, keepdim=True) / tokens.norm(dim=-1, keepdim=True))
+    return unpack(rescaled, *velocity.shape[-2:]).reshape(velocity.shape)
 
 
 def last_states(net: Any, ids: Tensor) -> tuple[Tensor]:

@@ -36,7 +36,7 @@ POSITIONS = 4096 - 256  # of text that the transformer can count, after those of
 
 
 @dataclass(frozen=True, kw_only=True)
-class ToArea:
+class ResizeToArea:
     """Resize pictures to an area of about `side` × `side`, each in its own shape.
 
     side    px
@@ -102,8 +102,8 @@ class EncodeInstruction:
         """Ask for one forward of the encoder."""
         pixels, grid, places = seen(self.processor, images)
         names = [f"Picture {i}: " if self.numbered else "" for i in range(1, len(images) + 1)]
-        shown = "".join(name + place for name, place in zip(names, places, strict=True))
-        ids = self.tokenizer([EDIT.format(shown + text)], return_tensors="pt").input_ids
+        placeholders = "".join(name + place for name, place in zip(names, places, strict=True))
+        ids = self.tokenizer([EDIT.format(placeholders + text)], return_tensors="pt").input_ids
         length = ids.shape[1] - EDIT_TOKENS
         if length > POSITIONS:
             raise UserError(

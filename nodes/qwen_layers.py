@@ -62,7 +62,7 @@ IN_CHINESE = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fit:
+class ResizeToResolution:
     """Make a picture opaque and resize it to an area that the model was trained on.
 
     image          h w 3, uint8
@@ -111,7 +111,7 @@ class Caption:
 
     @staticmethod
     def bypass(*, prompt: str) -> str | None:
-        """What the user says needs no caption."""
+        """A picture with a prompt is not described."""
         return "prompt" if prompt not in {"", " "} else None
 
     def run(self, *, prompt: str, images: tuple[Image, ...], english: bool) -> Asking[Out]:
@@ -122,10 +122,10 @@ class Caption:
         asked = ASK + (IN_ENGLISH if english else IN_CHINESE) + place + ANSWER
         ids = self.tokenizer([asked], return_tensors="pt").input_ids
         batched = {"ids": ids, "pixels": pixels[None]}
-        ((said,),) = yield [Call(self.text_encoder, caption, batched, {"grid": grid})]
+        ((answer,),) = yield [Call(self.text_encoder, caption, batched, {"grid": grid})]
         decoder: Any = self.tokenizer
         (text,) = decoder.batch_decode(
-            said, skip_special_tokens=True, clean_up_tokenization_spaces=False
+            answer, skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
         return self.Out(text.strip())
 

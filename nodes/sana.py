@@ -11,6 +11,7 @@ from torch import Tensor
 from nodes.contracts import TextEncoder, Tokenizer, Transformer
 from nodes.prediction import Prediction
 from nodes.text import tokenize
+from nodes.truncation import Notes, text_truncation
 from runtime.contract.calls import Asking, Call
 from runtime.contract.declare import Component
 from runtime.contract.denoising import Denoiser
@@ -23,7 +24,7 @@ class EncodeGemma:
     """Encode a prompt, in lower case, after an instruction that the language model follows.
 
     instruction          lines before the prompt
-    text                 cut so that what is kept has `max_sequence_length` tokens
+    text                 truncated so that `max_sequence_length` tokens come out
     max_sequence_length  l, tokens: the first one, and the last ones, where the prompt is
     embeds               tokens 1 l d, mask 1 l
 
@@ -39,15 +40,24 @@ class EncodeGemma:
 
     def run(self, *, text: str = "", max_sequence_length: int = 300) -> Asking[Out]:
         """Ask for one forward of the encoder."""
-        prefix, length = "\n".join(self.instruction), max_sequence_length
-        if prefix:
-            length += len(self.tokenizer([prefix]).input_ids[0]) - 2
-        asked = prefix + text.lower().strip()
+        asked, length = self.instructed(text, max_sequence_length)
         tokens = tokenize(self.tokenizer, asked, length, padding_side="right")
         batched = {"ids": tokens.input_ids, "mask": tokens.attention_mask}
         shared = {"keep": max_sequence_length}
         ((states,),) = yield [Call(self.text_encoder, last_states, batched, shared)]
         return self.Out(TextEmbeds(states, ends(tokens.attention_mask, max_sequence_length).bool()))
+
+    def instructed(self, text: str, max_sequence_length: int) -> tuple[str, int]:
+        """The text after the instruction, and how many tokens of both are read."""
+        prefix, length = "\n".join(self.instruction), max_sequence_length
+        if prefix:
+            length += len(self.tokenizer([prefix]).input_ids[0]) - 2
+        return prefix + text.lower().strip(), length
+
+    def notes(self, *, text: str, max_sequence_length: int) -> Notes:
+        """The words that are not read."""
+        asked, length = self.instructed(text, max_sequence_length)
+        return {"text": text_truncation(self.tokenizer, self.text_encoder, asked, length)}
 
     def estimate(self, *, max_sequence_length: int) -> int:
         """Bytes of the hidden states, at most; the encoder's own working set is not known here."""
@@ -55,7 +65,7 @@ class EncodeGemma:
 
 
 @dataclass(frozen=True, kw_only=True)
-class KnownSize:
+class ResolutionBinning:
     """Find the size, of those that the model was trained with, that is nearest in its ratio.
 
     use_resolution_binning  off: the size that was asked for
@@ -79,7 +89,7 @@ class KnownSize:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BindTransformer:
+class SanaDenoiser:
     """Bind a prompt to a Sana transformer.
 
     text      tokens 1 l d, mask 1 l

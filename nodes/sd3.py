@@ -16,6 +16,7 @@ from torch.nn.functional import pad
 from nodes.contracts import TextEncoder, Tokenizer, Transformer
 from nodes.prediction import Prediction
 from nodes.text import states_and_projection, states_of, tokenize
+from nodes.truncation import Notes, text_truncation
 from runtime.contract.calls import Asking, Call, gather
 from runtime.contract.declare import Component
 from runtime.contract.denoising import Denoiser, Parts, Step
@@ -61,6 +62,17 @@ class EncodePrompt:
         t5 = others[0][0] if others else clips.new_zeros(1, max_sequence_length, clips.shape[-1])
         tokens = torch.cat([widened(x, t5.shape[-1]) for x in (clips, t5)], dim=1)
         return self.Out(TextEmbeds(tokens, pooled=torch.cat([pooled, pooled_2], dim=-1)))
+
+    def notes(self, *, text: str, max_sequence_length: int) -> Notes:
+        """The words that each encoder does not read."""
+        most = self.tokenizer.model_max_length
+        notes = text_truncation(self.tokenizer, self.text_encoder, text, most)
+        notes += text_truncation(self.tokenizer_2, self.text_encoder_2, text, most)
+        if self.tokenizer_3 is not None and self.text_encoder_3 is not None:
+            notes += text_truncation(
+                self.tokenizer_3, self.text_encoder_3, text, max_sequence_length
+            )
+        return {"text": notes}
 
     def estimate(self, *, max_sequence_length: int) -> int:
         """Bytes of the hidden states, at most; the encoders' own working set is not known here."""
@@ -115,8 +127,14 @@ class SkipLayerGuidance:
 
     @staticmethod
     def bypass(*, scale: float) -> str | None:
-        """Guidance at 1 or less is its `cond`."""
+        """Guidance is off at a scale of 1 or less."""
         return "cond" if scale <= 1 else None
+
+    def ignores(self, *, layers: tuple[int, ...]) -> dict[str, str]:
+        """Without layers to skip there is no skip-layer guidance."""
+        reason = "skip-layer guidance (SLG) is off without `request.skip_guidance_layers`"
+        ports = ("skipped", "skip_layer_scale", "start", "stop")
+        return {} if layers else dict.fromkeys(ports, reason)
 
     def run(
         self,

@@ -1,4 +1,4 @@
-"""Stable Diffusion XL: two CLIP encoders side by side, and a UNet that is told sizes."""
+"""Stable Diffusion XL: two CLIP encoders side by side, and a UNet with size conditioning."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor
 from nodes.contracts import TextEncoder, Tokenizer, Transformer
 from nodes.prediction import Prediction
 from nodes.text import states_and_projection, tokenize
+from nodes.truncation import Notes, text_truncation
 from runtime.contract.calls import Asking, Call
 from runtime.contract.declare import Component
 from runtime.contract.denoising import Denoiser
@@ -40,7 +41,7 @@ class EncodePrompt:
 
     @staticmethod
     def bypass(*, text: str | None, zeros: bool) -> str | None:
-        """No text, which is not empty text, is `otherwise` where that is connected."""
+        """Zeros take the place of an encoded negative prompt where none is given."""
         return "otherwise" if zeros and text is None else None
 
     def run(
@@ -60,6 +61,24 @@ class EncodePrompt:
         # Where the dtypes of the encoders differ, the second one's goes on.
         tokens = torch.cat([narrow, wide], dim=-1).to(wide.dtype)
         return self.Out(TextEmbeds(tokens, pooled=pooled))
+
+    def ignores(self, *, text: str | None) -> dict[str, str]:
+        """With a text, what would stand in for it is of no use."""
+        reason = "it is for a request without a negative prompt"
+        return {} if text is None else {"zeros": reason, "otherwise": reason}
+
+    def notes(self, *, text: str | None) -> Notes:
+        """The words that each encoder does not read."""
+        encoders = (self.tokenizer, self.text_encoder), (self.tokenizer_2, self.text_encoder_2)
+        return {
+            "text": [
+                note
+                for tokenizer, encoder in encoders
+                for note in text_truncation(
+                    tokenizer, encoder, text or "", tokenizer.model_max_length
+                )
+            ]
+        }
 
     def estimate(self) -> int:
         """Bytes of the hidden states, at most; the encoders' own working set is not known here."""
@@ -85,14 +104,14 @@ class ZeroEmbeds:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BindUNet:
-    """Bind a prompt and the sizes that a picture is said to have to an SDXL UNet.
+class SDXLDenoiser:
+    """Bind a prompt and the size conditioning to an SDXL UNet.
 
     text                   tokens 1 l d, pooled 1 d
     height, width          px
-    original_size          height and width before it was scaled; none: its own
-    crops_coords_top_left  rows and columns that were cut away above and to the left; none: 0 0
-    target_size            height and width that it is meant for; none: its own
+    original_size          height and width of the original picture; none: those of the result
+    crops_coords_top_left  px cropped at the top and at the left; none: 0 0
+    target_size            target height and width; none: those of the result
     denoiser               predicts what the scheduler expects, of `image`, b c h w
 
     Source: arXiv:2307.01952, section 2.2.

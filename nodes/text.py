@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from nodes.contracts import TextEncoder, Tokenizer
+from nodes.truncation import Notes, text_truncation
 from runtime.checkpoint.vocabulary import UNLIMITED, unlimited_length
 from runtime.contract.calls import Asking, Call
 from runtime.contract.declare import Component
@@ -41,6 +42,14 @@ class EncodeUMT5:
         batched = {"ids": tokens.input_ids, "mask": tokens.attention_mask}
         ((states,),) = yield [Call(self.text_encoder, masked_states, batched)]
         return self.Out(TextEmbeds(states))
+
+    def notes(self, *, text: str, max_sequence_length: int) -> Notes:
+        """The words that are not read."""
+        return {
+            "text": text_truncation(
+                self.tokenizer, self.text_encoder, clean(text), max_sequence_length
+            )
+        }
 
     def estimate(self, *, max_sequence_length: int) -> int:
         """Bytes of the hidden states, at most; the encoder's own working set is not known here."""
@@ -73,6 +82,12 @@ class EncodeT5:
         mask = tokens.attention_mask.bool() if self.masked else None
         return self.Out(TextEmbeds(states, mask))
 
+    def notes(self, *, text: str, max_sequence_length: int) -> Notes:
+        """The words that are not read."""
+        return {
+            "text": text_truncation(self.tokenizer, self.text_encoder, text, max_sequence_length)
+        }
+
     def estimate(self, *, max_sequence_length: int) -> int:
         """Bytes of the hidden states, at most; the encoder's own working set is not known here."""
         return 4 * max_sequence_length * int(self.text_encoder.config.d_model)
@@ -100,6 +115,11 @@ class EncodeCLIP:
         batched = {"ids": tokens.input_ids}
         ((states, pooled),) = yield [Call(self.text_encoder, states_and_pooled, batched)]
         return self.Out(TextEmbeds(states, pooled=pooled))
+
+    def notes(self, *, text: str) -> Notes:
+        """The words that are not read."""
+        length = self.tokenizer.model_max_length
+        return {"text": text_truncation(self.tokenizer, self.text_encoder, text, length)}
 
     def estimate(self) -> int:
         """Bytes of the hidden states, at most; the encoder's own working set is not known here."""

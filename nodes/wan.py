@@ -44,8 +44,8 @@ class EncodePictures:
     def run(self, *, image: Image, last_image: Image | None = None) -> Asking[Out]:
         """Ask for one forward of the encoder."""
         self.verify(last_image=last_image)
-        shown = [image] if last_image is None else [image, last_image]
-        pictures = [Pillow.fromarray(to_numpy(i.pixels)) for i in shown]
+        images = [image] if last_image is None else [image, last_image]
+        pictures = [Pillow.fromarray(to_numpy(i.pixels)) for i in images]
         pixels = self.image_processor(images=pictures, return_tensors="pt").pixel_values
         ((states,),) = yield [Call(self.image_encoder, states_before_last, {"pixels": pixels})]
         return self.Out(TextEmbeds(states.flatten(0, 1)[None]))
@@ -66,14 +66,14 @@ class EncodePictures:
             )  # fmt: skip
         if last_image is not None and not both:
             raise UserError(
-                "`last_image` cannot be given: this checkpoint is shown the first picture only",
+                "`last_image` cannot be given: this checkpoint takes a first picture only",
                 help="leave `last_image` out, or take a first-and-last-frame checkpoint",
                 field="last_image",
             )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Condition:
+class EncodeCondition:
     """Encode a clip that is known at its ends only, and say where it is known.
 
     image, last_image  h w 3, uint8, stretched to height x width
@@ -148,7 +148,7 @@ class FirstFrame:
 
 @dataclass(frozen=True, kw_only=True)
 class TokenwiseDenoiser:
-    """Bind a prompt to a Wan transformer that is told how noisy each token is.
+    """Bind a prompt to a Wan transformer with a timestep per token.
 
     text      tokens 1 l d
     first     `video`: 1 c 1 h w, noiseless, stays the first frame; no part: none is known
@@ -168,7 +168,7 @@ class TokenwiseDenoiser:
 
 
 @dataclass(frozen=True, kw_only=True)
-class KeepFirst:
+class RestoreFirstFrame:
     """Put the first frame of latents back, which a solver moved although it is known.
 
     latents  `video`: 1 c t h w
@@ -180,7 +180,7 @@ class KeepFirst:
 
     def run(self, *, latents: Latents, first: Latents) -> Out:
         """Replace the frame."""
-        video = kept(latents.parts["video"], first.parts.get("video"))
+        video = with_first_frame(latents.parts["video"], first.parts.get("video"))
         return self.Out(Latents({**latents.parts, "video": video}))
 
 
@@ -199,10 +199,10 @@ def tokenwise_velocity(
     if first is not None:
         noisy[:, 0] = 0
     moments = (noisy * timestep.view(-1, 1, 1)).flatten(1)
-    return wan_velocity(net, latents=kept(latents, first), timestep=moments, text=text)
+    return wan_velocity(net, latents=with_first_frame(latents, first), timestep=moments, text=text)
 
 
-def kept(video: Tensor, first: Tensor | None) -> Tensor:
+def with_first_frame(video: Tensor, first: Tensor | None) -> Tensor:
     """Latents b c t h w with their first frame replaced by what is known of it, 1 c 1 h w."""
     if first is None:
         return video
@@ -237,7 +237,7 @@ def signed(pixels: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class WanDenoiser:
-    """Bind a prompt, and what else is shown, to a Wan transformer.
+    """Bind a prompt, and a picture where there is one, to a Wan transformer.
 
     text       tokens 1 l d
     condition  `video`: 1 c t h w, beside the latents on the channels

@@ -13,6 +13,7 @@ from nodes.contracts import TextEncoder, Tokenizer, Transformer
 from nodes.guidance import Guided
 from nodes.prediction import Prediction
 from nodes.text import tokenize
+from nodes.truncation import Notes, chat_truncation
 from runtime.contract.calls import Asking, Call
 from runtime.contract.declare import Component
 from runtime.contract.denoising import Denoiser, Step
@@ -42,6 +43,11 @@ class EncodeZImage:
         batched = {"ids": tokens.input_ids, "mask": tokens.attention_mask.bool()}
         ((states,),) = yield [Call(self.text_encoder, unpadded_states, batched)]
         return self.Out(TextEmbeds(states[0][None]))
+
+    def notes(self, *, text: str, max_sequence_length: int) -> Notes:
+        """The words that are not read."""
+        length = max_sequence_length
+        return {"text": chat_truncation(self.tokenizer, self.text_encoder, as_chat, text, length)}
 
     def estimate(self, *, max_sequence_length: int) -> int:
         """Bytes of the hidden states, at most; the encoder's own working set is not known here."""
@@ -85,7 +91,7 @@ class CappedGuidance:
 
     @staticmethod
     def bypass(*, scale: float) -> str | None:
-        """Guidance at 0 or less is its `cond`."""
+        """Guidance is off at a scale of 0 or less."""
         return "cond" if scale <= 0 else None
 
     def run(

@@ -26,7 +26,7 @@ from runtime.configure.run_config import RunConfig
 from runtime.configure.unused import consumed
 from runtime.contract.outputs import Destination
 from runtime.errors import Cancelled, UserError, did_you_mean
-from runtime.events import Event, NodeDone, Stepped
+from runtime.events import Event, NodeDone, Noted, Stepped
 from runtime.graph.model import Graph
 from runtime.settings.field import Field
 from runtime.settings.policies import Output
@@ -50,12 +50,14 @@ class Result:
                       after it and at most until then (nbytes, peak_nbytes)
     denoise_steps_ms  one per denoising step
     memory            name of a checkpoint in the run to allocated_mb, reserved_mb, peaks
+    notes             what the user is told: options without effect, prompts that are cut, retries
     """
 
     outputs: Mapping[str, Any]
     rows: Sequence[Mapping[str, Any]] = ()
     denoise_steps_ms: Sequence[float] = ()
     memory: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def image(self) -> PIL.Image.Image:
@@ -104,6 +106,7 @@ class Run:
         self._work: Work | None = None
         self._rows: list[dict[str, Any]] = []
         self._steps: list[float] = []
+        self._notes: list[str] = []
         self._before: dict[str, float] = {}
         self._events = self._alone()
 
@@ -174,12 +177,16 @@ class Run:
             )
         elif isinstance(event, Stepped):
             self._steps.append(event.seconds * 1000)
+        elif isinstance(event, Noted):
+            self._notes.append(event.text)
 
     def end(self) -> None:
         """Make the result of a run that is over."""
         if self._work is not None and self._work.outputs is not None:
             memory = {"before": self._before, "after": self._memory()}
-            self._result = Result(self._work.outputs, self._rows, self._steps, memory)
+            self._result = Result(
+                self._work.outputs, self._rows, self._steps, memory, tuple(self._notes)
+            )
             self._work = None
 
     def _memory(self) -> dict[str, float]:

@@ -152,9 +152,12 @@ def _param(problem: UserError, values: Mapping[str, Any]) -> str | None:
 def _within_limits(served: ServedModel, run: Mapping[str, Any], values: Mapping[str, Any]) -> None:
     """The server's limits, which also hold for a graph's defaults."""
     policy = served.policies.server
-    pixels = (run.get("width") or 0) * (run.get("height") or 0)
+    # A size that the picture decides has at most the area of the defaults.
+    defaults = {side: field.default for side, field in served.fields.items() if field.shape_of}
+    width, height = (run.get(side) or defaults.get(side) or 0 for side in ("width", "height"))
+    pixels = width * height
     if pixels > policy.max_pixels:
-        size = f"{run['width']}x{run['height']}"
+        size = f"{width}x{height}"
         raise bad_request(
             f"{size} is {pixels} pixels; this server makes at most {policy.max_pixels}",
             "width" if "width" in values else "size",

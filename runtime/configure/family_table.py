@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from runtime.configure.resolve import edit, resolve_graph
@@ -20,6 +20,15 @@ the same kind works as well; any other pipeline runs through `model.backend=diff
 *Verified against*: `tests/families/test_families.py` compares every picture and frame with that
 pipeline of diffusers on the same tiny random checkpoint, at most 1/255 apart.
 """
+DEFECTS = """
+## Known defects of the references
+
+What the review of diffusers' pipelines (huggingface/diffusers issue 13656 and the reviews that it
+links) and other issues found, and whether the graph shares it. A family that is not listed has no
+review that a search of public issues found. A run makes the result of one prompt, and several
+results are several runs, so what diffusers does wrong only with several prompts, or with several
+results of one prompt, affects no graph.
+"""
 
 
 def rows() -> list[dict[str, Any]]:
@@ -32,7 +41,7 @@ def _row(entry: catalog.Entry) -> dict[str, Any]:
         "name": entry.name, "title": entry.title, "task": entry.task,
         "classes": list(entry.classes), "checkpoints": list(entry.checkpoints),
         "reference": entry.reference, "checkpoint": entry.checkpoint,
-        "path": str(entry.path),
+        "known_defects": list(entry.known_defects), "path": str(entry.path),
     }  # fmt: skip
     try:
         graph = resolve_graph([edit("graph", entry.name)])
@@ -75,6 +84,7 @@ def checkpoints_of(row: Mapping[str, Any]) -> list[str]:
 
 def markdown(table: Iterable[Mapping[str, Any]]) -> str:
     """The page `docs/families.md`."""
+    table = list(table)
     lines = [PAGE, "| graph | checkpoints | task | defaults | components | verified against |"]
     lines.append("|---|---|---|---|---|---|")
     for row in table:
@@ -87,4 +97,15 @@ def markdown(table: Iterable[Mapping[str, Any]]) -> str:
             defaults_text(row["defaults"]),
         )
         lines.append(f"| {' | '.join((*cells, parts, row['reference']))} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, DEFECTS, *_defects(table)]) + "\n"
+
+
+def _defects(table: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """A line for each list of known defects, with the graphs that share it."""
+    graphs: dict[tuple[str, ...], list[str]] = {}
+    for row in table:
+        if row["known_defects"]:
+            graphs.setdefault(tuple(row["known_defects"]), []).append(row["name"])
+    for defects, names in graphs.items():
+        yield f"\n**{', '.join(names)}**\n"
+        yield from (f"- {defect}" for defect in defects)

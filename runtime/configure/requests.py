@@ -12,6 +12,7 @@ from runtime.configure.run_config import RunConfig, unknown_field
 from runtime.errors import UserError
 from runtime.settings import rounding
 from runtime.settings.field import PIXELS
+from runtime.settings.picture_size import open_sides
 
 DENOISING_STEPS = "num_inference_steps"
 UNTRAINED = "SGLANG_GRAPH_UNTRAINED"  # where set: requests that a model was not trained for pass
@@ -66,7 +67,8 @@ def complete(config: RunConfig, given: Mapping[str, Any]) -> Request:
                 f"`request.{name}` is required and not given{takes}",
                 help=f"add `request.{name}=...`", field=f"request.{name}",
             )  # fmt: skip
-    return Request(values)
+    named = {n: v for n, v in values.items() if given.get(n) is not None or n in config.request}
+    return Request(values | open_sides(graph.request, named))
 
 
 def only_trained(config: RunConfig) -> bool:

@@ -5,18 +5,22 @@ with those that are known before the node runs. `check` refuses a rule with any 
 
     bypass  the input that stands for the node's output, where the node has nothing to do
     verify  raises UserError for what the node could not run; asked before anything is loaded
+    ignores input to the reason why the node does not use it; the user is told of options without
+            effect
+    notes   input to sentences, without their subject, that the user is told before the run;
+            tokenizers are loaded for it
 
 `ladder` is what may be done, in order, when a call of the node's runs out of memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, ClassVar, Protocol, TypeVar
 
 C = TypeVar("C", bound=type)
-RULES = ("bypass", "verify")
+RULES = ("bypass", "verify", "ignores", "notes")
 
 
 class Rung(StrEnum):
@@ -47,6 +51,18 @@ class Verify(Protocol):
     """A node that refuses requests: `verify(**inputs)` raises UserError."""
 
     verify: Callable[..., None]
+
+
+class Ignores(Protocol):
+    """A node that may not use an input: `ignores(**inputs)` names those, with the reason."""
+
+    ignores: Callable[..., Mapping[str, str]]
+
+
+class Notes(Protocol):
+    """A node that has something to tell: `notes(**inputs)` gives sentences by input."""
+
+    notes: Callable[..., Mapping[str, Sequence[str]]]
 
 
 class Recovers(Protocol):

@@ -16,7 +16,7 @@ import yaml
 from runtime.errors import UserError, nearest
 
 ABSENT = object()
-HEAD = ("title", "task", "reference", "checkpoints", "checkpoint", "matches")
+HEAD = (*("title", "task", "reference", "checkpoints", "known_defects", "checkpoint", "matches"),)
 SEARCH_PATH_VARIABLE = "SGLANG_GRAPH_PATH"
 
 
@@ -45,6 +45,7 @@ class Entry:
     task         T2I, TI2I, I2I, T2V, I2V, TI2V or V2V
     reference    the diffusers class that it equals, or another implementation it is compared with
     checkpoints  hub ids that it was written for
+    known_defects  sentences on defects of the reference: shared, or not
     """
 
     name: str
@@ -55,6 +56,7 @@ class Entry:
     task: str = ""
     reference: str = ""
     checkpoints: tuple[str, ...] = ()
+    known_defects: tuple[str, ...] = ()
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -111,6 +113,7 @@ def _entry(path: Path, search: tuple[Path, ...]) -> Entry:
         path.stem, path, str(head.get("title") or ""), None if place is None else str(place),
         _matches(head.get("matches")), str(head.get("task") or ""),
         str(head.get("reference") or ""), _texts(head.get("checkpoints")),
+        _texts(head.get("known_defects")),
     )  # fmt: skip
 
 

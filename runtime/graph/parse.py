@@ -12,10 +12,11 @@ from typing import Any, NamedTuple, TypeAlias
 from runtime.errors import UserError, did_you_mean, nearest
 from runtime.graph.model import ComponentSpec, Finding, NodeSpec, Ref, SubGraph
 from runtime.graph.parse_node import NodeParser
-from runtime.settings.field import TYPES, Field, show
+from runtime.settings.field import PIXELS, TYPES, Field, show
 from runtime.settings.trained import Trained
 
-HEAD = ("title", "task", "reference", "checkpoints")  # for readers and for the catalog
+# For readers and for the catalog.
+HEAD = ("title", "task", "reference", "checkpoints", "known_defects")
 TOP = (
     *(*HEAD, "matches", "checkpoint", "constants", "anchors"),
     *("request", "components", "nodes", "outputs"),
@@ -25,6 +26,7 @@ Shape: TypeAlias = tuple[Any, str]  # classes of a value, and their name in mess
 TEXT, NUMBER, TRUTH = (str, "text"), ((int, float), "a number"), (bool, "true or false")
 FIELD_SHAPES: Mapping[str, Shape] = {
     "many": TRUTH, "required": TRUTH, "min": NUMBER, "max": NUMBER, "unit": TEXT, "help": TEXT,
+    "reason": TEXT, "shape_of": TEXT,
     "config": TEXT, "frames": TEXT, "fps": TEXT,
     "multiple": (int, "a whole number"), "offset": (int, "a whole number"),
     "choices": (list, "a list"), "trained": (Mapping, "a map"),
@@ -38,6 +40,7 @@ COMPONENT_SHAPES: Mapping[str, Shape] = {
 }
 HEAD_SHAPES: Mapping[str, Shape] = {
     "title": TEXT, "task": TEXT, "reference": TEXT, "checkpoints": (list, "a list of hub ids"),
+    "known_defects": (list, "a list of sentences"),
 }  # fmt: skip
 MATCHES: Mapping[str, Shape] = {
     "class": ((str, list), "a name or a list of names"), "config": MAP, "ids": (list, "a list"),
@@ -68,6 +71,7 @@ def read(data: Mapping[str, Any]) -> Parts:
     found: list[Finding] = []
     _unknown(data, TOP, "", "a graph", found)
     request = {n: f for n, v in _section(data, "request", found) if (f := _field(n, v, found))}
+    found += _shapes(request)
     components = {
         n: c for n, v in _section(data, "components", found) if (c := _component(n, v, found))
     }
@@ -154,6 +158,20 @@ def _map(path: str, value: Any, what: str, found: list[Finding]) -> Mapping[str,
         return value
     found.append(Finding(path, f"expects {what}, found {show(value)}"))
     return None
+
+
+def _shapes(request: Mapping[str, Field]) -> list[Finding]:
+    """Findings on `shape_of`: it names the field of a picture or clip."""
+    pixels = [name for name, field in request.items() if field.type in PIXELS]
+    return [
+        Finding(
+            f"request.{name}.shape_of",
+            f"`{field.shape_of}` is no picture and no clip of the request",
+            f"there are: {', '.join(pixels) or 'none'}",
+        )
+        for name, field in request.items()
+        if field.shape_of and field.shape_of not in pixels
+    ]
 
 
 def _field(name: str, value: Any, found: list[Finding]) -> Field | None:

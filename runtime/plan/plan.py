@@ -24,6 +24,7 @@ class Plan:
              that fit
     readers  node to the nodes after which its value is dropped
     devices  node to where it runs
+    notes    what the user is told before the run: options without effect, prompts that are cut
     """
 
     items: tuple[Item, ...]
@@ -36,6 +37,7 @@ class Plan:
     after: Mapping[str, frozenset[str]] = field(default_factory=dict)
     readers: Mapping[str, frozenset[str]] = field(default_factory=dict)
     devices: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return plan_text(self)
@@ -78,6 +80,7 @@ def plan_text(plan: Plan) -> str:
         tail = f"weights {size(held)}" if verb == "load" and cost else ""
         lines.append(f"{number:4}  {verb:6}  {name:16} {what:44} {cost:>9}  {tail}".rstrip())
     lines += [f"      not run {name:16} {why}" for name, why in plan.dropped.items()]
+    lines += [f"      note: {note}" for note in plan.notes]
     silent = sum(isinstance(i, Run) and i.nbytes is None for i in plan.items)
     tell = "node does not tell what it needs" if runs == 1 else "nodes do not tell what they need"
     untold = f"; {silent} of {runs} {tell}" if silent else ""

@@ -42,7 +42,7 @@ ENCODING = ("quality", "compression", "x264_preset")
 WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 ABSOLUTE = re.compile(r"/|~|file:|" + WINDOWS.pattern, re.IGNORECASE)
 # Facts of a run that may differ without a difference to its result.
-NAMES_ONLY = frozenset({"model", "local"})
+NAMES_ONLY = frozenset({"model", "local", "notes"})
 
 
 def provenance(path: Path) -> dict[str, Any]:

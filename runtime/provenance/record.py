@@ -99,6 +99,7 @@ def provenance_record(
         "code": dict(sorted(code.items())),
         "execution": {**devices.execution(made.device), **_run(made.plan, happened)},
         "versions": dict(versions()),
+        **({"notes": list(made.plan.notes)} if made.plan.notes else {}),
     }
 
 
@@ -113,9 +114,11 @@ def graph_digest(graph: Graph) -> str:
         name: [n.type, {p: str(r) for p, r in n.inputs.items()}, dict(n.params), dict(n.components)]
         for name, n in graph.nodes.items()
     }
-    fields = {
-        n: dataclasses.asdict(dataclasses.replace(f, help="")) for n, f in graph.request.items()
-    }
+    fields = {n: dataclasses.asdict(f) | {"help": ""} for n, f in graph.request.items()}
+    for facts in fields.values():
+        del facts["reason"]  # words, as `help` is
+        if not facts["shape_of"]:
+            del facts["shape_of"]  # so that older files still name the same graph
     components = {n: [c.dtype, dict(c.config)] for n, c in graph.components.items()}
     return digest([nodes, fields, components, {n: str(r) for n, r in graph.outputs.items()}])
 
@@ -133,7 +136,8 @@ def _model(config: RunConfig) -> dict[str, Any]:
 def _request(graph: Graph, request: Mapping[str, Any], ports: Mapping[str, Any]) -> dict[str, Any]:
     """Every field with a value; pictures and files as name and digest of what is in them."""
     found: dict[str, Any] = {}
-    for name, value in request.items():
+    sides = {n: ports[n] for n in request if graph.request[n].shape_of}  # a picture may decide
+    for name, value in {**request, **sides}.items():
         kind = graph.request[name].type
         many = value if isinstance(value, tuple) else (value,)
         if value is None:

@@ -10,6 +10,7 @@ import torch
 from runtime.contract.values import Image, Video
 from runtime.files.input_pictures import read_clip, read_picture
 from runtime.settings.field import PIXELS, Field
+from runtime.settings.picture_size import SIDES, picture_size
 
 LARGE_PIXELS = 64 * 10**6  # a note is given for pictures with more
 
@@ -51,3 +52,20 @@ def _read(field: Field, value: Any, request: Mapping[str, Any]) -> Image | Video
         num_frames=request.get(field.frames), fps=request.get(field.fps),
     )  # fmt: skip
     return Video(torch.from_numpy(frames), fps)
+
+
+def sizes(fields: Mapping[str, Field], values: Mapping[str, Any]) -> dict[str, int]:
+    """Height and width where a request leaves them to its picture; of several, to the first one.
+
+    values  of request ports
+    """
+    sides = [name for name in SIDES if (field := fields.get(name)) and field.shape_of]
+    if len(sides) < len(SIDES) or all(values.get(side) is not None for side in SIDES):
+        return {}
+    given = values.get(fields[sides[0]].shape_of)
+    first = given[0] if isinstance(given, tuple) and given else given
+    if not isinstance(first, Image | Video):
+        return {}
+    pixels = first.pixels if isinstance(first, Image) else first.frames[0]
+    rows, columns = pixels.shape[:2]
+    return picture_size(fields, {side: values.get(side) for side in SIDES}, (rows, columns))

@@ -29,15 +29,17 @@ from runtime.graph.check import Checked, check
 from runtime.graph.model import Ref
 from runtime.graph.parse import WHOLE
 from runtime.plan.content_keys import digest, pictures_key
+from runtime.plan.input_notes import input_notes
 from runtime.plan.items import ComponentFacts, Facts, Load, Place, Recall
 from runtime.plan.plan import Plan
 from runtime.plan.planner import bound, plan
+from runtime.plan.without_effect import without_effect
 from runtime.provenance.record import Happened, PlannedRun, as_text, provenance_record
 from runtime.run.finite_check import FiniteCheck
 from runtime.run.memo import Memo
 from runtime.run.observer import Observer
 from runtime.run.previews import rest_of, shown_output
-from runtime.run.request_values import large_pictures, port_value
+from runtime.run.request_values import large_pictures, port_value, sizes
 from runtime.run.residency import State, Wanted, residency, variant_of
 from runtime.run.scheduler import follow
 from runtime.run.work import Work
@@ -142,7 +144,7 @@ class Session:
     ) -> dict[str, Any]:
         """What files of a complete request say of how they were made."""
         ports = self.ports(request, destination)
-        made = self._plan(ports, outputs, frozenset())
+        made = self._noted(self._plan(ports, outputs, frozenset()), ports)
         return provenance_record(self._made(made), request, ports, destination, Happened())
 
     def _plan(self, ports: Mapping[str, Any], outputs: Sequence[str], kept: frozenset[str]) -> Plan:
@@ -155,6 +157,8 @@ class Session:
         request = {name: ports[name] for name in self.config.graph.request}
         made = plan(self.checked, request, wanted, facts)
         self._check_tiles(request)
+        notes = without_effect(self.checked, request, wanted, facts)
+        made = dataclasses.replace(made, notes=notes)
         edges = (ref for node in made.checked.graph.nodes.values() for ref in node.inputs.values())
         if Ref("request", "store") in edges:
             check_store(ports["store"])  # a mistake is told before anything is loaded
@@ -188,6 +192,7 @@ class Session:
         for item in made.items:  # a plan can be made from configs alone, a run cannot
             if isinstance(item, Load) and (problem := self.sources[item.component].lacking):
                 raise problem
+        made = self._noted(made, ports)
         work = Work(
             made, ports, int(request.get(DENOISING_STEPS) or 0), cancelled,
             self.wanted, self.memo,
@@ -204,7 +209,18 @@ class Session:
                 )
 
             ports["destination"] = dataclasses.replace(destination, record=record)
+        for text in made.notes:
+            work.emit(Noted(text=text))
         return work
+
+    def _noted(self, made: Plan, ports: Mapping[str, Any]) -> Plan:
+        """The plan with what its nodes note on their inputs; loads tokenizers, no weights."""
+
+        def load(name: str) -> Any:
+            with self.residency.acquire(self.wanted[name]) as tool:
+                return tool
+
+        return dataclasses.replace(made, notes=(*made.notes, *input_notes(made, ports, load)))
 
     def preview(self, work: Work) -> Image | Video:
         """What a run in progress shows after its last step, decoded as the graph decodes."""
@@ -226,6 +242,7 @@ class Session:
         uploads = self.config.policies.storage.store()
         fields = self.config.graph.request
         values = {n: port_value(fields[n], v, request) for n, v in request.items()}
+        values |= sizes(fields, values)
         return {**values, **rng, "destination": destination, "store": uploads}
 
     def _dtype(self, name: str) -> str:

@@ -50,7 +50,10 @@ class Field:
               anything else is refused unless `checks.trained` is false
     frames    of a clip: the field that says how many frames are read; the rest is not decoded
     fps       of a clip: the field whose value, if it has one, is the rate at which it is read
+    shape_of  of `height` and `width`: the field of a picture or clip whose aspect ratio the size
+              has where the request names none; at most the area of the defaults
     help      one line
+    reason    why numbers outside the bounds are refused, where that is not plain: one line
     """
 
     name: str
@@ -69,6 +72,8 @@ class Field:
     frames: str = ""
     fps: str = ""
     help: str = ""
+    reason: str = ""
+    shape_of: str = ""
 
     def parse(self, value: Any, label: str = "") -> Any:
         """The typed value of what a user wrote; a UserError names `label`, value and fix."""
@@ -210,9 +215,9 @@ class Field:
     def _check_number(self, value: float, label: str) -> None:
         unit = f" {self.unit}" if self.unit else ""
         if self.min is not None and value < self.min:
-            raise self._wrong(value, label, f"at least {plain(self.min)}{unit}")
+            raise self._wrong(value, label, f"at least {plain(self.min)}{unit}", self.reason)
         if self.max is not None and value > self.max:
-            raise self._wrong(value, label, f"at most {plain(self.max)}{unit}")
+            raise self._wrong(value, label, f"at most {plain(self.max)}{unit}", self.reason)
         if self.multiple and (value - self.offset) % self.multiple:
             options = " or ".join(plain(x) for x in self.neighbours(value))
             help = f"the nearest that {'fit are' if ' or ' in options else 'fits is'} {options}"

@@ -1,0 +1,1 @@
+"""Inputs that people brought, by kind: see `cases/`."""

@@ -28,7 +28,7 @@ def said(capsys: pytest.CaptureFixture[str], *argv: str) -> list[str]:
 def test_two_graphs(capsys: pytest.CaptureFixture[str]) -> None:
     lines = said(capsys, "--diff", "qwen_image_edit", "qwen_image_edit_plus")
     assert lines[0] == "qwen_image_edit | qwen_image_edit_plus"
-    assert "seen - qwen_edit.ToArea" in lines
+    assert "seen - qwen_edit.ResizeToArea" in lines
     assert "positive.images pictures.images seen.images" in lines
     assert "positive.numbered - true" in lines
     assert "num_inference_steps 50 steps 40 steps" in lines

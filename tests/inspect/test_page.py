@@ -171,7 +171,9 @@ def test_passes_without_a_model(capsys: pytest.CaptureFixture[str]) -> None:
     text = shown(capsys, "wan2_1_t2v", "--stage", "fold", "prompt=x", "negative_prompt=x")
     assert "  negative         equal to `positive`" in text
     assert "positive_pooled" in shown(capsys, "flux1", "--stage", "fold", "true_cfg_scale=2")
-    assert "seen: qwen_edit.ToArea" in shown(capsys, "qwen_image_edit_plus", "--stage", "fold")
+    assert "seen: qwen_edit.ResizeToArea" in shown(
+        capsys, "qwen_image_edit_plus", "--stage", "fold"
+    )
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nodes.flux_kontext import kept, scaled
+from nodes.flux_kontext import scaled, sizes_of_area
 from runtime import Runtime
 from runtime.errors import UserError
 from tests.support.tiny import flux
@@ -45,7 +45,7 @@ def test_what_does_not_fit_is_refused(folder: Path, change: dict[str, Any], said
 
 
 def test_sizes_that_are_proposed_pass() -> None:
-    sizes = kept(1024**2, 16)
+    sizes = sizes_of_area(1024**2, 16)
     assert (1024, 1024) in sizes
     assert (832, 1248) in sizes
     assert all(scaled(*size, 1024**2, 16) == size for size in sizes)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from nodes.ltx2_first_frame import HoldFirst, PlaceFirstFrame, compressed_like_a_clip
+from nodes.ltx2_first_frame import FixFirstFrame, PlaceFirstFrame, compressed_like_a_clip
 from nodes.ltx2_guidance import JointGuidance, Unconditional
 from runtime import Runtime
 from runtime.contract.outputs import Destination
@@ -94,7 +94,7 @@ def test_a_first_frame_stands_still() -> None:
     assert zeros.sum() == 0, "values are never written"
     assert PlaceFirstFrame().run(latents=Latents(parts), first=none).latents.parts == parts
     anything: Any = object()
-    assert HoldFirst().run(denoiser=anything, first=none).denoiser is anything
+    assert FixFirstFrame().run(denoiser=anything, first=none).denoiser is anything
 
 
 @pytest.mark.parametrize("size", [(90, 130), (33, 47), (1, 40)])
