@@ -98,7 +98,7 @@ class CogVideoXDenoiser:
 
 @dataclass(frozen=True, kw_only=True)
 class DynamicGuidance:
-    """Classifier-free guidance that may swing with the timestep; off at a scale of 1 or less.
+    """Classifier-free guidance whose scale may vary with the timestep.
 
     scale    1 is `cond` alone
     dynamic  the scale of a step is 1 + scale (1 - cos(pi ((n - t) / n)^5)) / 2, for n steps

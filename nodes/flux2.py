@@ -90,7 +90,7 @@ class Flux2Denoiser:
 
     text        tokens 1 l d
     guidance    without effect where none was distilled into the checkpoint
-    references  pictures to look at, 1 c h w each, of any size, in their order
+    references  reference pictures, 1 c h w each, of any size, in order
     denoiser    predicts the velocity of `image`, b c h w, in patches
     """
 
@@ -120,7 +120,7 @@ class Flux2Denoiser:
 
 @dataclass(frozen=True, kw_only=True)
 class PictureSize:
-    """Settle the size of a picture: as asked, else that of the first reference.
+    """Choose the size of the result: as given, else that of the first reference picture.
 
     side           px of both sides where there is no reference either
     height, width  px

@@ -1,4 +1,4 @@
-"""Pictures before they are encoded: their size, and clips that stand still."""
+"""Pictures before they are encoded: their size, and clips of one repeated picture."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Resize:
 
 @dataclass(frozen=True, kw_only=True)
 class RepeatImage:
-    """Show a picture for a while.
+    """Repeat a picture as the frames of a video.
 
     image       h w c, uint8
     num_frames  how many times

@@ -1,4 +1,4 @@
-"""LTX-2: video and audio denoised together, each with a context of its own for the prompt.
+"""LTX-2: video and audio are denoised together; each has prompt embeddings of its own.
 
 Source of all here: LTX-2, arXiv:2601.03233; diffusers 0.42, pipelines/ltx2/pipeline_ltx2.py.
 """
@@ -85,7 +85,7 @@ class EncodePrompt:
 
 @dataclass(frozen=True, kw_only=True)
 class AudioNoise:
-    """Draw the noise that the sound of a clip starts from, after that of the clip itself.
+    """Sample the initial noise of the audio, after that of the video.
 
     video       `video`: 1 c t h w
     num_frames  frames
@@ -109,7 +109,7 @@ class AudioNoise:
         return 4 * prod(self.shape(num_frames, fps))
 
     def shape(self, num_frames: int, fps: float) -> tuple[int, ...]:
-        """Axes 1 c l m; a UserError where a clip is over before a sound can begin."""
+        """Axes 1 c l m; a UserError for a clip shorter than one audio latent."""
         config = self.audio_vae.config
         a_second = config.sample_rate / config.mel_hop_length / float(AUDIO_SCALE)
         length = round(num_frames / fps * a_second)

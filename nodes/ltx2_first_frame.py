@@ -1,4 +1,4 @@
-"""A clip whose first frame is known: its latents, which no step of denoising may move.
+"""A clip whose first frame is given: its latents are not denoised.
 
 Source of all here: LTX-2, arXiv:2601.03233; diffusers 0.42,
 pipelines/ltx2/pipeline_ltx2_image2video.py.
@@ -86,7 +86,7 @@ class PlaceFirstFrame:
 
 @dataclass(frozen=True, kw_only=True)
 class FixFirstFrame:
-    """Predict that a known first frame does not move.
+    """Keep a given first frame: its velocity is 0.
 
     first     `video`: 1 c 1 h w; no part: the denoiser stays as it is
     denoiser  predicts velocities, of `video` 0 in the first frame
@@ -102,7 +102,7 @@ class FixFirstFrame:
 
 @dataclass(frozen=True, eq=False)
 class HeldFirst:
-    """The prediction of a denoiser, with a first frame that stands still."""
+    """The prediction of a denoiser, with a velocity of 0 in the first frame."""
 
     denoiser: Denoiser
 

@@ -1,4 +1,4 @@
-"""Guidance of modalities that are denoised together, each with strengths of its own.
+"""Guidance of video and audio that are denoised together, each with scales of its own.
 
 Source of all here: LTX-2, arXiv:2601.03233; diffusers 0.42, pipelines/ltx2/pipeline_ltx2.py.
 """
@@ -16,11 +16,11 @@ from runtime.contract.denoising import Denoiser, Parts, Step
 
 
 class Strength(NamedTuple):
-    """How much one modality is guided.
+    """Guidance scales of one modality.
 
-    prompt   away from the negative prompt; off at 1
-    blocks   away from weakened blocks; off at 0
-    others   away from what it is without the other modalities; off at 1
+    prompt   of classifier-free guidance; off at 1
+    blocks   of spatio-temporal guidance (STG); off at 0
+    others   of modality guidance; off at 1
     rescale  part of the guided sample that gets the deviation of the unguided back
     """
 
@@ -32,7 +32,7 @@ class Strength(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Unconditional:
-    """The prediction to guide away from; `cond`, and no negative prompt, where no scale is on.
+    """The unconditional prediction; `cond` where classifier-free guidance is off.
 
     audio_scale  0 or none: as `scale`
     """
@@ -59,7 +59,7 @@ class Unconditional:
 
 @dataclass(frozen=True, kw_only=True)
 class JointGuidance:
-    """Push the denoised samples away from three weaker predictions; what no strength asks is left.
+    """Guide denoised samples: classifier-free, spatio-temporal (STG) and modality guidance.
 
     uncond          of the negative prompt, of strengths `scale`
     weakened        with weakened blocks, of strengths `stg_scale` (spatio-temporal guidance)

@@ -174,7 +174,7 @@ def as_long(cond: Tensor, uncond: Tensor, step: Step, *, scale: float) -> Tensor
 
 
 def last_states(net: Any, ids: Tensor) -> tuple[Tensor]:
-    """Token ids `b l` to the last hidden states `b l d`; the head of the language model rests."""
+    """Token ids `b l` to the last hidden states `b l d`."""
     return (net.model(input_ids=ids, use_cache=False).last_hidden_state.to(net.dtype),)
 
 

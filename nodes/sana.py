@@ -1,4 +1,4 @@
-"""Sana: a small language model reads the prompt; sizes are drawn near and cut to measure."""
+"""Sana: a small language model reads the prompt; resolution binning."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stable Diffusion 3 and 3.5: three text encoders, one transformer, guidance by skipped layers.
+"""Stable Diffusion 3 and 3.5: three text encoders, one transformer, skip-layer guidance (SLG).
 
 Source of all here: arXiv:2403.03206; diffusers 0.42,
 pipelines/stable_diffusion_3/pipeline_stable_diffusion_3.py.
@@ -114,7 +114,7 @@ class SD3Denoiser:
 
 @dataclass(frozen=True, kw_only=True)
 class SkipLayerGuidance:
-    """Guide without a classifier, and in early steps away from what skipped layers leave as well.
+    """Classifier-free guidance, with skip-layer guidance (SLG) in early steps.
 
     skipped           as `cond`, with `layers` left out; not asked for where there are none
     scale             1 or less: `cond` alone

@@ -60,7 +60,7 @@ class EncodeUMT5:
 class EncodeT5:
     """Encode a prompt with T5, which attends to the padding as well.
 
-    masked               the embeds say which tokens are text, for a transformer that asks
+    masked               the embeds have a mask of the text tokens, for a transformer that takes one
     text                 cut after `max_sequence_length` tokens; none: empty
     max_sequence_length  l, tokens
     embeds               tokens 1 l d, mask 1 l where `masked`

@@ -1,4 +1,4 @@
-"""Wan from pictures: what a clip begins and ends with, as latents and as tokens.
+"""Wan: its transformer, and the first and last frame as latents and as tokens.
 
 Source of all here: Wan report, arXiv:2503.20314, section 5.1; diffusers 0.42,
 pipelines/wan/pipeline_wan_i2v.py.
@@ -74,7 +74,7 @@ class EncodePictures:
 
 @dataclass(frozen=True, kw_only=True)
 class EncodeCondition:
-    """Encode a clip that is known at its ends only, and say where it is known.
+    """Encode the first and last frame as the condition: mask and latents of a grey clip.
 
     image, last_image  h w 3, uint8, stretched to height x width
     height, width      px
@@ -169,7 +169,7 @@ class TokenwiseDenoiser:
 
 @dataclass(frozen=True, kw_only=True)
 class RestoreFirstFrame:
-    """Put the first frame of latents back, which a solver moved although it is known.
+    """Put the given first frame back, which the scheduler has changed.
 
     latents  `video`: 1 c t h w
     first    `video`: 1 c 1 h w; no part: the latents stay as they are
