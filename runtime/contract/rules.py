@@ -59,7 +59,7 @@ class Ignores(Protocol):
     ignores: Callable[..., Mapping[str, str]]
 
 
-class Notes(Protocol):
+class Tells(Protocol):
     """A node that has something to tell: `notes(**inputs)` gives sentences by input."""
 
     notes: Callable[..., Mapping[str, Sequence[str]]]
