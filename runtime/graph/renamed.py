@@ -6,10 +6,19 @@ import importlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from runtime.errors import UserError
+
 
 def current_type(type: str) -> str:
     """The name of a node type today: one that was not renamed is returned as it is."""
-    renamed: Mapping[str, str] = importlib.import_module("nodes").RENAMED
+    package = importlib.import_module("nodes")
+    if not hasattr(package, "RENAMED"):  # ComfyUI's root has a nodes.py, for example
+        place = getattr(package, "__file__", None) or "another package"
+        raise UserError(
+            f"the module `nodes` is {place}, which hides the package `nodes` of this runtime",
+            help="rename that file, or run the script from another folder",
+        )
+    renamed: Mapping[str, str] = package.RENAMED
     return renamed.get(type, type)
 
 

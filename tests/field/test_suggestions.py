@@ -1,5 +1,7 @@
 """What people write from habit leads to what works here (issue 10, kind 10)."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -181,3 +183,15 @@ def test_common_names() -> None:
         "did you mean `num_inference_steps`?"
     )
     assert did_you_mean_field("heigth", ["height"]) == "did you mean `height`?"
+
+
+def test_a_module_that_hides_our_nodes_is_named(tmp_path: Path) -> None:
+    """ComfyUI's root has a nodes.py: a script beside one reads what is in the way."""
+    (tmp_path / "nodes.py").write_text("NODE_CLASS_MAPPINGS = {}\n")
+    script = tmp_path / "script.py"
+    script.write_text("from runtime import Runtime\nRuntime.load()\n")
+    done = subprocess.run(
+        [sys.executable, str(script)], check=False, capture_output=True, text=True, timeout=60
+    )
+    assert f"UserError: the module `nodes` is {tmp_path}/nodes.py, which hides" in done.stderr
+    assert "help: rename that file, or run the script from another folder" in done.stderr
