@@ -26,8 +26,9 @@ def is_finite(x: Tensor) -> Tensor:
     """
     if not x.is_floating_point() or not x.numel():  # nothing to look at
         return torch.ones(len(x), dtype=torch.bool, device=x.device)
-    low, high = torch.aminmax(x.reshape(len(x), -1), dim=1)
-    return torch.isfinite(low) & torch.isfinite(high)
+    # Without `dim` the reduction is vectorised on a CPU (bench/RESULTS.md).
+    limits = torch.stack([torch.stack(torch.aminmax(sample)) for sample in x])
+    return torch.isfinite(limits).all(dim=1)
 
 
 def check_finite(x: Tensor, name: str) -> None:

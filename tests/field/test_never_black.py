@@ -19,6 +19,7 @@ from cli.main import main
 from nodes.finite import check_finite, in_float32, is_finite
 from runtime import NodeFailed, NotFinite, Runtime
 from runtime.events import Noted
+from tests.support.servers import serving
 from tests.support.tiny import cogvideox, flux, ltx, ltx2, sdxl, wan
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -94,6 +95,23 @@ def test_raw_frames_are_not_written_either(spoilt: Callable[..., Path], tmp_path
     flags += [f"--output-path={tmp_path / 'out'}", "--return-frames"]
     assert main(["generate", f"--model-path={folder}", *flags]) == 1
     assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+
+
+def test_the_server_answers_500_with_a_code_and_goes_on(
+    spoilt: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = spoilt("vae", "decoder.conv_out.bias")
+    (tmp_path / "server").mkdir()
+    with serving(tmp_path / "server", f"--model-path={folder}") as server:
+        for seed in (1, 2):
+            body = {"prompt": "a cat", "size": "32x32", "num_inference_steps": 1, "seed": seed}
+            answer = server.post("/v1/images/generations", body)
+            assert answer.status_code == 500, answer.text
+            assert answer.json()["error"]["code"] == "not_finite"
+            assert "NaN or infinity" in answer.json()["error"]["message"]
+        assert server.get("/health").status_code == 200
+    files = [path for path in (tmp_path / "server").rglob("*.png") if path.is_file()]
+    assert not files
 
 
 @pytest.mark.parametrize(

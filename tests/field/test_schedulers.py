@@ -23,6 +23,7 @@ from runtime import Runtime, UserError
 from tests.support.tiny import flux, sana, sd3, sdxl, wan
 from tests.support.tiny.rows import Pixels, pipeline, pixels
 
+pytestmark = pytest.mark.filterwarnings("ignore")  # of NumPy and diffusers, by old schedulers
 Options: TypeAlias = Mapping[str, Any]
 
 SIZE = dict(prompt="a red circle", guidance_scale=3.0, height=32, width=32)
