@@ -14,7 +14,7 @@ TABLES = sorted((FIELD / "cases").glob("*.md"))
 @pytest.mark.parametrize("table", TABLES, ids=lambda path: path.stem)
 def test_named_tests_exist(table: Path) -> None:
     text = table.read_text("utf-8")
-    for place, name in re.findall(r"([\w/]+\.py)(?:::(\w+))?", text):
+    for place, name in re.findall(r"([\w/]*\btest_\w+\.py)(?:::(\w+))?", text):
         near = [FIELD / place, FIELD.parents[1] / place, *FIELD.parent.rglob(Path(place).name)]
         file = next((path for path in near if path.is_file()), None)
         assert file is not None, f"{table.name}: there is no {place}"
