@@ -305,7 +305,7 @@ def test_command_line(shared: StoreServer, tmp_path: Path) -> None:
     assert local[:2] == (0, f"{tmp_path}/out/a b.png\n")
     pixels = (tmp_path / "out/a b.png").read_bytes()
     environment = shared.environment()
-    words = ["--output-file-name", "a b.png", "--return-frames", "--save-output"]
+    words = ["--output-file-name", "a b.png", "--return-frames", "--save-output", "--overwrite"]
     code, out, err = command(tmp_path, environment, *words, "--debug", "--log-level", "debug")
     url, frames = out.splitlines()
     assert (code, url) == (0, f"{shared.url}/{BUCKET}/a%20b.png")
