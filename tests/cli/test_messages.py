@@ -61,7 +61,7 @@ def test_fields() -> None:
         (["generate", "--dry-run"], "help: add `--prompt ...`\n"),
         (["generate", "--graph", "sdxl", "--prompt", "x"], "help: add `--model-path FOLDER` or"),
         (["serve", "--graph", "sdxl"], "help: add `--model-path FOLDER` or"),
-        (["graphs", "verify", "demo"], "help: add `--prompt ...`\n"),
+        (["graphs", "verify", "sdxl"], "help: add `--model-path FOLDER` or"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
