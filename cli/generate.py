@@ -26,9 +26,10 @@ from cli.progress import Progress
 from cli.samples import Job, make_jobs, prompt_notes
 from cli.signals import raise_arrived
 from runtime import File, Result, Runtime, Setting, UserError
+from runtime.configure.asked_outputs import asked_outputs
 from runtime.contract.outputs import Url
 from runtime.events import Stepped
-from runtime.files.object_store import UploadFailed, check_store
+from runtime.files.object_store import UploadFailed
 from runtime.standard_streams import drop_stdout, is_stdout_failure
 
 if TYPE_CHECKING:
@@ -136,25 +137,7 @@ def gather(line: CommandLine, command: str = "generate") -> tuple[list[Setting],
 
 def wanted_outputs(session: Runtime) -> tuple[str, ...]:
     """Names of the graph's outputs that the call asks for: a file (or its URL), raw frames."""
-    output = session.output
-    save = output.save if output.save is not None else not output.return_frames
-    if not save and not output.return_frames:
-        raise UserError(
-            "nothing would come out: saving is off and no frames are asked for",
-            help="leave out --no-save-output, or add --return-frames", field="output.save",
-        )  # fmt: skip
-    store = session.config.policies.storage.store()
-    if not save or store.type == "none":
-        return ("file",) * save + ("frames",) * output.return_frames
-    check_store(store)
-    if "url" not in session.graph.outputs:
-        raise UserError(
-            f"files are to be uploaded, and graph `{session.graph.name}` has no output `url`",
-            help="add a node {type: upload.Upload, inputs: {file: save.file, to: request.store}} "
-            "and outputs: {url: upload.url}; or unset SGLANG_CLOUD_STORAGE_TYPE",
-            field="storage.type",
-        )
-    return ("url",) + ("frames",) * output.return_frames
+    return asked_outputs(session.graph, session.config.policies)
 
 
 def _tell(console: Console, session: Runtime, line: CommandLine) -> None:

@@ -89,9 +89,13 @@ def _entries(section: str, said: Mapping[str, Any], checked: Checked) -> Iterato
         if value is None:
             continue
         if section == "nodes":
-            yield f"#   # {checked.declarations[name].summary}\n"
+            if name in checked.declarations:
+                yield f"#   # {checked.declarations[name].summary}\n"
+            elif isinstance(value, Mapping) and value.get("help"):
+                yield f"#   # {value['help']}\n"
         yield f"#   {_line({name: _kept(value)})}\n"
-        free = _unsaid(name, checked) if section == "nodes" else ""
+        is_node = section == "nodes" and name in checked.declarations
+        free = _unsaid(name, checked) if is_node else ""
         yield f"#   #   also: {free}\n" if free else ""
 
 

@@ -69,7 +69,11 @@ def parser() -> argparse.ArgumentParser:
     add("--model-path", help="checkpoint for a graph that is named")
     add("--stage", choices=STAGES, help="the pass after which to look (default: check)")
     add("--format", choices=FORMATS, default="text")
-    add("--output", action="append", help="output that is asked for (default: the first)")
+    add(
+        "--output",
+        action="append",
+        help="output that is asked for (default: the first; of a plan, the file)",
+    )
     add("--perf", metavar="FILE", help="time and memory per node, as --perf-dump-path wrote them")
     add("--explain", metavar="OPTION", help="who consumes a flag or path, and what it changes")
     add(

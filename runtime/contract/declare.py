@@ -237,7 +237,8 @@ def _package(plugin: str) -> str:
     known = {e.name: e.value for e in entry_points(group=PLUGINS)}
     if plugin not in known:
         listed = f"installed: {', '.join(sorted(known))}" if known else "none is installed"
-        raise UnknownType(f"there is no node plugin `{plugin}`", f"{listed} (group {PLUGINS})")
+        help = did_you_mean(plugin, known) or f"{listed} (group {PLUGINS})"
+        raise UnknownType(f"there is no node plugin `{plugin}`", help)
     return known[plugin]
 
 

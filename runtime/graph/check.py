@@ -89,7 +89,8 @@ class _Checker:
                     yield self.misfit(path, node, wanted, ref)
         path = f"nodes.{node.name}.inputs"
         for port, wanted in known.inputs.items():
-            lost = f"{path}.{port}" in self.wrong or f"{path}.{port.split('.')[0]}" in self.wrong
+            places = (f"{path}.{port}", f"{path}.{port.split('.')[0]}", f"nodes.{node.name}.behind")
+            lost = any(place in self.wrong for place in places)
             if wanted.required and port not in node.inputs and not lost:
                 message = f"`{port}` ({type_name(wanted.type)}) is not connected."
                 yield Finding(

@@ -11,7 +11,7 @@ from runtime.graph.typed import TypedGraph
 
 WORDS = {
     "nodes": "node", "request": "request field", "outputs": "output", "components": "component",
-    "constants": "constant",
+    "constants": "constant", "inputs": "input", "params": "parameter",
 }  # fmt: skip
 
 
@@ -98,7 +98,7 @@ def _removes_nothing(typed: TypedGraph, path: str) -> Iterator[Finding]:
     }[part]  # fmt: skip
     other = "params" if part == "inputs" else "inputs"
     if port not in ports:
-        yield _nothing(path, part.removesuffix("s"), port, ports)
+        yield _nothing(path, WORDS[part].removesuffix("s"), port, ports)
     elif port in (node.params if part == "inputs" else node.inputs) and part != "components":
         message = f"this removes nothing: `{port}` is given under `{other}`."
         yield Finding(path, message, f"write {other}: {{{port}: null}}")

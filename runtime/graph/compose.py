@@ -91,7 +91,7 @@ def _not_composed(path: Path, search: Sequence[Path], problem: Exception) -> Use
         for base in files[:index]:
             for at, own, other in _kinds_that_differ(read_yaml(file), read_yaml(base), ""):
                 place = positions(file).get(at, Position(display_path(file)))
-                message = f"{at} is {own} here, and {other} in {display_path(base)}"
+                message = f"`{at}` is {own} here, and {other} in {display_path(base)}"
                 fix = "write it as the other file does"
                 return GraphError(path.stem, [Problem(place, at, message, fix)])
     return UserError(

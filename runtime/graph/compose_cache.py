@@ -14,6 +14,7 @@ from typing import Any
 from runtime.graph import catalog
 from runtime.paths import cache_root
 
+RULES = 2  # counts changes of what `syntax` refuses: what it accepted before is checked anew
 PLAIN = re.compile(r"[^\W\d]\w*(/[^\W\d]\w*)*")  # a graph or `_self_`, or a fragment in a folder
 
 
@@ -38,7 +39,8 @@ def _key(path: Path, search: tuple[Path, ...], options: Mapping[str, str]) -> st
     """A cache key over the names and contents of all files that contribute."""
     files = [*catalog.chain(path, search), *sorted(catalog.packaged("conf").glob("*/*.yaml"))]
     facts = [(str(f), hashlib.sha256(f.read_bytes()).hexdigest()) for f in files]
-    facts_of_key = [str(path.resolve()), facts, sorted(options.items()), version("hydra-core")]
+    versions = [RULES, version("hydra-core")]
+    facts_of_key = [str(path.resolve()), facts, sorted(options.items()), versions]
     return hashlib.sha256(json.dumps(facts_of_key).encode()).hexdigest()[:32]
 
 

@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias
 
-from runtime.errors import UserError, did_you_mean, nearest
+from runtime.errors import UserError, did_you_mean
 from runtime.graph.model import ComponentSpec, Finding, NodeSpec, Ref, SubGraph
 from runtime.graph.parse_node import NodeParser
 from runtime.settings.field import PIXELS, TYPES, Field, show
@@ -83,9 +83,7 @@ def read(data: Mapping[str, Any]) -> Parts:
     outputs = {
         n: r for n, v in _section(data, "outputs", found) if (r := parser.edge(f"outputs.{n}", v))
     }
-    if misspelt := _misspelt_defaults(data):
-        found[:] = misspelt  # all else is wrong only because the graph below is not there
-    elif not data.get("nodes"):
+    if not data.get("nodes"):
         found.append(
             Finding("nodes", "the graph has no nodes", "nodes: {name: {type: module.Class}}")
         )
@@ -118,15 +116,6 @@ def _section(
         found.append(Finding(f"{above}.{name}".lstrip("."), message))
         return []
     return [(str(key), value) for key, value in section.items() if value is not None]
-
-
-def _misspelt_defaults(data: Mapping[str, Any]) -> list[Finding]:
-    """`default: [demo, _self_]` in place of `defaults`."""
-    return [
-        Finding(key, f"`{key}` is nothing that a graph has.", "did you mean `defaults`?")
-        for key in map(str, data)
-        if key not in TOP and nearest(key, ["defaults"], cutoff=0.75)
-    ]
 
 
 def _unknown(
@@ -212,7 +201,7 @@ def _field(name: str, value: Any, found: list[Finding]) -> Field | None:
     field = Field(name=name, **known)
     if quoted := _quoted_number(field):
         found.append(Finding(f"{path}.default", *quoted))
-        return dataclasses.replace(field, default=None)
+        return dataclasses.replace(field, default=None, required=True)
     if field.default is not None:
         try:
             return dataclasses.replace(field, default=field.parse(field.default))

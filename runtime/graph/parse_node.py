@@ -143,6 +143,6 @@ class NodeParser:
         near = did_you_mean(entry, self.fields, "`request.{}`")
         near = f"`request.{entry}`?" if entry in self.fields else near.removeprefix("did you mean ")
         meant = f"did you mean {near} " if near else ""
-        fix = f"{meant}A text is written {{value: {show(entry)}}}"
+        fix = f"{meant}{'A' if meant else 'a'} text is written {{value: {show(entry)}}}"
         message = f"expects an edge `node.port` or a literal, found the word {show(entry)}"
         self.found.append(Finding(path, message, fix))

@@ -12,8 +12,9 @@ from typing import Any
 
 import yaml
 
-from runtime.errors import GraphError, Position, Problem, did_you_mean
+from runtime.errors import GraphError, Position, Problem, did_you_mean, nearest
 from runtime.graph import catalog
+from runtime.graph.parse import TOP
 from runtime.graph.source_positions import display_path
 
 SELF = "_self_"
@@ -71,7 +72,12 @@ def _file(file: Path, folders: Sequence[Path]) -> Iterator[Problem]:
     yield from _duplicates(file, root, "")
     yield from _interpolations(file, root, "")
     for key, value in root.value:
-        if key.value == "defaults":
+        if key.value not in (*TOP, "defaults") and nearest(
+            str(key.value), ["defaults"], cutoff=0.75
+        ):
+            message = f"`{key.value}` is nothing that a graph has."
+            yield Problem(_at(file, key), key.value, message, "did you mean `defaults`?")
+        elif key.value == "defaults":
             yield from _defaults(file, value, folders)
         elif key.value == "policies":
             yield Problem(
@@ -81,8 +87,11 @@ def _file(file: Path, folders: Sequence[Path]) -> Iterator[Problem]:
 
 
 def _not_yaml(file: Path, problem: yaml.YAMLError) -> Problem:
-    mark = getattr(problem, "problem_mark", None) or getattr(problem, "context_mark", None)
     reason = str(getattr(problem, "problem", None) or "")
+    marks = [getattr(problem, name, None) for name in ("problem_mark", "context_mark")]
+    if "stream" in reason:  # what is not closed began at the second mark
+        marks.reverse()
+    mark = next(filter(None, marks), None)
     message, help = "this is not YAML", "check quotes, brackets and indentation"
     for pattern, meaning, fix in SYNTAX:
         if re.search(pattern, reason):

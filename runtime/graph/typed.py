@@ -21,6 +21,7 @@ from runtime.contract.declare import (
     options,
 )
 from runtime.contract.values import Image, Rng, Video
+from runtime.errors import did_you_mean
 from runtime.graph.adapt import adapted, entry_type, list_entry
 from runtime.graph.model import Finding, Graph, NodeSpec, Ref
 from runtime.graph.parse import BUILT_IN
@@ -188,7 +189,8 @@ class TypedGraph:
         kind = self._source_type(source, ())
         if kind is None:
             message = f"there is no output `{source}` to insert it behind."
-            self.findings.append(Finding(path, message))
+            names = [f"{n}.{p}" for n, known in self.plain.items() for p in known.outputs]
+            self.findings.append(Finding(path, message, did_you_mean(str(source), names)))
             return None
         taken = [p for p, r in node.inputs.items() if r == node.behind]
         free = [

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from runtime.api import Runtime
+from runtime.configure.asked_outputs import asked_outputs
 from runtime.configure.resolve import resolve_graph
 from runtime.configure.select_graph import named_graph
 from runtime.errors import UserError, did_you_mean
@@ -80,7 +81,10 @@ class Look:
 
 
 def look(settings: Sequence[Setting], stage: str = "check", outputs: Sequence[str] = ()) -> Look:
-    """The graph that settings choose, after a pass. outputs: those asked for; none: the first."""
+    """The graph that settings choose, after a pass.
+
+    outputs  those asked for; none: the first, and of a plan those that a run would make
+    """
     if stage != "plan" and not has_model(settings):
         graph = resolve_graph(settings)
         given, checked = typed(graph, settings), check(graph)
@@ -94,6 +98,9 @@ def look(settings: Sequence[Setting], stage: str = "check", outputs: Sequence[st
         "check", checked, checked, values_of(runtime.graph, given), frozenset(given),
         runtime.config.policies, facts=engine.facts, ends=checked.graph.outputs, engine=engine,
     )  # fmt: skip
+    if stage == "plan" and not outputs:  # what a run would make: the same plan as a dry run
+        asked = asked_outputs(runtime.graph, runtime.config.policies)
+        outputs = asked if set(asked) <= set(runtime.graph.outputs) else ()
     known = all(name in seen.values for name in runtime.fields)
     if stage == "plan" or (stage == "fold" and known):
         return _planned(seen, runtime, stage, outputs)

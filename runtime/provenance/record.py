@@ -111,7 +111,10 @@ def as_text(record: Mapping[str, Any]) -> str:
 def graph_digest(graph: Graph) -> str:
     """A digest of what a composed graph computes: where its components lie is not part of it."""
     nodes = {
-        name: [n.type, {p: str(r) for p, r in n.inputs.items()}, dict(n.params), dict(n.components)]
+        name: [
+            *(n.type, {p: str(r) for p, r in n.inputs.items()}, dict(n.params), dict(n.components)),
+            *([str(n.behind)] if n.behind else []),
+        ]
         for name, n in graph.nodes.items()
     }
     fields = {n: dataclasses.asdict(f) | {"help": ""} for n, f in graph.request.items()}
@@ -119,7 +122,10 @@ def graph_digest(graph: Graph) -> str:
         del facts["reason"]  # words, as `help` is
         if not facts["shape_of"]:
             del facts["shape_of"]  # so that older files still name the same graph
-    components = {n: [c.dtype, dict(c.config)] for n, c in graph.components.items()}
+    components = {
+        n: [c.dtype, dict(c.config), *([c.class_name] if c.class_name else [])]
+        for n, c in graph.components.items()
+    }
     return digest([nodes, fields, components, {n: str(r) for n, r in graph.outputs.items()}])
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
+from jsonschema import Draft7Validator  # type: ignore[import-untyped]  # it has no types
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -14,6 +16,7 @@ from cli.main import main
 from runtime import Runtime
 from runtime.configure.resolve import edit, resolve_graph
 from runtime.graph.check import check
+from runtime.inspect.json_schema import graph_schema
 from tests.support.tiny import sdxl
 from tests.support.tiny.rows import SHORT
 
@@ -107,6 +110,29 @@ def test_a_contact_sheet() -> None:
     assert white.min() > 200
     assert purple[2] > purple[1]
     assert black.max() < 80
+
+
+def test_strong_guidance_in_the_first_steps() -> None:
+    plan = str(Runtime.load(graph="strong_guidance.yaml").plan(prompt=PROMPT))
+    assert "by_step.Interval" in plan
+    weak = made("strong_guidance", prompt=PROMPT, guidance_scale=1.0)
+    assert (made("strong_guidance", prompt=PROMPT) != weak).any()
+
+
+def test_two_prompts_joined_by_a_mask() -> None:
+    prompts = {"prompt": PROMPT, "prompt_2": "a green square on a white background"}
+    both = made("two_sides", **prompts).astype(float)
+    assert both[:, :8, 2].mean() > both[:, :8, 0].mean() + 60
+    assert both[:, -8:].min() > 180
+
+
+def test_editors_find_nothing_wrong() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SGLANG_GRAPH_PATH", str(EXAMPLES))
+        validator = Draft7Validator(graph_schema())
+    for path in GRAPHS:
+        wrong = [e.message for e in validator.iter_errors(yaml.safe_load(path.read_text("utf-8")))]
+        assert not wrong, path.name
 
 
 def test_another_scheduler_equals_diffusers(
