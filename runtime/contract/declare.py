@@ -10,11 +10,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import importlib
-import importlib.util
 import inspect
 import re
-import sys
-import traceback
 import types
 import typing
 from collections.abc import Mapping
@@ -31,7 +28,6 @@ T = TypeVar("T")
 MISSING: Any = type("Missing", (), {"__repr__": lambda self: "MISSING"})()  # no default
 # A class at the left margin with a class `Out` in it.
 NODE = re.compile(r"^class (\w+).*\n(?:(?:[ \t].*)?\n)*?[ \t]+class Out\b", re.MULTILINE)
-FILE_MODULES = "sglang_node_file"  # head of the module names of files beside graphs
 PLUGINS = "sglang_graph.nodes"  # entry point group: name -> package that holds node modules
 
 
@@ -102,54 +98,10 @@ class Declaration:
 @cache
 def declaration(type: str) -> Declaration:
     """The declaration of `module.Class` (in `nodes/`) or `plugin:module.Class` (an entry point)."""
-    return _declared(type, _node_class(type))
+    return declared_class(type, _node_class(type))
 
 
-def declaration_of_file(type: str, file: Path) -> Declaration:
-    """The declaration of `./file.py:Class`: a class in a Python file beside a graph."""
-    name = type.rpartition(":")[2]
-    if not file.is_file():
-        raise UnknownType(f"there is no file `{type.rpartition(':')[0]}` beside the graph")
-    module = _file_module(file, file.stat().st_mtime_ns)
-    cls = getattr(module, name, None)
-    if cls is None:
-        known = node_names(module)
-        help = did_you_mean(name, known) or f"it has: {', '.join(known) or 'none'}"
-        raise UnknownType(f"`{file.name}` has no class `{name}`", help)
-    _refuse_incomplete(cls, type)
-    return _declared(type, cls)
-
-
-@cache
-def _file_module(file: Path, changed: int) -> types.ModuleType:
-    """A Python file as a module; read again when it changed."""
-    digest = hashlib.sha256(str(file).encode()).hexdigest()[:12]
-    name = f"{FILE_MODULES}_{digest}_{changed}"
-    spec = importlib.util.spec_from_file_location(name, file)
-    if spec is None or spec.loader is None:
-        raise UnknownType(f"`{file.name}` cannot be read as Python")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses and type hints look their module up here
-    try:
-        spec.loader.exec_module(module)
-    except Exception as problem:
-        del sys.modules[name]
-        raise UnknownType(*_not_imported(file, problem)) from problem
-    return module
-
-
-def _not_imported(file: Path, problem: Exception) -> tuple[str, str]:
-    """Why a file cannot be imported: the line in it, and what Python says."""
-    if isinstance(problem, SyntaxError):
-        return f"{file.name}:{problem.lineno} is not Python: {problem.msg}", "correct the file"
-    lines = [
-        f.lineno for f in traceback.extract_tb(problem.__traceback__) if f.filename == str(file)
-    ]
-    place = f"{file.name}:{lines[-1]}" if lines else file.name
-    return f"{place} raises {type(problem).__name__}: {problem}", "correct the file"
-
-
-def _refuse_incomplete(cls: Any, type: str) -> None:
+def refuse_incomplete(cls: Any, type: str) -> None:
     """Refuse a class that is no node, and name all that it lacks."""
     name = type.rpartition(":")[2].rpartition(".")[2]
     lacking = []
@@ -167,7 +119,8 @@ def _refuse_incomplete(cls: Any, type: str) -> None:
         )
 
 
-def _declared(type: str, cls: Any) -> Declaration:
+def declared_class(type: str, cls: Any) -> Declaration:
+    """The declaration of a node class, under the name that a graph gives its type."""
     hints = typing.get_type_hints(cls, include_extras=True)
     fields = dataclasses.fields(cls)
     needs = {
@@ -203,7 +156,7 @@ def _node_class(type: str) -> Any:
         raise UnknownType(f"there is no node module `{module}` in `{package}`", hint) from None
     cls = getattr(found, name, None)
     if inspect.isclass(cls) and cls.__module__ == found.__name__:
-        _refuse_incomplete(cls, type)
+        refuse_incomplete(cls, type)
     if not (inspect.isclass(cls) and dataclasses.is_dataclass(cls) and hasattr(cls, "run")):
         known = node_names(found)
         hint = (

@@ -17,9 +17,9 @@ from runtime.contract.declare import (
     accepts,
     constrained,
     declaration,
-    declaration_of_file,
     options,
 )
+from runtime.contract.node_file import declaration_of_file
 from runtime.contract.values import Image, Rng, Video
 from runtime.errors import did_you_mean
 from runtime.graph.adapt import adapted, entry_type, list_entry

@@ -18,10 +18,10 @@ from runtime.contract.declare import (
     UnknownType,
     accepts,
     declaration,
-    declaration_of_file,
     type_name,
 )
 from runtime.contract.denoising import Denoiser, Schedule
+from runtime.contract.node_file import declaration_of_file
 from runtime.contract.values import Image, Latents, Rng, TextEmbeds, Video
 from runtime.errors import UserError, did_you_mean
 from runtime.graph import catalog
