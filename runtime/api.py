@@ -191,9 +191,8 @@ class Run:
 
     def _memory(self) -> dict[str, float]:
         from runtime.device import memory
-        from runtime.run.session import megabytes
 
-        return megabytes(memory(self._session.device))
+        return memory(self._session.device).megabytes()
 
 
 def together(runs: Sequence[Run], *, batch: int = 1) -> Iterator[tuple[Run, Event]]:

@@ -7,9 +7,8 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import torch
 from runtime.errors import UserError
 
 CPU = torch.device("cpu")
+clock = time.perf_counter  # what a stopwatch reads on the host; a benchmark may count CPU time
 MOST_THREADS = 1024
 # Spellings of one device; on a machine without it the error lists what there is.
 ALIASES = {"cpu:0": "cpu", "mps:0": "mps"}
@@ -147,25 +147,25 @@ class Stopwatch:
         make = None if device.type == "cpu" else getattr(backend(device), "Event", None)
         self._make: Callable[..., Any] | None = make
         self._pairs: list[tuple[Any, Any]] = []
-        self._seconds = 0.0
+        self._first: Any = None
+        self._began = self._seconds = 0.0
 
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """Count what is launched while this is open."""
+    def __enter__(self) -> None:
+        """Count what is launched from here on."""
         if self._make is None:
-            began = time.perf_counter()
-            try:
-                yield
-            finally:
-                self._seconds += time.perf_counter() - began
-            return
-        first, last = self._make(enable_timing=True), self._make(enable_timing=True)
-        first.record()
-        try:
-            yield
-        finally:
+            self._began = clock()
+        else:
+            self._first = self._make(enable_timing=True)
+            self._first.record()
+
+    def __exit__(self, *_: object) -> None:
+        """Until here."""
+        if self._make is None:
+            self._seconds += clock() - self._began
+        else:
+            last = self._make(enable_timing=True)
             last.record()
-            self._pairs.append((first, last))
+            self._pairs.append((self._first, last))
 
     def seconds(self) -> float:
         """Seconds so far; waits until the work that was launched is done."""
@@ -189,6 +189,12 @@ class Memory:
     peak_reserved: int = 0
     host: int = 0
     host_peak: int = 0
+
+    def megabytes(self) -> dict[str, float]:
+        """As a checkpoint of the perf dump has it."""
+        mb = {name: round(value / 2**20, 2) for name, value in asdict(self).items()}
+        names = ("allocated", "reserved", "peak_allocated", "peak_reserved")
+        return {**{f"{n}_mb": mb[n] for n in names}, "peak_host_anon_mb": mb["host_peak"]}
 
 
 def memory(device: torch.device) -> Memory:

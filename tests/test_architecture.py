@@ -33,6 +33,7 @@ LAYERS = [
     "plan",
     "configure",
     "provenance",
+    "observe",
     "run",
     "api",
     "inspect",

@@ -63,17 +63,18 @@ class SharedOrExclusive:
         self._shared = 0
         self._exclusive = False
 
-    @contextmanager
-    def shared(self) -> Iterator[None]:
+    def __enter__(self) -> None:
         """Compute: as many at a time as there are."""
         with self._condition:
-            self._condition.wait_for(lambda: not self._exclusive)
+            while self._exclusive:
+                self._condition.wait()
             self._shared += 1
-        try:
-            yield
-        finally:
-            with self._condition:
-                self._shared -= 1
+
+    def __exit__(self, *_: object) -> None:
+        """End computing."""
+        with self._condition:
+            self._shared -= 1
+            if self._exclusive:
                 self._condition.notify_all()
 
     @contextmanager

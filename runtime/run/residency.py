@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -83,7 +83,7 @@ class Wanted:
         nbytes = source.nbytes(dtype or None) if variant.is_network else 0
         return cls(source.name, variant, device, nbytes, load, park)
 
-    @property
+    @cached_property
     def key(self) -> Key:
         """What it is held under."""
         return Key(self.variant, str(self.device) if self.variant.is_network else "")
@@ -116,6 +116,28 @@ class Entry:
         return self.state is State.READY and not self.leases and self.key.variant.is_network
 
 
+@dataclass(frozen=True)
+class Lease:
+    """Holds a component where it is; as a context it gives the module or tool itself."""
+
+    entry: Entry
+    make_ready: Callable[[], None]
+
+    def __enter__(self) -> Any:
+        """Make it ready, and hold it."""
+        with self.entry.lock:
+            if self.entry.state is not State.READY:
+                self.make_ready()
+            self.entry.leases += 1
+            return self.entry.value
+
+    def __exit__(self, *_: object) -> None:
+        """Let it go; it stays ready until memory is short."""
+        with self.entry.lock:
+            self.entry.leases -= 1
+            self.entry.used = time.monotonic()
+
+
 class Residency:
     """Loads, moves, leases and evicts the components of a process. Safe to use from any thread.
 
@@ -132,19 +154,10 @@ class Residency:
         self._queue: list[Wanted] = []
         self._thread: threading.Thread | None = None
 
-    @contextmanager
-    def acquire(self, wanted: Wanted, emit: Emit = lambda event: None) -> Iterator[Any]:
-        """The module or tool, ready on its device for as long as the context is open."""
-        entry = self._entry(wanted)
-        with entry.lock:
-            self._make_ready(entry, wanted, emit)
-            entry.leases += 1
-        try:
-            yield entry.value
-        finally:
-            with entry.lock:
-                entry.leases -= 1
-                entry.used = time.monotonic()
+    def acquire(self, wanted: Wanted, emit: Emit = lambda event: None) -> Lease:
+        """A lease: the module or tool, ready on its device for as long as it is open."""
+        entry = self._entries.get(wanted.key) or self._entry(wanted)
+        return Lease(entry, lambda: self._make_ready(entry, wanted, emit))
 
     def state(self, key: Key) -> State:
         """Where a component is."""

@@ -12,13 +12,14 @@ import threading
 import traceback
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import cache
 from typing import Any, NamedTuple
 
 import torch
 
 from runtime.checkpoint.skeleton import building
+from runtime.contract.batches import Answer, AnyCall, joins, merge, samples, split
 from runtime.contract.calls import STATELESS
 from runtime.contract.rules import Rung
 from runtime.contract.values import map_tensors
@@ -26,11 +27,12 @@ from runtime.device import CPU
 from runtime.errors import Cancelled
 from runtime.events import Event, Loading, NodeDone, Noted, Recovered
 from runtime.plan.items import Load, Recall
-from runtime.run.batches import Answer, AnyCall, joins, merge, samples, split
 from runtime.run.memo import Kept
 from runtime.run.residency import Key, Residency, State, Wanted, residency
 from runtime.run.task import Restart, Task
 from runtime.run.work import Work
+
+NOTHING = nullcontext()
 
 
 class Waiting(NamedTuple):
@@ -229,17 +231,14 @@ class Loop:
         first = group[0]
         call, observer = first.call, first.task.work.observer
         batched = map_tensors(merge([one.call for one in group]), self._here)
-        with ExitStack() as stack:
-            stack.enter_context(building.shared())
-            stack.enter_context(torch.inference_mode())
-            for one in group:
-                stack.enter_context(one.task.timed())
-            if first.task.work.modes.get(first.component) is Rung.TILE:
-                stack.enter_context(tiled(net))
-            if observer:
-                stack.enter_context(observer.calling(first.task.node, call, net))
-            answer = call.forward(net, **batched, **call.options)
-        return split(answer, [samples(one.call) for one in group])
+        mode = first.task.work.modes.get(first.component)
+        looking = observer.calling(first.task.node, call, net) if observer else NOTHING
+        with building, torch.inference_mode(), ExitStack() as others:
+            for one in group[1:]:
+                others.enter_context(one.task)
+            with first.task, tiled(net) if mode is Rung.TILE else NOTHING, looking:
+                answer = call.forward(net, **batched, **call.options)
+        return split(answer, [samples(one.call) for one in group]) if len(group) > 1 else [answer]
 
     def _fail(self, group: list[Waiting], problem: Exception) -> None:
         """A call failed: alone it fails its node; of several each is tried alone first."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,37 +12,34 @@ import torch
 from runtime import device as devices
 from runtime.checkpoint import vanilla_pipeline as pipelines
 from runtime.checkpoint.component_source import ComponentSource
-from runtime.checkpoint.identity import of_file
 from runtime.checkpoint.tile_trial import check_tiles
 from runtime.checkpoint.vae_tiling import has_vae_settings, tile_settings
 from runtime.checkpoint.vanilla_pipeline import PipelineSource, handle_of
+from runtime.configure.request_values import large_pictures, port_value, sizes
 from runtime.configure.requests import DENOISING_STEPS
 from runtime.configure.run_config import RunConfig, component
 from runtime.contract.outputs import Destination
 from runtime.contract.values import Image, Rng, Video
-from runtime.device import Memory
 from runtime.errors import UserError
 from runtime.events import Noted
-from runtime.files.object_store import ObjectStore, check_store
+from runtime.files.object_store import check_store
 from runtime.graph.check import Checked, check
 from runtime.graph.model import Ref
 from runtime.graph.parse import WHOLE
-from runtime.plan.content_keys import digest, pictures_key
+from runtime.observe.finite_check import FiniteCheck
+from runtime.observe.observer import Observer
+from runtime.plan.content_keys import request_keys
 from runtime.plan.input_notes import input_notes
 from runtime.plan.items import ComponentFacts, Facts, Load, Place, Recall
 from runtime.plan.plan import Plan
 from runtime.plan.planner import bound, plan
 from runtime.plan.without_effect import without_effect
 from runtime.provenance.record import Happened, PlannedRun, as_text, provenance_record
-from runtime.run.finite_check import FiniteCheck
 from runtime.run.memo import Memo
-from runtime.run.observer import Observer
 from runtime.run.previews import rest_of, shown_output
-from runtime.run.request_values import large_pictures, port_value, sizes
 from runtime.run.residency import State, Wanted, residency, variant_of
 from runtime.run.scheduler import follow
 from runtime.run.work import Work
-from runtime.settings.field import PIXELS, Field
 from runtime.settings.policies import left_out, role_dtype
 
 
@@ -151,7 +147,7 @@ class Session:
         wanted = {name: self.checked.graph.outputs[name] for name in outputs}
         facts = Facts(
             device=str(self.device), components=self.facts,
-            request_keys=_keys(ports, self.config.graph.request),
+            request_keys=request_keys(ports, self.config.graph.request),
             resident=self._resident(), memo=kept,
         )  # fmt: skip
         request = {name: ports[name] for name in self.config.graph.request}
@@ -270,39 +266,3 @@ def _writes(made: Plan) -> bool:
     """Whether a plan writes files."""
     nodes = made.checked.graph.nodes.values()
     return any(Ref("request", "destination") in node.inputs.values() for node in nodes)
-
-
-def megabytes(memory: Memory) -> dict[str, float]:
-    """A memory checkpoint of the perf dump."""
-    mb = {name: round(value / 2**20, 2) for name, value in dataclasses.asdict(memory).items()}
-    names = ("allocated", "reserved", "peak_allocated", "peak_reserved")
-    return {**{f"{n}_mb": mb[n] for n in names}, "peak_host_anon_mb": mb["host_peak"]}
-
-
-def _keys(ports: Mapping[str, Any], fields: Mapping[str, Field]) -> dict[str, str]:
-    """Digests of request ports: of their values, at the request's edge only."""
-    keys = {}
-    for name, value in ports.items():
-        if isinstance(value, Rng):
-            keys[name] = digest(["rng", value.state.numpy().tobytes().hex()])
-        elif isinstance(value, Destination | ObjectStore):
-            keys[name] = digest([type(value).__name__, _plain(value)])
-        elif fields[name].type in PIXELS:
-            keys[name] = pictures_key(value)
-        else:
-            keys[name] = digest(["value", type(value).__name__, value])
-            if fields[name].type == "file":  # the same path may hold another picture by now
-                keys[name] = digest([keys[name], _contents(value)])
-    return keys
-
-
-def _contents(paths: Any) -> list[str]:
-    """Identities of the local files that a request names; addresses are known by their text."""
-    named = paths if isinstance(paths, tuple) else (paths,)
-    found = [Path(path).expanduser() for path in named if path]
-    return [of_file(path) for path in found if path.is_file()]
-
-
-def _plain(value: Destination | ObjectStore) -> list[Any]:
-    """The fields of a value that are data."""
-    return [getattr(value, f.name) for f in dataclasses.fields(value) if f.compare]

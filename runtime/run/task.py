@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import torch
 
 from runtime.checkpoint.skeleton import building
+from runtime.contract.batches import Answer, AnyCall
 from runtime.contract.declare import Declaration
 from runtime.contract.denoising import StepDone
 from runtime.contract.rules import USUAL, Rung
@@ -24,9 +25,8 @@ from runtime.events import NodeDone, NodeStarted, Noted, Stepped
 from runtime.files.object_store import UploadFailed
 from runtime.graph.model import NodeSpec
 from runtime.graph.source_positions import locate
+from runtime.observe.faults import check_outputs, own_code
 from runtime.plan.planner import bound
-from runtime.run.batches import Answer, AnyCall
-from runtime.run.faults import check_outputs, own_code
 from runtime.run.residency import Residency
 from runtime.run.work import Work
 
@@ -56,6 +56,7 @@ class Task:
         self.follows: Task | None = None
         self.rungs: set[tuple[Rung, str]] = set()
         self.watch = Stopwatch(device)
+        self.result: Any = None
         self.over = False
         self._step = Stopwatch(device)
         self._steps = self._life()
@@ -152,7 +153,7 @@ class Task:
                 k: tuple(v) if isinstance(v, list) else v for k, v in self.spec.params.items()
             }
             while True:
-                with self._computing():
+                with building, torch.inference_mode(), self.watch:
                     asked = self.known.cls(**made, **params).run(**inputs)
                 if not isinstance(asked, Generator):
                     return asked
@@ -167,7 +168,7 @@ class Task:
         try:
             while True:
                 try:
-                    with self._computing(), self._step.running():
+                    with building, torch.inference_mode(), self.watch, self._step:
                         message = asked.send(reply)
                 except StopIteration as stop:
                     return stop.value
@@ -188,20 +189,15 @@ class Task:
         finally:
             asked.close()
 
-    def timed(self, step: Stopwatch | None = None) -> ExitStack:
-        """Count what is launched while this is open as work of the node and of its step."""
-        stack = ExitStack()
-        stack.enter_context(self.watch.running())
-        stack.enter_context(self._step.running())
-        return stack
+    def __enter__(self) -> None:
+        """Count what is launched from here on as work of the node and of its step."""
+        self.watch.__enter__()
+        self._step.__enter__()
 
-    def _computing(self) -> ExitStack:
-        """What is open while a node's own code runs."""
-        stack = ExitStack()
-        stack.enter_context(building.shared())
-        stack.enter_context(torch.inference_mode())
-        stack.enter_context(self.watch.running())
-        return stack
+    def __exit__(self, *_: object) -> None:
+        """Until here."""
+        self._step.__exit__()
+        self.watch.__exit__()
 
     def _stepped(self, message: StepDone) -> None:
         work, state = self.work, message.state

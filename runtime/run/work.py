@@ -15,11 +15,11 @@ from runtime.contract.values import map_tensors
 from runtime.device import CPU
 from runtime.events import Event, Freed, Noted, Planned
 from runtime.graph.model import Ref
+from runtime.observe.observer import Observer
 from runtime.plan.items import Item, Load, Recall, Run
 from runtime.plan.plan import Plan
 from runtime.provenance.record import Happened
 from runtime.run.memo import Kept, Memo
-from runtime.run.observer import Observer
 from runtime.run.residency import Wanted
 
 

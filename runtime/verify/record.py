@@ -18,7 +18,7 @@ from runtime.contract.calls import Call
 from runtime.contract.denoising import StepDone
 from runtime.contract.values import tensors
 from runtime.device import CPU
-from runtime.run.observer import networks, pieces
+from runtime.observe.observer import networks, pieces
 
 SOLVER = "scheduler"  # under which every scheduler's steps are recorded
 METHODS = ("encode", "decode")  # of VAEs, whose `forward` nobody calls

@@ -18,11 +18,11 @@ from demo.classify import read_picture
 from nodes.latents import AddNoise
 from nodes.schedule import steps_to_skip
 from runtime import Runtime, UserError
+from runtime.configure.request_values import port_value
 from runtime.contract import values
 from runtime.files.image_files import read_image
 from runtime.graph.typed import request_port
 from runtime.plan.content_keys import pictures_key
-from runtime.run.request_values import port_value
 from runtime.settings.field import Field
 from tests.support.tiny import wan
 from tests.support.tiny.demo_edit import vanilla

@@ -14,8 +14,8 @@ from PIL import Image
 
 from cli.main import main
 from runtime import Runtime
+from runtime.configure.request_values import port_value, sizes
 from runtime.provenance.read_back import provenance
-from runtime.run.request_values import port_value, sizes
 from tests.support.servers import serving
 from tests.support.tiny import flux, glm, wan, wan_i2v
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from runtime.configure.request_values import large_pictures
 from runtime.contract.values import Image as Picture
 from runtime.errors import UserError
 from runtime.files.image_decode import SAME_COLOUR
@@ -21,7 +22,6 @@ from runtime.files.image_files import check_image, read_image
 from runtime.files.image_formats import IMAGE_FORMATS, readable_formats
 from runtime.files.input_pictures import check_picture, read_picture
 from runtime.provenance.read_back import base_name
-from runtime.run.request_values import large_pictures
 from tests.support.scenes import Array, psnr, scene
 
 RGB = scene(48, 64)

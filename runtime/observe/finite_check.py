@@ -12,7 +12,7 @@ from runtime.contract.calls import Call
 from runtime.contract.denoising import StepDone
 from runtime.contract.values import tensors
 from runtime.errors import NotFinite
-from runtime.run.observer import networks, pieces
+from runtime.observe.observer import networks, pieces
 
 
 class FiniteCheck:

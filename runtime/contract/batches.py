@@ -46,6 +46,8 @@ def samples(call: AnyCall) -> int:
 def expanded(call: AnyCall) -> dict[str, Any]:
     """The entries of a call, each with one item per sample: a single one stands for all."""
     count = samples(call)
+    if count == 1:
+        return dict(call.batched)
     return {n: _expand(v, count) for n, v in call.batched.items()}
 
 
