@@ -95,9 +95,11 @@ def test_a_failing_node_tells_where_and_with_what() -> None:
     with pytest.raises(NodeFailed) as caught:
         Runtime.load(graph="toy_failing").generate(outputs=["nothing"])
     lines = str(caught.value).split("\n")
-    assert lines[0].startswith("node `fail` (toy:arith.Fail, ")
-    assert lines[0].endswith("toy_failing.yaml:3:3) failed: ZeroDivisionError: a toy mistake")
-    assert lines[1:] == [
+    assert lines[0].startswith("tests/plugins/toy_nodes/arith.py:")
+    assert lines[0].endswith("  ZeroDivisionError: a toy mistake")
+    assert lines[1].startswith("    in node `fail` (toy:arith.Fail, ")
+    assert lines[1].endswith("toy_failing.yaml:3:3) failed")
+    assert lines[2:] == [
         "    a: 10.0",
         "    latents: Latents (1, 4) float32 cpu",
         "    caused by KeyError: 'what began it'",
