@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from runtime.contract.declare import Declaration, Port, literal_fits, type_name
+from runtime.contract.rules import RULES
 from runtime.errors import GraphError, Problem, did_you_mean
 from runtime.graph.adapt import entry_type, list_entry
 from runtime.graph.check_removed import removal_findings, removed_sources
@@ -57,6 +59,7 @@ class _Checker:
                 problem = self.typed.unknown[node.name]
                 yield Finding(f"nodes.{node.name}.type", f"{problem}.", problem.help)
             else:
+                yield from self.rules(node)
                 yield from self.inputs(node, known)
                 yield from self.params(node, known)
                 yield from self.components(node, known)
@@ -65,6 +68,19 @@ class _Checker:
         yield from removal_findings(self.typed, self.removed)
         unreadable = any(path.startswith("nodes") for path in self.wrong)
         yield from shape_findings(self.typed, unreadable or bool(self.removed))
+
+    def rules(self, node: NodeSpec) -> Iterator[Finding]:
+        """Rules of the class whose parameters are neither inputs nor parameters of the node."""
+        known = self.typed.plain[node.name]
+        for rule in RULES:
+            made = getattr(known.cls, rule, None)
+            parameters = inspect.signature(made).parameters.values() if made else ()
+            named = {p.name for p in parameters if p.kind is not p.VAR_KEYWORD} - {"self"}
+            ports = {*known.inputs, *known.params}
+            for name in sorted(named - ports):
+                message = f"`{rule}` of {node.type} asks for `{name}`, which it has not. It has: "
+                message += f"{', '.join(sorted(ports))}."
+                yield Finding(f"nodes.{node.name}.type", message, did_you_mean(name, ports))
 
     def path(self, node: NodeSpec, section: str, port: str) -> str:
         """Where a port is written: a literal may stand under `inputs`, an edge under `params`."""

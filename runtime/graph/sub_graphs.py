@@ -65,10 +65,13 @@ class _Outer:
             return
         self._unknown_fields(sub, inner)
         fields = {name: self._source(sub, field) for name, field in inner.request.items()}
+        outputs = [n for n, ref in inner.outputs.items() if not _has_effect(inner, ref)]
+        ends = {inner.outputs[name].node for name in outputs}
         for node in inner.nodes.values():
             made = _inside(sub, node, fields)
+            if node.name in ends and sub.help and not made.help:
+                made = dataclasses.replace(made, help=sub.help)
             self.nodes[made.name] = made
-        outputs = [n for n, ref in inner.outputs.items() if not _has_effect(inner, ref)]
         self.ports[sub.name] = outputs
         for name in outputs:
             ref = inner.outputs[name]

@@ -362,6 +362,28 @@ def test_a_class_that_is_no_node(
     assert message in refused(path).replace(".\n", "\n")
 
 
+def test_a_rule_that_asks_for_what_the_node_has_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rule = (
+        "    @staticmethod\n    def bypass(*, numbr: float) -> str | None:\n        return None\n"
+    )
+    (tmp_path / "own.py").write_text(NODE_FILE.replace("    def run", f"{rule}    def run"))
+    path = write(tmp_path, 'nodes: {two: {type: "./own.py:Double", inputs: {number: 4}}}\n'
+                 "outputs: {number: two.twice}\n")  # fmt: skip
+    said = refused(path)
+    assert "`bypass` of ./own.py:Double asks for `numbr`, which it has not. It has: number." in said
+    assert "did you mean `number`?" in said
+
+
+def test_help_of_a_graph_stands_where_its_outputs_are(tmp_path: Path) -> None:
+    path = write(
+        tmp_path, "nodes: {left: {graph: toy, help: the left one}}\noutputs: {more: left.more}\n"
+    )
+    assert Runtime.load(graph=path).graph.nodes["left/more"].help == "the left one"
+
+
 def test_an_output_has_the_type_of_the_input(tmp_path: Path) -> None:
     path = write(
         tmp_path,
