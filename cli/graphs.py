@@ -67,13 +67,18 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     head = ("GRAPH", "TASK", "DEFAULTS", "SERVES")
     lines = [head]
     for row in rows:
-        made = row.get("problem", "").split("\n")[0] or defaults_text(row["defaults"])
+        made = _first_problem(row) or defaults_text(row["defaults"])
         lines.append((row["name"], row["task"], made, ", ".join(checkpoints_of(row))))
     widths = [max(len(line[i]) for line in lines) for i in range(3)]
     return "\n".join(
         "  ".join([*(f"{cell:{w}}" for cell, w in zip(line, widths, strict=False)), line[3]])
         for line in lines
     )
+
+
+def _first_problem(row: Mapping[str, Any]) -> str:
+    """Why a graph cannot be composed: the place and the sentence of its first problem, or ''."""
+    return ": ".join(line.strip() for line in row.get("problem", "").split("\n")[:2])
 
 
 def check(names: Iterable[str]) -> int:

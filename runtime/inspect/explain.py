@@ -20,7 +20,7 @@ from runtime.settings.policies import Policies, Precision, policy_fields, role_d
 from runtime.settings.setting import Setting
 
 RULES = {
-    "bypass": "is left out or not",
+    "bypass": "may be left out",
     "estimate": "predicts its bytes from it",
     "verify": "refuses what it cannot run, before anything is loaded",
 }

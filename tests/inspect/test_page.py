@@ -184,7 +184,7 @@ def test_passes_without_a_model(capsys: pytest.CaptureFixture[str]) -> None:
             ["wan2_2_t2v", "--stage", "prune"],
             "prune of graph `wan2_2_t2v` needs `boundary_ratio`, which node `routed` is bypassed "
             "by, and which the checkpoint's configs state (`boundary_ratio`)\n    help: add "
-            "--model-path FOLDER or a hub id, or request.boundary_ratio=...",
+            "`model.path=FOLDER` or a hub id, or `request.boundary_ratio=...`",
         ),
         (["wan2_1_t2v", "--stage", "prune", "--output", "fil"], "did you mean `file`?"),
     ],

@@ -76,7 +76,11 @@ def test_plan_loads_nothing(capsys: pytest.CaptureFixture[str], loads_nothing: N
             "    help: the nearest that fits is 128",
         ),
         (["demo", "what"], "`what` is no setting\n    help: write key=value: request.height=64"),
-        (["tests/data/bad_graphs/cycle.yaml"], "the graph has a cycle: first -> second -> first ("),
+        (
+            ["tests/data/bad_graphs/cycle.yaml"],
+            "the graph has a cycle: first -> second -> first (`first.sum` into `second.a`, "
+            "`second.sum` into `first.b`).\n    help: cut one edge: `first.b` reads `second.sum`",
+        ),
     ],
 )  # fmt: skip
 def test_mistakes(argv: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
