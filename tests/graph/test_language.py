@@ -378,9 +378,8 @@ def test_a_rule_that_asks_for_what_the_node_has_not(
 
 
 def test_help_of_a_graph_stands_where_its_outputs_are(tmp_path: Path) -> None:
-    path = write(
-        tmp_path, "nodes: {left: {graph: toy, help: the left one}}\noutputs: {more: left.more}\n"
-    )
+    text = "nodes: {left: {graph: toy, help: the left one}}\noutputs: {more: left.more}\n"
+    path = write(tmp_path, text)
     assert Runtime.load(graph=path).graph.nodes["left/more"].help == "the left one"
 
 
