@@ -5,16 +5,15 @@ Only paths of written files go to stdout; where files are uploaded, their public
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
-import time
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cli import perf_dump
+from cli.batches import run_batch
 from cli.chosen_graph import chosen_graph
 from cli.config_file import read_config
 from cli.console import Console
@@ -22,13 +21,10 @@ from cli.environment import read_environment
 from cli.help import command_help
 from cli.output_files import check_places, release_names, with_free_names
 from cli.parser import CommandLine, parse
-from cli.progress import Progress
 from cli.samples import Job, make_jobs, prompt_notes
-from cli.signals import raise_arrived
-from runtime import File, Result, Runtime, Setting, UserError
+from runtime import File, Runtime, Setting, UserError
 from runtime.configure.asked_outputs import asked_outputs
 from runtime.contract.outputs import Url
-from runtime.events import Stepped
 from runtime.files.object_store import UploadFailed
 from runtime.standard_streams import drop_stdout, is_stdout_failure
 
@@ -80,19 +76,23 @@ def _run_all(
 ) -> int:
     """Run every job; a path that cannot be printed or uploaded does not stop the others."""
     runs, failed = [], 0
-    for index, job in enumerate(jobs):
-        label = f"[{index + 1}/{len(jobs)}] " if len(jobs) > 1 else ""
-        try:
-            dump, results = _run(session, job, outputs, (console, label))
-        except UploadFailed as problem:
-            failed += 1
-            console.note(f"{label}sglang generate: error: not uploaded: {problem.reason}", "error")
-            console.note(f"the file is kept: {problem.path}", "error")
-            continue
-        runs.append(dump)
-        failed += not _print_results(results, console)
-        if replay and len(jobs) == 1:
-            replay.verdict([r.path for r in results if isinstance(r, File)], console)
+    size = session.batch_size(len(jobs))
+    for start in range(0, len(jobs), size):
+        for end in run_batch(
+            session, jobs[start : start + size], outputs, console, start, len(jobs)
+        ):
+            if isinstance(end.problem, UploadFailed):
+                reason, path = end.problem.reason, end.problem.path
+                console.note(f"{end.label}sglang generate: error: not uploaded: {reason}", "error")
+                console.note(f"the file is kept: {path}", "error")
+                failed += 1
+                continue
+            if end.problem:
+                raise end.problem
+            runs.append(end.dump)
+            failed += not _print_results(end.results, console)
+            if replay and len(jobs) == 1:
+                replay.verdict([r.path for r in end.results if isinstance(r, File)], console)
     if session.output.perf_dump_path and runs:
         perf_dump.write(Path(session.output.perf_dump_path).expanduser(), runs)
     return 1 if failed else 0
@@ -156,46 +156,6 @@ def _print_plan(session: Runtime, jobs: Sequence[Job], outputs: Sequence[str]) -
     print(session.plan(outputs=outputs, **jobs[0].request))
     if len(jobs) > 1:
         print(f"The same for {len(jobs) - 1} more of {len(jobs)} files.")
-
-
-def _run(
-    session: Runtime, job: Job, outputs: Sequence[str], shown: tuple[Console, str]
-) -> tuple[dict[str, Any], list[File | Url]]:
-    """Run one job; its perf dump, and its files or URLs.
-
-    shown  console, label
-    """
-    console, label = shown
-    began = time.perf_counter()
-    progress = Progress(console.stream, label=label, quiet=not console.shows("info"))
-    run = session.start(outputs=outputs, destination=job.destination, **job.request)
-    try:
-        for event in run:
-            raise_arrived()
-            progress.show(event)
-            if isinstance(event, Stepped) and not gc.isenabled():
-                gc.freeze()  # everything is imported and loaded: from here on garbage is garbage
-                gc.enable()
-    except BaseException:
-        run.cancel()
-        raise
-    finally:
-        progress.close()
-    seconds = time.perf_counter() - began
-    result: Result = run.result
-    console.note(f"{label}done in {seconds:.2f} s{progress.summary()}")
-    model = session.config.checkpoint.name
-    dump = perf_dump.describe(result, seconds, job.complete.get("prompt"), model)
-    return dump, [each for name in outputs for each in _written(name, result.outputs[name])]
-
-
-def _written(name: str, value: object) -> list[File | Url]:
-    """The files or URLs of an output."""
-    if isinstance(value, tuple):
-        return [each for one in value for each in _written(name, one)]
-    if isinstance(value, Url) or (isinstance(value, File) and value.path.is_file()):
-        return [value]
-    raise RuntimeError(f"the output `{name}` was not written")
 
 
 def _print_results(results: Sequence[File | Url], console: Console) -> bool:

@@ -41,6 +41,9 @@ if TYPE_CHECKING:
     from runtime.run.work import Work
 
 
+BATCH = 8  # samples in one call of a network, on an accelerator
+
+
 @dataclass(frozen=True)
 class Result:
     """What a run gave.
@@ -140,6 +143,11 @@ class Run:
         if self._result is None:
             raise RuntimeError("the run is not finished: iterate over it first")
         return self._result
+
+    @property
+    def ended_well(self) -> bool:
+        """Whether there is a result."""
+        return self._result is not None
 
     def __iter__(self) -> Iterator[Event]:
         """Run, yielding events; a loop that was left goes on where it stopped.
@@ -321,6 +329,16 @@ class Runtime:
         to = destination or self._destination()
         made = complete(self.config, request) if complete_request is None else complete_request
         return Run(self.engine, made, wanted, to)
+
+    def batch_size(self, samples: int) -> int:
+        """How many samples of one request are to share calls of networks.
+
+        As `placement.batch` says; else one on a CPU, where a batch takes as long as its samples one
+        by one (bench/RESULTS.md), and at most eight elsewhere: a batch that memory does not hold is
+        split.
+        """
+        own = 1 if self.engine.device.type == "cpu" else BATCH
+        return min(samples, self.config.policies.placement.batch or own)
 
     def generate(self, **request: Any) -> Result:
         """Run one request to its end. Takes what `start` takes."""

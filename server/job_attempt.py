@@ -15,6 +15,7 @@ import torch
 
 from runtime import Cancelled, Destination, File, NodeFailed, NotFinite, Run, Runtime, UserError
 from runtime import device as devices
+from runtime.api import together
 from runtime.events import Noted, Planned, Stepped
 from runtime.files.image_files import MEDIA_TYPES
 from runtime.files.object_store import UploadFailed
@@ -40,7 +41,7 @@ class Attempt:
         self.id = str(order["run"])
         self._runtime, self._order, self._outputs, self._folder = runtime, order, outputs, folder
         self._lock = threading.Lock()
-        self._run: Run | None = None
+        self._runs: list[Run] = []
         self._stopped = False
         self._files: list[dict[str, Any]] = []
         self._notes: list[str] = []
@@ -50,8 +51,8 @@ class Attempt:
         """Stop after the current step."""
         with self._lock:
             self._stopped = True
-            if self._run:
-                self._run.cancel()
+            for run in self._runs:
+                run.cancel()
 
     @property
     def objects(self) -> list[str]:
@@ -64,8 +65,10 @@ class Attempt:
         devices.reset_peak(self._runtime.engine.device)
         peak = 0.0
         try:
-            for index, name in enumerate(self._order["names"]):
-                files, used = self._one(index, name, send)
+            names = self._order["names"]
+            size = self._runtime.batch_size(len(names))
+            for start in range(0, len(names), size):
+                files, used = self._batch(start, names[start : start + size], send)
                 self._files += files
                 peak = max(peak, used)
         except Cancelled:
@@ -82,31 +85,45 @@ class Attempt:
             "warnings": [as_parameters(strip_folders(text)) for text in dict.fromkeys(self._notes)],
         }
 
-    def _one(self, index: int, name: str, send: Send) -> tuple[list[dict[str, Any]], float]:
-        """One run: its files, and the peak of memory in MB."""
+    def _batch(
+        self, start: int, names: Sequence[str], send: Send
+    ) -> tuple[list[dict[str, Any]], float]:
+        """Runs that share calls of networks: their files, and the peak of memory in MB.
+
+        start  the number of the first among all runs of the job
+        """
         encoding = dict(self._order["encoding"])
         upload = encoding.pop("upload", True)
-        run = self._runtime.start(
-            outputs=[o for o in self._outputs if upload or o != "url"],
-            destination=Destination(folder=self._folder, name=name, **encoding),
-            **self._order["runs"][index],
-        )
+        runs = [
+            self._runtime.start(
+                outputs=[o for o in self._outputs if upload or o != "url"],
+                destination=Destination(folder=self._folder, name=name, **encoding),
+                **self._order["runs"][start + i],
+            )
+            for i, name in enumerate(names)
+        ]
         with self._lock:
-            self._run = run
+            self._runs = runs
             if self._stopped:
                 raise Cancelled
         of = done = 0
+        for _, event in together(runs, batch=len(runs)):
+            if isinstance(event, Planned):
+                of = max(of, event.steps)
+            elif isinstance(event, Noted):
+                self._notes.append(event.text)
+            elif isinstance(event, Stepped):
+                done += 1
+                of = max(of, event.count, -(-done // len(runs)))
+                total = len(self._order["runs"])
+                send({"step": self.id, "done": start * of + done, "of": total * of})
+        ended = [self._ended(run, name) for run, name in zip(runs, names, strict=True)]
+        return [file for files, _ in ended for file in files], max(peak for _, peak in ended)
+
+    def _ended(self, run: Run, name: str) -> tuple[list[dict[str, Any]], float]:
+        """The files of a run that is over, and the peak of memory in MB; raises what ended it."""
         try:
-            for event in run:
-                if isinstance(event, Planned):
-                    of = event.steps
-                elif isinstance(event, Noted):
-                    self._notes.append(event.text)
-                elif isinstance(event, Stepped):
-                    done += 1
-                    of = max(of, event.count, done)
-                    runs = len(self._order["runs"])
-                    send({"step": self.id, "done": index * of + done, "of": runs * of})
+            result = run.result
         except UploadFailed as problem:
             if problem.path is None:
                 raise
@@ -114,7 +131,7 @@ class Attempt:
             return [
                 not_uploaded(path, problem.reason) for path in siblings(problem.path, name)
             ], 0.0
-        outputs, after = run.result.outputs, run.result.memory["after"]
+        outputs, after = result.outputs, result.memory["after"]
         peak = after["peak_allocated_mb"] or after["peak_host_anon_mb"]
         files = as_tuple(outputs["file"])
         urls = (

@@ -48,6 +48,10 @@ class Placement:
     """Where nodes run."""
 
     device: str = setting("auto", help="auto, or a device such as cuda:0, mps, cpu")
+    batch: int | None = setting(
+        None, "int", min=1, max=64,
+        help="samples of one request that share calls of networks; none: 1 on a CPU, else 8",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -208,3 +208,22 @@ def test_reader_gone(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "Exception ignored" not in done.stderr
+
+
+def test_samples_of_one_call_run_as_a_batch_where_it_is_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["generate", "--prompt", "a red circle", "--num-samples", "3", "--seed", "5"]
+    words += ["--num-inference-steps", "2", "--height", "64", "--width", "64", "--return-frames"]
+    found = []
+    for batch in ("1", "3"):
+        folder = tmp_path / batch
+        assert main([*words, f"--output-path={folder}", f"placement.batch={batch}"]) == 0
+        said = capsys.readouterr()
+        paths = [Path(line) for line in said.out.splitlines()]
+        found.append([np.load(path).astype(int) for path in paths if path.suffix == ".npy"])
+    assert "[1-3/3] done in " in said.err
+    assert len(found[0]) == len(found[1]) == 3
+    for one, batched in zip(*found, strict=True):
+        assert np.abs(one - batched).max() <= 1
+    assert np.abs(found[1][0] - found[1][1]).max() > 5, "each sample has its own seed"
