@@ -55,6 +55,10 @@ class Recorder:
         self._sources: frozenset[str] = frozenset()
         self._made: dict[int, tuple[Tensor, str]] = {}  # identity to the tensor and its producer
         self._inside = 0
+        # Solver steps between two calls of networks. They count once the node says that it stepped:
+        # a schedule is also tried on made-up numbers before it is used.
+        self._solved: list[Record] = []
+        self._calling = False
 
     @contextmanager
     def calling(self, node: str, call: Call[Any], net: Any) -> Iterator[None]:
@@ -62,6 +66,7 @@ class Recorder:
         self._node = node
         given = {self._made[id(t)][1] for t in tensors(dict(call.batched)) if id(t) in self._made}
         self._sources = frozenset(given)
+        self._solved.clear()
         with ExitStack() as stack:
             for name, part in networks(call.component.name, net).items():
                 core = getattr(part, getattr(part, "base_model_prefix", ""), None)
@@ -72,7 +77,11 @@ class Recorder:
                         stack.enter_context(self._wrapped(f"{name}.{method}", part, method))
             parts = getattr(net, "components", {})
             stack.enter_context(self.solving(p for p in parts.values() if hasattr(p, "step")))
-            yield
+            self._calling = True
+            try:
+                yield
+            finally:
+                self._calling = False
 
     def made(self, node: str, out: Any) -> None:
         """Remember who made which tensor; others pass it on."""
@@ -83,6 +92,8 @@ class Recorder:
         """Count the step."""
         self.stepping.add(node)
         self._steps += 1
+        self.records += self._solved
+        self._solved.clear()
 
     def explain(self, node: str, problem: Exception) -> Exception:
         """The problem itself."""
@@ -154,8 +165,9 @@ class Recorder:
         arguments.pop("self", None)
         inputs, outputs = flat(arguments), flat(out)
         count = 1 if label == SOLVER else samples(inputs)
+        records = self._solved if label == SOLVER and not self._calling else self.records
         for i in range(count):
-            self.records.append(
+            records.append(
                 Record(
                     label, self._steps, self._node, self._sources,
                     sample(inputs, i, count), sample(outputs, i, count),

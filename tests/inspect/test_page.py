@@ -115,7 +115,7 @@ def test_ports_say_axes_and_what_they_are(capsys: pytest.CaptureFixture[str]) ->
 def test_a_plan_is_a_timeline(capsys: pytest.CaptureFixture[str]) -> None:
     page = shown(capsys, "demo", "--stage", "plan", "--format", "html")
     assert page.count('<g class="lane load">') == 5
-    assert page.count('<g class="lane run">') == 9
+    assert page.count('<g class="lane run">') == 10
     assert "predicted peak 15.7 MB" in page
 
 
