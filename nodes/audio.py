@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from nodes.contracts import VAE, Network
+from nodes.contracts import SoundNetwork
 from nodes.finite import check_finite
 from runtime.contract.calls import Asking, Call
 from runtime.contract.declare import Component
@@ -24,8 +24,8 @@ class DecodeAudio:
     Source: LTX-2, arXiv:2601.03233; diffusers 0.42, pipelines/ltx2/pipeline_ltx2.py.
     """
 
-    audio_vae: Component[VAE]
-    vocoder: Component[Network]
+    audio_vae: Component[SoundNetwork]
+    vocoder: Component[SoundNetwork]
 
     class Out(NamedTuple):
         audio: Audio

@@ -6,6 +6,7 @@ or scheduler has no weights and arrives as the object.
 
 from __future__ import annotations
 
+from inspect import Signature
 from typing import Any, Protocol
 
 import torch
@@ -41,6 +42,13 @@ class Transformer(Network, Protocol):
     def __call__(self, **inputs: Any) -> Any: ...
 
 
+@role("image_encoder")
+class ImageEncoder(Network, Protocol):
+    """Pixels `b c h w` to hidden states `b l d`."""
+
+    def __call__(self, pixels: Tensor, **options: Any) -> Any: ...
+
+
 @role("vae", ladder=(Rung.TILE,))
 class VAE(Network, Protocol):
     """An autoencoder between pixels and latents."""
@@ -50,6 +58,23 @@ class VAE(Network, Protocol):
     def decode(self, latents: Tensor, return_dict: bool = True) -> Any: ...
 
 
+@role("audio")
+class SoundNetwork(Network, Protocol):
+    """A network between latents, spectrograms and samples."""
+
+
+@role("pipeline")
+class Pipeline(Protocol):
+    """A whole model that runs itself. call: the signature of its `__call__`."""
+
+    @property
+    def class_name(self) -> str: ...
+
+    @property
+    def call(self) -> Signature: ...
+
+
+@role("tokenizer")
 class Tokenizer(Protocol):
     """A tokenizer of transformers. model_max_length: tokens that its encoder was made for."""
 
@@ -61,6 +86,7 @@ class Tokenizer(Protocol):
     def apply_chat_template(self, conversation: list[Any], **options: Any) -> Any: ...
 
 
+@role("processor")
 class ImageProcessor(Protocol):
     """What cuts pictures into the patches of a vision model. merge_size: patches per token side."""
 
@@ -69,6 +95,7 @@ class ImageProcessor(Protocol):
     def __call__(self, images: list[Any], **options: Any) -> Any: ...
 
 
+@role("scheduler")
 class Scheduler(Protocol):
     """A scheduler of diffusers: a schedule and a solver in one object, with state in it."""
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from nodes.contracts import Pipeline
 from nodes.diffusers_arguments import arguments
 from nodes.finite import check_finite
 from nodes.finite_pipeline import finite_decoders
@@ -41,7 +42,7 @@ class RunPipeline:
     audio   c n, float32, of a pipeline whose vocoder tells the rate; else none
     """
 
-    pipeline: Component[Any]
+    pipeline: Component[Pipeline]
 
     class Out(NamedTuple):
         media: Image | Video

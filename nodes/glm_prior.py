@@ -9,11 +9,12 @@ import torch
 from PIL import Image as Pillow
 from torch import Tensor
 
-from nodes.contracts import VAE, ImageProcessor, Network
+from nodes.contracts import VAE, ImageProcessor, TextEncoder
 from nodes.image import resized
 from nodes.vae import encode_image
 from runtime.contract.calls import Asking, Call
 from runtime.contract.declare import Component
+from runtime.contract.rules import role
 from runtime.contract.values import Image, Latents
 from runtime.errors import UserError
 from runtime.files.image_files import to_numpy
@@ -21,6 +22,7 @@ from runtime.files.image_files import to_numpy
 TOKEN = 16  # px per side of a token of the transformer
 
 
+@role("processor")
 class Processor(Protocol):
     """A processor of transformers: a chat to tokens, with grids of the pictures in it."""
 
@@ -83,7 +85,7 @@ class SamplePrior:
     """
 
     processor: Component[Processor]
-    vision_language_encoder: Component[Network]
+    vision_language_encoder: Component[TextEncoder]
 
     class Out(NamedTuple):
         prior: Prior

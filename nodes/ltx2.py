@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from nodes.contracts import VAE, Network, TextEncoder, Tokenizer, Transformer
+from nodes.contracts import VAE, SoundNetwork, TextEncoder, Tokenizer, Transformer
 from nodes.finite import decode, is_finite
 from nodes.ltx import WITHOUT_TIMESTEP
 from nodes.truncation import Notes, text_truncation
@@ -37,7 +37,7 @@ class EncodePrompt:
 
     text_encoder: Component[TextEncoder]
     tokenizer: Component[Tokenizer]
-    connectors: Component[Network]
+    connectors: Component[TextEncoder]
 
     class Out(NamedTuple):
         video: TextEmbeds
@@ -93,7 +93,7 @@ class AudioNoise:
     latents     `video` as it came, `audio`: 1 c l m, float32, l as long as the clip
     """
 
-    audio_vae: Component[VAE]
+    audio_vae: Component[SoundNetwork]
 
     class Out(NamedTuple):
         latents: Latents

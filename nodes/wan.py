@@ -14,7 +14,7 @@ import torch
 from PIL import Image as Pillow
 from torch import Tensor
 
-from nodes.contracts import VAE, Network, Transformer
+from nodes.contracts import VAE, ImageEncoder, ImageProcessor, Transformer
 from nodes.image import resized
 from nodes.prediction import Prediction
 from nodes.vae import encode_video, normalise
@@ -34,8 +34,8 @@ class EncodePictures:
     tokens             tokens 1 l d: hidden states before the vision encoder's last layer
     """
 
-    image_encoder: Component[Network]
-    image_processor: Component[Any]
+    image_encoder: Component[ImageEncoder]
+    image_processor: Component[ImageProcessor]
     transformer: Component[Transformer]
 
     class Out(NamedTuple):

@@ -54,8 +54,8 @@ def load_pipeline(
             check_token_ids(model, part)
     made.to(device)
     made.set_progress_bar_config(disable=True)  # its steps are events of the runtime
-    if has_vae_settings(source.vae) and getattr(made, "vae", None) is not None:
-        apply_vae_settings(made.vae, source.vae)
+    for name in source.vaes if has_vae_settings(source.vae) else ():
+        apply_vae_settings(getattr(made, name), source.vae)
     return made
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -41,6 +41,7 @@ class PipelineSource:
     parts    every component of model_index.json, with the user's overrides
     changed  parts that the user replaced or reconfigured: ours to load, not the pipeline's
     dtypes   part to its dtype, where it differs from the pipeline's
+    vaes     parts that are VAEs
     """
 
     class_name: str
@@ -51,6 +52,7 @@ class PipelineSource:
     dtypes: Mapping[str, str]
     vae: Vae
     trusted: bool
+    vaes: tuple[str, ...] = ()
     name: ClassVar[str] = WHOLE
     library: ClassVar[str] = "diffusers"
     has_weights: ClassVar[bool] = True
@@ -110,11 +112,13 @@ def find_pipeline(
     model: Model,
     vae: Vae,
     dtype: Callable[[str], str],
+    vaes: Iterable[str] = (),
 ) -> PipelineSource:
     """The pipeline of a model with the user's overrides.
 
     declared  the graph's components, with what the user changed
     dtype     of a part; empty: as the others
+    vaes      parts that are VAEs
     """
     class_name = model.pipeline_class_name or checkpoint.class_name
     if (own := declared.get(WHOLE)) and (own.path or own.revision or own.config):
@@ -127,14 +131,15 @@ def find_pipeline(
     parts = {key: checkpoint.component(spec) for key, spec in specs.items()}
     changed = {key for key, s in specs.items() if s.path or s.revision or s.config}
     dtypes = {key: name for key in specs if (name := dtype(key))}
-    if (vae.tiling or vae.slicing) and "vae" not in parts:
+    found = tuple(name for name in vaes if name in parts)
+    if (vae.tiling or vae.slicing) and not found:
         what = "tiling" if vae.tiling else "slicing"
-        raise _no_tiles(class_name, what, f"{checkpoint.name} has no `vae`")
+        raise _no_tiles(class_name, what, f"{checkpoint.name} has no VAE")
     check_trust(checkpoint, class_name, trusted=model.trust_remote_code)
     code = "" if class_name in pipeline_names() else _own_class(checkpoint, class_name)
     return PipelineSource(
         class_name, code, checkpoint, parts, frozenset(changed), dtypes, vae,
-        model.trust_remote_code,
+        model.trust_remote_code, found,
     )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.configure.checkpoint_defaults import borrowed, with_checkpoint_defaults
+from runtime.configure.precision_reach import count_encoders, unreached_notes
 from runtime.configure.run_config import RunConfig, is_batched, unknown_field
 from runtime.configure.select_graph import default_graph, named_graph, select_graph
 from runtime.configure.unused import unused_settings
@@ -89,13 +90,18 @@ def resolve(settings: Sequence[Setting], *, allow_unused: bool = False) -> RunCo
     request, rounded = _request(graph, overlaid.settings, problems, given.adjust)
     whole = WHOLE in overlaid.components
     known = set(overlaid.components) | _rebound(graph) | (set(checkpoint.keys) if whole else set())
-    _count_encoders(settings, typed, known | {*checkpoint.keys}, problems)
+    parts = checkpoint.keys if whole else ()
+    count_encoders(graph, parts, settings, typed, problems)
     if not allow_unused:
-        problems += unused_settings(graph, overlaid.settings, known, whole)
+        problems += unused_settings(graph, overlaid.settings, known, parts)
     _raise(problems)
     values = {g: {**overlaid.base.get(g, {}), **typed.get(g, {})} for g in policy_fields()}
-    notes = (*notes, *variant_notes(graph, checkpoint), *renamed_notes(overlaid.data), *rounded)
-    return RunConfig(graph, checkpoint, request, policies.build(_typed_options(values)), notes)
+    built = policies.build(_typed_options(values))
+    notes = (
+        *(*notes, *variant_notes(graph, checkpoint), *renamed_notes(overlaid.data), *rounded),
+        *unreached_notes(graph, parts, built.precision),
+    )
+    return RunConfig(graph, checkpoint, request, built, notes)
 
 
 def resolve_graph(settings: Sequence[Setting]) -> Graph:
@@ -195,29 +201,6 @@ def _policy_values(
             field.default if value is None else value
         )
     return values
-
-
-def _count_encoders(
-    settings: Iterable[Setting],
-    typed: Mapping[str, Mapping[str, Any]],
-    components: Iterable[str],
-    problems: list[UserError],
-) -> None:
-    """Refuse more dtypes of text encoders than there are text encoders."""
-    given = len(typed.get("precision", {}).get("text_encoders") or ())
-    count = sum(name.startswith("text_encoder") for name in components)
-    if given <= count:
-        return
-    path = ("precision", "text_encoders")
-    label = next(setting_label(s) for s in reversed([*settings]) if s.path == path)
-    there = f"{count} text encoder{'s' * (count != 1)}"
-    problems.append(
-        UserError(
-            f"{label} has {given} dtypes, and this model has {there}",
-            help=f"give {count} at most, in order" if count else "leave it out",
-            field=".".join(path),
-        )
-    )
 
 
 def _typed_options(values: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:

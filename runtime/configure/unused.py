@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from runtime.errors import UserError, did_you_mean, nearest
 from runtime.graph.model import Graph
 from runtime.graph.parse import COMPONENT
+from runtime.graph.roles import component_roles, stated_roles
 from runtime.settings.field import show
 from runtime.settings.policies import policy_fields
 from runtime.settings.setting import (
@@ -27,26 +28,30 @@ def consumed() -> frozenset[str]:
 
 
 def unused_settings(
-    graph: Graph, settings: Iterable[Setting], components: set[str], whole: bool = False
+    graph: Graph, settings: Iterable[Setting], components: set[str], parts: Collection[str] = ()
 ) -> list[UserError]:
     """What nothing consumes: named, unless it asks for nothing (null, false, one rank).
 
-    whole  the graph runs the vanilla pipeline
+    parts  of the vanilla pipeline, where the graph runs it
     """
-    vae = any(name.startswith("vae") for name in components)
     last = {setting.path: setting for setting in settings}  # the last setting of a path wins
     return [
         _unused_error(graph, setting, components)
         for setting in last.values()
-        if not (_is_consumed(setting, components) and _reaches_vae(setting, vae, whole))
+        if not (_is_consumed(setting, components) and _reaches_vae(setting, graph, parts))
         and not _asks_nothing(setting)
     ]
 
 
-def _reaches_vae(setting: Setting, vae: bool, whole: bool) -> bool:
-    """Whether there is a VAE for the setting; a vanilla pipeline loads both halves."""
+def _reaches_vae(setting: Setting, graph: Graph, parts: Collection[str]) -> bool:
+    """Whether there is a VAE for the setting; a vanilla pipeline loads both halves.
+
+    Node classes, which are asked last, import torch.
+    """
     halves = setting.path[1:2] == ("config",) and setting.path[-1].startswith("load_")
-    return setting.path[0] != "vae" or (not halves if whole else vae)
+    if setting.path[0] != "vae" or parts:
+        return setting.path[0] != "vae" or not halves
+    return any("vae" in roles(graph).values() for roles in (stated_roles, component_roles))
 
 
 def _asks_nothing(setting: Setting) -> bool:

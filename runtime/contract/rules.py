@@ -21,6 +21,17 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 C = TypeVar("C", bound=type)
 RULES = ("bypass", "verify", "ignores", "notes")
+ROLES: Mapping[str, str] = {
+    "dit": "the network that denoises: a transformer or a UNet",
+    "text_encoder": "what reads the prompt",
+    "image_encoder": "what reads a picture for the dit, other than the VAE",
+    "vae": "between pixels and latents",
+    "audio": "between sound and latents, the vocoder too",
+    "tokenizer": "text to token ids",
+    "processor": "pictures, or a chat with pictures, to what an encoder takes",
+    "scheduler": "the config that a schedule is made from",
+    "pipeline": "a whole model that runs itself",
+}
 
 
 class Rung(StrEnum):
@@ -74,9 +85,10 @@ class Recovers(Protocol):
 def role(name: str, ladder: tuple[Rung, ...] = ()) -> Callable[[C], C]:
     """Mark a Protocol of components: what they are for, and what they can do where memory is short.
 
-    name  dit, text_encoder, image_encoder, vae, audio, ...: policies speak of roles; a graph may
-          give a component another (`role:`)
+    name  one of ROLES: policies speak of roles; a graph may give a component another (`role:`)
     """
+    if name not in ROLES:
+        raise ValueError(f"`{name}` is no role: there are {', '.join(ROLES)}")
 
     def mark(cls: C) -> C:
         marked: Any = cls

@@ -78,8 +78,10 @@ class ComponentSpec:
     class_name class of the library in place of the checkpoint's own, such as another scheduler
     path       a folder or hub id of its own; none: the folder `name` in the model
     revision   branch, tag or commit of that hub id; none: the model's
+    role       what it is for, such as `vae`: policies speak of roles; none: as its node declares
     dtype      dtype of its weights (`float32`, `bfloat16`, `float16`); none: by policy
     config     values that replace those of the component's own config
+    parts      of a whole pipeline: key of model_index.json to the role of that part
     """
 
     name: str
@@ -88,6 +90,8 @@ class ComponentSpec:
     dtype: str | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     class_name: str | None = None
+    role: str | None = None
+    parts: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

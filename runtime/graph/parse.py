@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias
 
+from runtime.contract.rules import ROLES
 from runtime.errors import UserError, did_you_mean
 from runtime.graph.model import ComponentSpec, Finding, NodeSpec, Ref, SubGraph
 from runtime.graph.parse_node import NodeParser
@@ -33,10 +34,12 @@ FIELD_SHAPES: Mapping[str, Shape] = {
 }  # fmt: skip
 MAP: Shape = (Mapping, "a map")
 COMPONENT_SHAPES: Mapping[str, Shape] = {
+    "role": TEXT,
     "class": TEXT,
     "path": TEXT,
     "revision": TEXT,
     "config": MAP,
+    "parts": MAP,
 }
 HEAD_SHAPES: Mapping[str, Shape] = {
     "title": TEXT, "task": TEXT, "reference": TEXT, "checkpoints": (list, "a list of hub ids"),
@@ -45,7 +48,7 @@ HEAD_SHAPES: Mapping[str, Shape] = {
 MATCHES: Mapping[str, Shape] = {
     "class": ((str, list), "a name or a list of names"), "config": MAP, "ids": (list, "a list"),
 }  # fmt: skip
-COMPONENT = ("class", "path", "revision", "dtype", "config")
+COMPONENT = ("role", "class", "path", "revision", "dtype", "config", "parts")
 WHOLE = "pipeline"  # the component that stands for the whole model with all of its parts
 # Request ports that no user fills directly.
 BUILT_IN = {"rng": "Rng", "destination": "Destination", "store": "Store"}
@@ -239,5 +242,17 @@ def _component(name: str, value: Any, found: list[Finding]) -> ComponentSpec | N
         except UserError as problem:
             found.append(Finding(f"{path}.dtype", problem.message, problem.help))
             known.pop("dtype")
+    for at, role in _roles(known):
+        if role not in ROLES:
+            message = f"{show(role)} is no role. Roles: {', '.join(ROLES)}."
+            found.append(Finding(f"{path}.{at}", message, did_you_mean(str(role), ROLES)))
+            known.pop(at.partition(".")[0], None)
     class_name = known.pop("class", None)
     return ComponentSpec(name=name, class_name=class_name, **known)
+
+
+def _roles(attributes: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Every role that a component states, with its path below the component."""
+    own = [("role", attributes["role"])] if "role" in attributes else []
+    parts = attributes.get("parts") or {}
+    return own + [(f"parts.{name}", role) for name, role in parts.items()]

@@ -13,6 +13,7 @@ from typing import Any
 from runtime.contract.declare import MISSING, Declaration, Port, options, type_name
 from runtime.graph.model import Ref
 from runtime.graph.parse import WHOLE
+from runtime.graph.roles import component_roles
 from runtime.graph.source_positions import display_path, locate
 from runtime.inspect.look import Look
 from runtime.inspect.rows import ComponentRow, Cost, FieldRow, GraphView, ItemRow, NodeRow, PortRow
@@ -182,6 +183,7 @@ def _components(look: Look) -> Iterator[ComponentRow]:
         for component in bound(graph.nodes[name], look.before.declarations[name]).values():
             users.setdefault(component, []).append(name)
     model = look.engine.config.checkpoint.name if look.engine else ""
+    roles = component_roles(graph)
     for name in dict.fromkeys([*graph.components, *users]):
         spec, fact = graph.components.get(name), look.facts.get(name)
         inside = (model if name == WHOLE else f"{model}/{name}") if fact and model else ""
@@ -193,6 +195,7 @@ def _components(look: Look) -> Iterator[ComponentRow]:
             path=portable(spec.path if spec and spec.path else inside),
             users=tuple(users.get(name, ())),
             identity=fact.variant.identity[:12] if fact else "",
+            role=roles.get(name, ""),
         )
 
 

@@ -10,13 +10,13 @@ from runtime.configure.run_config import unknown_field
 from runtime.configure.unused import consumed
 from runtime.contract.declare import Declaration
 from runtime.errors import UserError, did_you_mean
-from runtime.graph.parse import COMPONENT, WHOLE
+from runtime.graph.parse import COMPONENT
 from runtime.inspect.describe import describe_graph
 from runtime.inspect.look import Look, look
 from runtime.inspect.option_names import Option, options_of
 from runtime.inspect.rows import FieldRow, GraphView, NodeRow
 from runtime.plan.text import size
-from runtime.settings.policies import Policies, Precision, policy_fields, role_dtype
+from runtime.settings.policies import PRECISION_OF, Policies, policy_fields
 from runtime.settings.setting import Setting
 
 RULES = {
@@ -25,11 +25,13 @@ RULES = {
     "verify": "refuses what it cannot run, before anything is loaded",
 }
 ATTRIBUTES = {
+    "role": "what it is for: which policies reach it",
     "class": "another class of its library, such as another scheduler",
     "path": "where its class, config and weights come from",
     "revision": "branch, tag or commit that it is taken from",
     "dtype": "the dtype of its weights",
     "config": "values in place of those of its own config",
+    "parts": "the roles of the parts of a whole pipeline",
 }
 
 
@@ -116,7 +118,9 @@ def _component(rest: Sequence[str], view: GraphView) -> Iterator[str]:
     names = [row.name for row in view.components]
     chosen = names if rest[0] == "*" else [rest[0]]
     for row in (r for r in view.components if r.name in chosen):
-        facts = [row.class_name, row.dtype, size(row.nbytes) if row.nbytes else "", row.path]
+        nbytes = size(row.nbytes) if row.nbytes else ""
+        role = f"role {row.role}" if row.role else ""
+        facts = [row.class_name, row.dtype, nbytes, row.path, role]
         yield f"  {row.name}: {'  '.join(filter(None, facts)) or 'as the checkpoint has it'}"
     if rest[0] not in (*names, "*"):
         raise UserError(
@@ -193,8 +197,7 @@ def _policy(path: str, view: GraphView) -> Iterator[str]:
         yield f"  policy `{group}`: {(inspect.getdoc(type(policy)) or '').splitlines()[0]}"
     if name and fields[name].help:
         yield f"  {fields[name].help}"
-    parts = [row.name for row in view.components]
-    touched = [part for part in parts if _touches(group, name, part)]
+    touched = [row.name for row in view.components if _touches(group, name, row.role)]
     if touched:
         yield from _bound(touched, view)
     elif path == "graph" or group == "model":
@@ -203,14 +206,11 @@ def _policy(path: str, view: GraphView) -> Iterator[str]:
         yield "  no node reads it"
 
 
-def _touches(group: str, name: str, component: str) -> bool:
-    """Whether a policy is for a component, by the role that its name tells."""
+def _touches(group: str, name: str, role: str) -> bool:
+    """Whether a policy is for components of a role."""
     if group == "vae":
-        return component.startswith("vae") or component == WHOLE
-    if group != "precision" or not name:
-        return False
-    value = ("asked",) if name == "text_encoders" else "asked"
-    return role_dtype(Precision(**{name: value}), component) == "asked"  # type: ignore[arg-type]  # by name
+        return role in {"vae", "pipeline"}
+    return group == "precision" and PRECISION_OF.get(role, "") == name != ""
 
 
 def _effects(nodes: Iterable[str], view: GraphView) -> Iterator[str]:

@@ -55,9 +55,9 @@ def sections(view: GraphView) -> Iterable[str]:
     )
     yield table(
         "Components",
-        ("name", "class", "dtype", "bytes", "path", "used by"),
+        ("name", "role", "class", "dtype", "bytes", "path", "used by"),
         [
-            (c.name, c.class_name, c.dtype, size(c.nbytes), c.path, ", ".join(c.users))
+            (c.name, c.role, c.class_name, c.dtype, size(c.nbytes), c.path, ", ".join(c.users))
             for c in view.components
         ],
     )

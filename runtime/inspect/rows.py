@@ -27,6 +27,7 @@ class ComponentRow:
     """A component. nbytes: of its weights in `dtype`; none where no model is known.
 
     identity  digest of its class, config and weights
+    role      what it is for
     """
 
     name: str
@@ -36,6 +37,7 @@ class ComponentRow:
     path: str
     users: tuple[str, ...]
     identity: str = ""
+    role: str = ""
 
 
 @dataclass(frozen=True)

@@ -68,9 +68,10 @@ def cost_text(cost: Cost) -> str:
 def _component(row: ComponentRow) -> str:
     path = f"path {row.path}" if row.path else ""
     if not row.class_name:
-        return f"{row.name:16} {row.dtype} {path}".rstrip()
+        return f"{row.name:16} {row.role:13} {row.dtype} {path}".rstrip()
     nbytes = size(row.nbytes) if row.nbytes else ""
-    return f"{row.name:16} {row.class_name:28} {row.dtype:9} {nbytes:>9}  {path}".rstrip()
+    facts = f"{row.class_name:28} {row.dtype:9} {nbytes:>9}  {path}"
+    return f"{row.name:16} {row.role:13} {facts}".rstrip()
 
 
 def _node(node: NodeRow) -> Iterator[str]:

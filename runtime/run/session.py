@@ -26,6 +26,7 @@ from runtime.files.object_store import check_store
 from runtime.graph.check import Checked, check
 from runtime.graph.model import Ref
 from runtime.graph.parse import WHOLE
+from runtime.graph.roles import component_roles, of_role
 from runtime.observe.finite_check import FiniteCheck
 from runtime.observe.observer import Observer
 from runtime.plan.content_keys import request_keys
@@ -63,6 +64,11 @@ class Session:
         return check(self.config.graph)
 
     @cached_property
+    def roles(self) -> dict[str, str]:
+        """Component, or part of the vanilla pipeline, to its role."""
+        return component_roles(self.config.graph, self.config.checkpoint.keys)
+
+    @cached_property
     def sources(self) -> dict[str, ComponentSource | PipelineSource]:
         """Every component that a node binds, as found; absent optional ones are left out."""
         found: dict[str, ComponentSource | PipelineSource] = {}
@@ -83,12 +89,13 @@ class Session:
                     found[key] = pipelines.find_pipeline(
                         self.config.checkpoint, self.config.graph.components,
                         self.config.policies.model, self.config.policies.vae, self._own_dtype,
+                        of_role(self.roles, "vae"),
                     )  # fmt: skip
                 elif known.components[field] or spec.path or self.config.checkpoint.lookup(key):
-                    vae = self.config.policies.vae
-                    is_set = key.startswith("vae") and has_vae_settings(vae)
+                    vae, role = self.config.policies.vae, self.roles.get(key, "")
+                    is_set = role == "vae" and has_vae_settings(vae)
                     found[key] = dataclasses.replace(
-                        self.config.checkpoint.component(spec), left_out=left_out(vae, key),
+                        self.config.checkpoint.component(spec), left_out=left_out(vae, role),
                         vae_settings=vae if is_set else None,
                     )  # fmt: skip
         return found
@@ -164,10 +171,10 @@ class Session:
         """Refuse sizes of tiles that cannot decode this request; each size is tried once."""
         vae, size = self.config.policies.vae, [request.get(n) for n in ("height", "width")]
         for name, source in self.sources.items() if tile_settings(vae) else ():
-            part = source.parts.get("vae") if isinstance(source, PipelineSource) else source
             key = (name, *size, request.get("num_frames"))
-            if part and (part is not source or part.vae_settings) and key not in self._tried:
-                check_tiles(part, vae, request)
+            if key not in self._tried:
+                for part in _tuned(source):
+                    check_tiles(part, vae, request)
                 self._tried.add(key)
 
     def start(
@@ -250,7 +257,9 @@ class Session:
     def _asked_dtype(self, name: str) -> str | None:
         asked = any(e.dotted == f"components.{name}.dtype" for e in self.config.graph.edits)
         recommended = component(self.config.graph, name).dtype
-        return recommended if asked else role_dtype(self.config.policies.precision, name)
+        return (
+            recommended if asked else role_dtype(self.config.policies.precision, self.roles, name)
+        )
 
     def _own_dtype(self, part: str) -> str:
         """The dtype of a pipeline's part, where anything is said of it."""
@@ -260,6 +269,13 @@ class Session:
     def _resident(self) -> frozenset[str]:
         ready = (n for n in self.facts if self.residency.state(self.wanted[n].key) is State.READY)
         return frozenset(ready)
+
+
+def _tuned(source: ComponentSource | PipelineSource) -> list[ComponentSource]:
+    """The VAEs of a component that settings of tiles reach."""
+    if isinstance(source, PipelineSource):
+        return [source.parts[name] for name in source.vaes]
+    return [source] if source.vae_settings else []
 
 
 def _writes(made: Plan) -> bool:

@@ -19,6 +19,9 @@ from runtime.settings.field import Field
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 QUALITY_CHOICES = ("default", *QUALITIES)
+PRECISION_OF: Mapping[str, str] = {  # role to the field of `Precision`
+    "dit": "dit", "pipeline": "dit", "vae": "vae", "text_encoder": "text_encoders"
+}  # fmt: skip
 # `placebo` takes far longer than `veryslow` and gains nothing that is seen.
 PRESET_CHOICES = tuple(preset for preset in PRESETS if preset != "placebo")
 
@@ -58,9 +61,11 @@ class Placement:
 class Precision:
     """Dtype of weights by role, over what the graph recommends; none: the graph's."""
 
-    dit: str | None = setting(None, "dtype", help="transformer*, unet*")
-    vae: str | None = setting(None, "dtype", help="vae*")
-    text_encoders: tuple[str, ...] = setting((), "dtype", many=True, help="text_encoder*, in order")
+    dit: str | None = setting(None, "dtype", help="components of role dit")
+    vae: str | None = setting(None, "dtype", help="components of role vae")
+    text_encoders: tuple[str, ...] = setting(
+        (), "dtype", many=True, help="components of role text_encoder, in the graph's order"
+    )
 
 
 @dataclass(frozen=True)
@@ -220,20 +225,20 @@ def build(values: Mapping[str, Mapping[str, Any]]) -> Policies:
     return Policies(**made)
 
 
-def left_out(vae: Vae, component: str) -> tuple[str, ...]:
+def left_out(vae: Vae, role: str) -> tuple[str, ...]:
     """Parts of a component that are not loaded."""
     loaded = {"encoder": vae.load_encoder, "decoder": vae.load_decoder}
-    return tuple(p for p in loaded if component.startswith("vae") and not loaded[p])
+    return tuple(p for p in loaded if role == "vae" and not loaded[p])
 
 
-def role_dtype(precision: Precision, component: str) -> str | None:
-    """The dtype that the precision policy gives a component, by the role its name tells."""
-    if component.startswith(("transformer", "unet")) or component == "pipeline":  # the whole model
-        return precision.dit
-    if component.startswith("vae"):
-        return precision.vae
-    if component.startswith("text_encoder") and precision.text_encoders:
-        tail = component.removeprefix("text_encoder").lstrip("_")
-        index = int(tail) - 1 if tail.isdigit() else 0
-        return precision.text_encoders[min(index, len(precision.text_encoders) - 1)]
-    return None
+def role_dtype(precision: Precision, roles: Mapping[str, str], component: str) -> str | None:
+    """The dtype that the precision policy gives a component. roles: of all components, in order."""
+    role = roles.get(component, "")
+    field = PRECISION_OF.get(role)
+    if not field:
+        return None
+    dtypes = getattr(precision, field)
+    if not isinstance(dtypes, tuple):
+        return str(dtypes) if dtypes else None
+    index = [name for name, other in roles.items() if other == role].index(component)
+    return str(dtypes[min(index, len(dtypes) - 1)]) if dtypes else None

@@ -59,7 +59,7 @@ def test_a_value_shows_what_it_changes(capsys: pytest.CaptureFixture[str]) -> No
 def test_a_component_by_each_of_its_names(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     lines = said(capsys, "demo", "--explain", name)
     assert lines[0] == "components.vae.path  (--vae-path)"
-    assert lines[1] == "  vae: AutoencoderKLWan  float32  3.4 MB  demo/checkpoint/vae"
+    assert lines[1] == "  vae: AutoencoderKLWan  float32  3.4 MB  demo/checkpoint/vae  role vae"
     readers = {line.split()[0] for line in lines[lines.index("bound by") + 1 :]}
     assert {"noise.vae", "decode.vae", "stream.vae"} <= readers
 

@@ -27,7 +27,7 @@ def test_ports_types_and_components(capsys: pytest.CaptureFixture[str]) -> None:
     assert (
         "  height                 int = 128 px (at least 64, at most 256, multiple of 32)" in lines
     )
-    row = "  transformer      WanTransformer3DModel        float32     11.5 MB  path "
+    row = "  transformer      dit           WanTransformer3DModel        float32     11.5 MB  path "
     assert f"{row}demo/checkpoint/transformer" in lines
     assert "  denoise: denoise.Denoise" in lines
     assert "      in      denoiser: Denoiser                 <- guided.denoiser" in lines

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from inspect import Signature, signature
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,6 +23,14 @@ class Toy:
     """A pipeline without networks: its picture is the mean of what it drew."""
 
     device = torch.device("cpu")
+
+    @property
+    def class_name(self) -> str:
+        return type(self).__name__
+
+    @property
+    def call(self) -> Signature:
+        return signature(type(self).__call__)
 
     def made(self, generator: torch.Generator) -> Any:
         value = torch.rand(1, 2, 3, 3, generator=generator)
