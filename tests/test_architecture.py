@@ -35,6 +35,7 @@ LAYERS = [
     "provenance",
     "observe",
     "run",
+    "result",
     "api",
     "inspect",
     "verify",
