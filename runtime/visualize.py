@@ -14,7 +14,7 @@ from pathlib import Path
 
 from runtime.errors import Position, UserError, did_you_mean
 from runtime.graph import catalog
-from runtime.inspect.result_file import is_result, settings_of
+from runtime.inspect.result_file import is_result, recorded_settings
 from runtime.settings.policies import policy_fields
 from runtime.settings.setting import Raw, Setting
 from runtime.standard_streams import (
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     options = parser().parse_intermixed_args(_joined(words))
     try:
-        text = answer(options)
+        text = report(options)
         if options.format == "text":
             print(text, flush=True)
         else:
@@ -84,13 +84,13 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def answer(options: argparse.Namespace) -> str:
+def report(options: argparse.Namespace) -> str:
     """The text of what the arguments ask for."""
     if options.diff:
         return _difference(options)
     if options.what is None:
         raise UserError("nothing is named to look at", help="name a graph, a file or a model: demo")
-    settings = [*named(options.what, options.model_path), *map(setting, options.settings)]
+    settings = [*named(options.what, options.model_path), *map(parse_setting, options.settings)]
     from runtime.inspect.describe import describe_graph
     from runtime.inspect.formats import formatted
     from runtime.inspect.look import look
@@ -109,10 +109,10 @@ def answer(options: argparse.Namespace) -> str:
 
 
 def _explained(option: str, settings: Sequence[Setting], options: argparse.Namespace) -> str:
-    from runtime.inspect.diff_command import effect
+    from runtime.inspect.diff_command import option_effect
     from runtime.inspect.explain import explain
 
-    return explain(option, settings) + effect(option, settings, options.output or ())
+    return explain(option, settings) + option_effect(option, settings, options.output or ())
 
 
 def _difference(options: argparse.Namespace) -> str:
@@ -139,7 +139,7 @@ def _side(text: str, options: argparse.Namespace) -> list[Setting]:
     what = words.pop(0) if words and "=" not in words[0] else options.what
     if what is None:
         raise UserError(f"--diff: `{text}` names no graph", help="name it in front: demo height=64")
-    return [*named(what, options.model_path), *map(setting, [*options.settings, *words])]
+    return [*named(what, options.model_path), *map(parse_setting, [*options.settings, *words])]
 
 
 def _only(options: argparse.Namespace, flag: str, formats: Sequence[str]) -> None:
@@ -173,7 +173,7 @@ def named(what: str, model: str | None) -> list[Setting]:
             help=did_you_mean(what, known) or f"there are graphs: {', '.join(sorted(known))}",
         )
     if is_result(what):
-        settings = settings_of(what)
+        settings = recorded_settings(what)
     else:
         settings = [_named("graph" if is_graph else "model.path", what)]
     return settings + ([_named("model.path", model)] if model else [])
@@ -183,7 +183,7 @@ def _named(path: str, value: str) -> Setting:
     return Setting(tuple(path.split(".")), value, path, Position("command line"))
 
 
-def setting(text: str) -> Setting:
+def parse_setting(text: str) -> Setting:
     """One `key=value`; a word without dots is a policy group or a request field."""
     key, equals, value = text.partition("=")
     if not equals:

@@ -35,7 +35,7 @@ def graphs_for_input(graph: Graph, name: str) -> str:
 def _takes(entry: catalog.Entry, name: str) -> bool:
     """Whether a graph has a field of this name for a picture or a clip, as its files say."""
     request: dict[str, Any] = {}
-    for file in catalog.chain(entry.path, catalog.folders()):
+    for file in catalog.graph_files(entry.path, catalog.folders()):
         section = catalog.read_yaml(file).get("request")
         request = catalog.merge(request, section if isinstance(section, Mapping) else {})
     field = request.get(name)

@@ -92,7 +92,7 @@ def _agreed(entry: catalog.Entry | None, backend: str) -> catalog.Entry | None:
 
 def _is_vanilla(entry: catalog.Entry) -> bool:
     """Whether a graph is that of vanilla pipelines, or extends it."""
-    return any(p.stem == VANILLA for p in catalog.chain(entry.path, catalog.folders()))
+    return any(p.stem == VANILLA for p in catalog.graph_files(entry.path, catalog.folders()))
 
 
 def _for_model(

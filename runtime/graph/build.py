@@ -15,7 +15,7 @@ from runtime.graph.each import unroll
 from runtime.graph.model import Finding, Graph
 from runtime.graph.node_files import with_files
 from runtime.graph.nulls import null_entries
-from runtime.graph.parse import read
+from runtime.graph.parse import parse_sections
 from runtime.graph.sub_graphs import expand
 from runtime.settings.setting import Setting
 
@@ -28,9 +28,9 @@ def build_graph(
 ) -> Graph:
     """The graph of composed data. above: files of the graphs that this one is a part of."""
     found: list[Finding] = []
-    sources = catalog.chain(entry.path, catalog.folders())
+    sources = catalog.graph_files(entry.path, catalog.folders())
     nulls = null_entries(data, sources, edits)
-    parts = read(unroll(fill_constants(data, found), found))
+    parts = parse_sections(unroll(fill_constants(data, found), found))
     graph = Graph(
         entry.name, parts.title, parts.nodes, parts.request, parts.components, parts.outputs,
         parts.matches, parts.checkpoint, sources, edits, (*found, *parts.findings), parts.absent,

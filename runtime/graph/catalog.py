@@ -101,7 +101,7 @@ def entries(extra: Iterable[Path] = ()) -> dict[str, Entry]:
 
 def _entry(path: Path, search: tuple[Path, ...]) -> Entry:
     head: dict[str, Any] = {}
-    for file in chain(path, search):
+    for file in graph_files(path, search):
         raw = read_yaml(file)
         head_of_file: dict[str, Any] = {k: raw[k] for k in HEAD if k in raw}
         place = head_of_file.get("checkpoint")
@@ -139,7 +139,7 @@ def extends_itself(path: Path) -> bool:
     return path.stem in extends(path)
 
 
-def chain(path: Path, search: Iterable[Path]) -> tuple[Path, ...]:
+def graph_files(path: Path, search: Iterable[Path]) -> tuple[Path, ...]:
     """The files that a graph is composed of: what it extends (`defaults`), then itself."""
     folders = (path.parent, *search)
     found: list[Path] = []
@@ -186,7 +186,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return _read(path, path.stat().st_mtime_ns)
 
 
-def choose(checkpoint: Configured, *, class_name: str | None, model_id: str | None) -> Entry:
+def best_graph(checkpoint: Configured, *, class_name: str | None, model_id: str | None) -> Entry:
     """The graph that serves a checkpoint most specifically; an error lists near matches."""
     wanted = class_name or checkpoint.class_name
     found = best(checkpoint, wanted, model_id)

@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from runtime.errors import GraphError, Position, Problem, UserError
-from runtime.graph.catalog import chain, extends_itself, read_yaml
+from runtime.graph.catalog import extends_itself, graph_files, read_yaml
 from runtime.graph.source_positions import display_path, positions
 
 # What else merging may raise, for example where a list meets a map.
@@ -86,7 +86,7 @@ def _quoted(text: str) -> str:
 
 def _not_composed(path: Path, search: Sequence[Path], problem: Exception) -> UserError:
     """Why files that are valid one by one cannot be merged, in our own words."""
-    files = chain(path, search)
+    files = graph_files(path, search)
     for index, file in enumerate(files):
         for base in files[:index]:
             for at, own, other in _kinds_that_differ(read_yaml(file), read_yaml(base), ""):

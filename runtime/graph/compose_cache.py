@@ -26,9 +26,9 @@ def composed_graph(path: Path, options: Mapping[str, str]) -> tuple[dict[str, An
         graph, values = json.loads(cache_file.read_text("utf-8"))
     except (OSError, ValueError, TypeError):
         from runtime.graph.compose import compose_graph
-        from runtime.graph.syntax import check_files
+        from runtime.graph.syntax import check_syntax
 
-        check_files(path, search)
+        check_syntax(path, search)
         graph, values = compose_graph(path, search, options)
         if _is_plain(path):
             _write_cache(cache_file, [graph, values])
@@ -37,7 +37,7 @@ def composed_graph(path: Path, options: Mapping[str, str]) -> tuple[dict[str, An
 
 def _key(path: Path, search: tuple[Path, ...], options: Mapping[str, str]) -> str:
     """A cache key over the names and contents of all files that contribute."""
-    files = [*catalog.chain(path, search), *sorted(catalog.packaged("conf").glob("*/*.yaml"))]
+    files = [*catalog.graph_files(path, search), *sorted(catalog.packaged("conf").glob("*/*.yaml"))]
     facts = [(str(f), hashlib.sha256(f.read_bytes()).hexdigest()) for f in files]
     versions = [RULES, version("hydra-core")]
     facts_of_key = [str(path.resolve()), facts, sorted(options.items()), versions]
@@ -46,7 +46,9 @@ def _key(path: Path, search: tuple[Path, ...], options: Mapping[str, str]) -> st
 
 def _is_plain(path: Path) -> bool:
     """Whether the files that a graph extends are named so that `_key` finds all of them."""
-    names = [n for file in catalog.chain(path, catalog.folders()) for n in catalog.extends(file)]
+    names = [
+        n for file in catalog.graph_files(path, catalog.folders()) for n in catalog.extends(file)
+    ]
     return all(isinstance(n, str) and PLAIN.fullmatch(n) for n in names)
 
 

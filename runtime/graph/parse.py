@@ -69,7 +69,7 @@ class Parts(NamedTuple):
     absent: frozenset[str]
 
 
-def read(data: Mapping[str, Any]) -> Parts:
+def parse_sections(data: Mapping[str, Any]) -> Parts:
     """Read every section of a composed graph, collecting all findings. `null` removes an entry."""
     found: list[Finding] = []
     _unknown(data, TOP, "", "a graph", found)

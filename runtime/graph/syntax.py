@@ -38,10 +38,10 @@ SYNTAX = (
 )  # fmt: skip
 
 
-def check_files(path: Path, search: Sequence[Path]) -> None:
+def check_syntax(path: Path, search: Sequence[Path]) -> None:
     """Check a graph file and all files that it extends; raises GraphError with every problem."""
     problems: list[Problem] = []
-    for file in catalog.chain(path, search):
+    for file in catalog.graph_files(path, search):
         problems += _file(file, (path.parent, *search))
     if problems:
         raise GraphError(path.stem, problems)
@@ -162,7 +162,7 @@ def _defaults(file: Path, listed: yaml.Node, folders: Sequence[Path]) -> Iterato
             yield _extends_itself(file, entry, name)
         elif not (base := catalog.extended_file(name, (file.parent, *folders))):
             yield _no_base(file, entry, name, folders)
-        elif file in catalog.chain(base, folders):
+        elif file in catalog.graph_files(base, folders):
             yield Problem(
                 _at(file, entry), "defaults",
                 f"`{name}` extends this file, and this file extends `{name}`: a circle",

@@ -15,12 +15,12 @@ from runtime.inspect.diff_graphs import (
     Change,
     Compared,
     bytes_beside,
-    compare,
+    compare_views,
     compared_text,
 )
 from runtime.inspect.look import has_model, look
 from runtime.inspect.option_names import options_of, without
-from runtime.inspect.rows import GraphView, plain
+from runtime.inspect.rows import GraphView, plain_data
 from runtime.provenance.read_back import differences, provenance
 from runtime.settings.field import show
 from runtime.settings.setting import Setting
@@ -37,7 +37,7 @@ def difference(
     """The differences between two sides, as text or JSON."""
     found = compared(sides, names, stage or "check", outputs)
     if format == "json":
-        return json.dumps(plain(found), indent=2, ensure_ascii=False)
+        return json.dumps(plain_data(found), indent=2, ensure_ascii=False)
     return compared_text(found)
 
 
@@ -51,7 +51,7 @@ def between_files(one: Path, two: Path, format: str) -> str:
     )
     found = Compared(one.name, two.name, changes, {})
     if format == "json":
-        return json.dumps(plain(found), indent=2, ensure_ascii=False)
+        return json.dumps(plain_data(found), indent=2, ensure_ascii=False)
     return compared_text(found)
 
 
@@ -80,7 +80,7 @@ def compared(
 ) -> Compared:
     """Two sides after a pass, and their predicted bytes where a model is known."""
     one, two = (describe_graph(look(side, stage, outputs)) for side in sides)
-    found = compare(one, two, names)
+    found = compare_views(one, two, names)
     if found.nbytes:
         return found
     notes = list(found.notes)
@@ -104,7 +104,7 @@ def _planned(
         return None
 
 
-def effect(option: str, settings: Sequence[Setting], outputs: Sequence[str]) -> str:
+def option_effect(option: str, settings: Sequence[Setting], outputs: Sequence[str]) -> str:
     """What the value that settings give an option changes, beside its default; else nothing."""
     seen = look(settings)
     parts = [row.name for row in describe_graph(seen).components]

@@ -41,7 +41,7 @@ class Compared:
     notes: tuple[str, ...] = ()
 
 
-def compare(one: GraphView, two: GraphView, names: tuple[str, str]) -> Compared:
+def compare_views(one: GraphView, two: GraphView, names: tuple[str, str]) -> Compared:
     """What differs between two graphs after the same pass."""
     alike = bool(one.model) == bool(two.model)
     before, after = facts(one, alike), facts(two, alike)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from runtime.inspect.rows import GraphView, plain
+from runtime.inspect.rows import GraphView, plain_data
 from runtime.inspect.text import graph_text, mermaid
 
 
@@ -28,5 +28,5 @@ def formatted(view: GraphView, format: str) -> str:
 
             return page(view)
         case "json":
-            return json.dumps(plain(view), indent=2, ensure_ascii=False)
+            return json.dumps(plain_data(view), indent=2, ensure_ascii=False)
     raise ValueError(format)

@@ -40,7 +40,7 @@ class Edge:
 
 
 @dataclass(frozen=True)
-class Place:
+class BoxPlace:
     """A box's top left corner and its size."""
 
     x: float
@@ -63,14 +63,14 @@ class Place:
 class Layout:
     """boxes: by name. routes: points of each edge as given, x never falls. Size of it all."""
 
-    boxes: Mapping[str, Place]
+    boxes: Mapping[str, BoxPlace]
     routes: tuple[tuple[tuple[float, float], ...], ...]
     width: float
     height: float
 
 
 def lay_out(boxes: Sequence[Box], edges: Sequence[Edge]) -> Layout:
-    """Place boxes that edges connect without a cycle."""
+    """BoxPlace boxes that edges connect without a cycle."""
     drawing = _Drawing({box.name: box for box in boxes}, edges)
     drawing.sort()
     drawing.settle()
@@ -253,7 +253,9 @@ class _Drawing:
         highest = min(self.top.values(), default=0.0)
         at = {name: i for i, column in enumerate(self.columns) for name in column}
         every = {
-            name: Place(left[at[name]], self.top[name] - highest, self.width[at[name]], box.height)
+            name: BoxPlace(
+                left[at[name]], self.top[name] - highest, self.width[at[name]], box.height
+            )
             for name, box in self.boxes.items()
         }
         routes = tuple(
@@ -265,7 +267,7 @@ class _Drawing:
         return Layout(boxes, routes, max(x - GAP_X, 0.0), height)
 
     def _route(
-        self, edge: Edge, chain: Sequence[str], every: Mapping[str, Place]
+        self, edge: Edge, chain: Sequence[str], every: Mapping[str, BoxPlace]
     ) -> tuple[tuple[float, float], ...]:
         source, target = every[edge.source], every[edge.target]
         points = [(source.right, source.y + edge.leaves)]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from importlib import resources
 
-from runtime.inspect.rows import GraphView, plain
+from runtime.inspect.rows import GraphView, plain_data
 from runtime.inspect.svg import drawing, style, subtitle
 from runtime.inspect.text import cost_text
 from runtime.inspect.timeline import timeline
@@ -20,7 +20,7 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inli
 def page(view: GraphView) -> str:
     """The page as text."""
     title = escape(f"{view.name}: {view.title}" if view.title else view.name)
-    data = json.dumps(plain(view), ensure_ascii=False).replace("<", "\\u003c")
+    data = json.dumps(plain_data(view), ensure_ascii=False).replace("<", "\\u003c")
     return "\n".join(
         [
             '<!doctype html><html lang="en"><head><meta charset="utf-8">',
@@ -45,7 +45,7 @@ def sections(view: GraphView) -> Iterable[str]:
     """What stands below the drawing: request, components, passes, plan, measured times."""
     if view.plan:
         yield f'<section><h2>Plan</h2><div class="wide">{timeline(view)}</div></section>'
-    yield table(
+    yield html_table(
         "Request",
         ("field", "type", "value", "unit", "limits", "read by", "what it is"),
         [
@@ -53,7 +53,7 @@ def sections(view: GraphView) -> Iterable[str]:
             for f in view.request
         ],
     )
-    yield table(
+    yield html_table(
         "Components",
         ("name", "role", "class", "dtype", "bytes", "path", "used by"),
         [
@@ -65,14 +65,14 @@ def sections(view: GraphView) -> Iterable[str]:
         (stage, node, why) for stage, nodes in view.passes.items() for node, why in nodes.items()
     ]
     changed += [("", port, f"{old} → {new}") for port, (old, new) in view.rewired.items()]
-    yield table("What the passes changed", ("pass", "node or input", "how"), changed)
+    yield html_table("What the passes changed", ("pass", "node or input", "how"), changed)
     costs = [
         (n.name, n.type, cost_text(n.cost), size(n.nbytes)) for n in view.nodes if n.cost
     ]  # fmt: skip
-    yield table("Measured", ("node", "type", "took", "predicted bytes"), costs)
+    yield html_table("Measured", ("node", "type", "took", "predicted bytes"), costs)
 
 
-def table(title: str, head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+def html_table(title: str, head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     """A section with a table; nothing where there are no rows."""
     if not rows:
         return ""

@@ -22,7 +22,7 @@ def is_result(name: str) -> bool:
     return path.suffix.lower() in KINDS and not path.is_dir()
 
 
-def settings_of(file: str) -> list[Setting]:
+def recorded_settings(file: str) -> list[Setting]:
     """Graph, request and changes of the graph; its model only where the graph brings it along.
 
     A file may come from anyone: it names graphs that are installed, and fetches no model.

@@ -145,11 +145,11 @@ class GraphView:
         return tuple(node for node in self.nodes if not node.dropped)
 
 
-def plain(value: Any) -> Any:
+def plain_data(value: Any) -> Any:
     """A description as JSON takes it, without what is empty."""
     if hasattr(value, "__dataclass_fields__"):
-        found = {n: plain(getattr(value, n)) for n in value.__dataclass_fields__}
+        found = {n: plain_data(getattr(value, n)) for n in value.__dataclass_fields__}
         return {n: v for n, v in found.items() if v not in (None, "", (), [], {})}
     if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
-    return [plain(v) for v in value] if isinstance(value, tuple | list) else value
+        return {str(k): plain_data(v) for k, v in value.items()}
+    return [plain_data(v) for v in value] if isinstance(value, tuple | list) else value

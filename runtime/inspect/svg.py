@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from html import escape
 from importlib import resources
 
-from runtime.inspect.layout import Box, Edge, Layout, Place, lay_out
+from runtime.inspect.layout import Box, BoxPlace, Edge, Layout, lay_out
 from runtime.inspect.rows import GraphView, NodeRow, PortRow
 from runtime.inspect.text import cost_text
 from runtime.plan.text import size
@@ -25,7 +25,7 @@ COLOURS = 8  # of the style sheet, for the types that travel on edges
 
 
 @dataclass(frozen=True)
-class Line:
+class BoxLine:
     """A line of a box. kind: its class in the style sheet. right: where it is aligned."""
 
     text: str
@@ -41,7 +41,7 @@ class Figure:
 
     name: str
     kind: str
-    lines: tuple[Line, ...]
+    lines: tuple[BoxLine, ...]
     note: str = ""
 
     @property
@@ -111,22 +111,22 @@ def subtitle(view: GraphView) -> str:
 
 def figures(view: GraphView) -> list[Figure]:
     """Every box: request and components first, then nodes in data-flow order, then outputs."""
-    request = [Line("request", "name")]
+    request = [BoxLine("request", "name")]
     for field in view.request:
         value = " (required)" if field.value == "required" else f" = {field.value}"
         unit = f" {field.unit}" if field.unit and value != " = " else ""
         text = f"{field.name}{value if field.value else ''}{unit if field.value else ''}"
         request.append(
-            Line(cut(text), "given" if field.given else "", port=f"request.{field.name}")
+            BoxLine(cut(text), "given" if field.given else "", port=f"request.{field.name}")
         )
-    parts = [Line("components", "name")]
+    parts = [BoxLine("components", "name")]
     for row in view.components:
         facts = [row.name, row.class_name, row.dtype, size(row.nbytes) if row.nbytes else ""]
-        parts.append(Line(cut("  ".join(filter(None, facts)), PANEL)))
+        parts.append(BoxLine(cut("  ".join(filter(None, facts)), PANEL)))
     panels = [Figure("panel request", "panel", tuple(request))]
     panels += [Figure("panel components", "panel", tuple(parts))] if view.components else []
     ends = [
-        Figure(f"output {name}", "output", (Line(f"output {name}", port=name),))
+        Figure(f"output {name}", "output", (BoxLine(f"output {name}", port=name),))
         for name in view.outputs
     ]
     return [*panels, *(_node(node) for node in view.nodes), *ends]
@@ -134,23 +134,23 @@ def figures(view: GraphView) -> list[Figure]:
 
 def _node(node: NodeRow) -> Figure:
     needs = ", ".join(c if f == c else f"{f}: {c}" for f, c in node.components.items())
-    lines = [Line(node.name, "name"), Line(node.type, "dim")]
-    lines += [Line(cut(node.help), "help")] if node.help else []
-    lines += [Line(cut(needs), "needs")] if needs else []
+    lines = [BoxLine(node.name, "name"), BoxLine(node.type, "dim")]
+    lines += [BoxLine(cut(node.help), "help")] if node.help else []
+    lines += [BoxLine(cut(needs), "needs")] if needs else []
     asked = [port for port in node.inputs if port.source.startswith("request.")]
     lines += [
-        Line(cut(f"{port.name}: {port.type}"), port=port.name, source=port.source)
+        BoxLine(cut(f"{port.name}: {port.type}"), port=port.name, source=port.source)
         for port in node.inputs
         if port not in asked
     ]
-    lines += [Line(cut(_from_request(p)), "asked", source=p.source) for p in asked]
-    lines += [Line(cut(f"{name} = {value}"), "param") for name, value in node.params.items()]
-    lines += [Line(cut(f"{p.name}: {p.type}"), right=True, port=p.name) for p in node.outputs]
-    lines += [Line(f"predicted {size(node.nbytes)}", "cost")] if node.nbytes else []
+    lines += [BoxLine(cut(_from_request(p)), "asked", source=p.source) for p in asked]
+    lines += [BoxLine(cut(f"{name} = {value}"), "param") for name, value in node.params.items()]
+    lines += [BoxLine(cut(f"{p.name}: {p.type}"), right=True, port=p.name) for p in node.outputs]
+    lines += [BoxLine(f"predicted {size(node.nbytes)}", "cost")] if node.nbytes else []
     if node.cost:
         took, *memory = cost_text(node.cost).split(", ", 1)
-        lines += [Line(cut(text), "cost") for text in (f"took {took}", *memory)]
-    lines += [Line(cut(node.dropped), "why")] if node.dropped else []
+        lines += [BoxLine(cut(text), "cost") for text in (f"took {took}", *memory)]
+    lines += [BoxLine(cut(node.dropped), "why")] if node.dropped else []
     kind = "node dropped" if node.dropped else "node"
     return Figure(f"node {node.name}", kind, tuple(lines), node.summary)
 
@@ -208,7 +208,7 @@ def curve(points: Sequence[tuple[float, float]], kind: str, edge: Edge) -> str:
     return f'<path class="{kind}" {ends} d="{" ".join(parts)}"/>'
 
 
-def figure(made: Figure, place: Place, colours: Mapping[str, int]) -> str:
+def figure(made: Figure, place: BoxPlace, colours: Mapping[str, int]) -> str:
     """A box with its lines and ports, at its place."""
     focus = ' tabindex="0"' if made.kind.startswith("node") else ""
     parts = [
@@ -233,7 +233,7 @@ def figure(made: Figure, place: Place, colours: Mapping[str, int]) -> str:
     return "".join([*parts, "</g>"])
 
 
-def _mark(line: Line, width: float, y: float, colour: int | None) -> str:
+def _mark(line: BoxLine, width: float, y: float, colour: int | None) -> str:
     kind = "port" if colour is None else f"port c{colour}"
     if line.right:
         return f'<circle class="{kind}" cx="{width:.1f}" cy="{y:.1f}" r="3.5"/>'

@@ -19,7 +19,7 @@ SPREAD = 900.0  # px that measured times share, beside the least width of each c
 
 
 @dataclass(frozen=True)
-class Bar:
+class Lane:
     """A lane: from column `first` to before `last`. kind: its class in the style sheet."""
 
     name: str
@@ -53,11 +53,11 @@ def timeline(view: GraphView) -> str:
     return "\n".join([*parts, "</svg>"])
 
 
-def bars(view: GraphView) -> Iterator[Bar]:
+def bars(view: GraphView) -> Iterator[Lane]:
     """A lane per component that is loaded, and per node that runs, in the order of the plan."""
     end = sum(item.verb != "free" for item in view.plan)
     costs = {node.name: node.cost for node in view.nodes}
-    yield from (Bar(name, "load", 0, end, "resident already") for name in view.resident)
+    yield from (Lane(name, "load", 0, end, "resident already") for name in view.resident)
     at = 0
     freed = {}
     for item in view.plan:
@@ -72,7 +72,7 @@ def bars(view: GraphView) -> Iterator[Bar]:
         cost = costs.get(item.name) if item.verb != "load" else None
         facts = [item.what, size(item.nbytes) if item.nbytes else ""]
         facts += [duration(cost.milliseconds)] if cost else []
-        yield Bar(item.name, item.verb, at, last, "  ".join(filter(None, facts)))
+        yield Lane(item.name, item.verb, at, last, "  ".join(filter(None, facts)))
         at += 1
 
 
@@ -88,7 +88,7 @@ def _edges(columns: list[ItemRow], costs: Mapping[str, Cost]) -> list[float]:
     return found
 
 
-def _lane(bar: Bar, edges: list[float], y: float) -> str:
+def _lane(bar: Lane, edges: list[float], y: float) -> str:
     left, right = edges[bar.first], edges[bar.last]
     width = max(right - left - 3, 3.0)
     return (

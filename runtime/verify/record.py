@@ -163,8 +163,8 @@ class Recorder:
         except TypeError:  # a module in a wrapper that takes whatever comes
             arguments = {**{str(i): a for i, a in enumerate(args)}, **kwargs}
         arguments.pop("self", None)
-        inputs, outputs = flat(arguments), flat(out)
-        count = 1 if label == SOLVER else samples(inputs)
+        inputs, outputs = flatten_tensors(arguments), flatten_tensors(out)
+        count = 1 if label == SOLVER else count_samples(inputs)
         records = self._solved if label == SOLVER and not self._calling else self.records
         for i in range(count):
             records.append(
@@ -175,7 +175,7 @@ class Recorder:
             )  # fmt: skip
 
 
-def flat(value: Any, name: str = "") -> dict[str, Tensor | list[Tensor]]:
+def flatten_tensors(value: Any, name: str = "") -> dict[str, Tensor | list[Tensor]]:
     """Tensors in what a module takes or gives, by dotted name; lists of tensors stay lists."""
     if isinstance(value, Tensor):
         return {name or "0": value}
@@ -190,10 +190,12 @@ def flat(value: Any, name: str = "") -> dict[str, Tensor | list[Tensor]]:
     else:
         named = {}
     prefix = f"{name}." if name else ""
-    return {k: v for n, child in named.items() for k, v in flat(child, prefix + n).items()}
+    return {
+        k: v for n, child in named.items() for k, v in flatten_tensors(child, prefix + n).items()
+    }
 
 
-def samples(inputs: Mapping[str, Tensor | list[Tensor]]) -> int:
+def count_samples(inputs: Mapping[str, Tensor | list[Tensor]]) -> int:
     """How many samples a call has: by the first list, or tensor of two axes or more."""
     for value in inputs.values():
         if isinstance(value, list):

@@ -16,7 +16,7 @@ from runtime import Runtime
 from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.errors import UserError
 from runtime.events import Event, Evicted, Loading, Stepped
-from runtime.graph.catalog import choose
+from runtime.graph.catalog import best_graph
 from runtime.run.residency import residency
 from tests.support.tiny import fastwan, wan, wan2_2, wan_i2v
 from tests.support.tiny.rows import pipeline, scene, vanilla
@@ -73,7 +73,7 @@ def told(events: list[Event]) -> list[str]:
 def test_a_hub_id_chooses_its_variant(
     name: str, write: Callable[[Path], Path], graph: str, model: Callable[..., Path]
 ) -> None:
-    found = choose(Checkpoint.open(str(model(write))), class_name=None, model_id=name)
+    found = best_graph(Checkpoint.open(str(model(write))), class_name=None, model_id=name)
     assert found.name == graph
 
 

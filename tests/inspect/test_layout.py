@@ -11,7 +11,7 @@ import pytest
 from runtime.configure.resolve import edit
 from runtime.graph import catalog
 from runtime.inspect.describe import describe_graph
-from runtime.inspect.layout import GAP_Y, Box, Edge, Layout, Place, lay_out, layers, settled
+from runtime.inspect.layout import GAP_Y, Box, BoxPlace, Edge, Layout, lay_out, layers, settled
 from runtime.inspect.look import look
 from runtime.inspect.rows import GraphView
 from runtime.inspect.svg import CHAR, PAD, cells, drawing, edges, figures, svg
@@ -105,7 +105,7 @@ def test_a_straight_chain_is_drawn_straight() -> None:
     boxes = [Box(n, 40, 30) for n in "abc"]
     layout = lay_out(boxes, [Edge("a", "b", 15, 15), Edge("b", "c", 15, 15)])
     assert {place.y for place in layout.boxes.values()} == {0}
-    assert layout.boxes["a"] == Place(0, 0, 40, 30)
+    assert layout.boxes["a"] == BoxPlace(0, 0, 40, 30)
 
 
 def test_an_edge_past_a_column_keeps_its_distance() -> None:

@@ -21,7 +21,7 @@ from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.contract.calls import answer
 from runtime.contract.values import Rng, Video
 from runtime.errors import UserError
-from runtime.graph.catalog import choose
+from runtime.graph.catalog import best_graph
 from tests.support.tiny import parts
 from tests.support.tiny import wan as tiny_wan
 
@@ -184,5 +184,5 @@ def test_checkpoints_from_before_the_newer_keys_are_recognised(tmp_path: Path) -
     for key in ("boundary_ratio", "expand_timesteps", "transformer_2"):
         del index[key]
     (folder / "model_index.json").write_text(json.dumps(index))
-    found = choose(Checkpoint.open(str(folder)), class_name=None, model_id=None)
+    found = best_graph(Checkpoint.open(str(folder)), class_name=None, model_id=None)
     assert found.name == "wan2_1_t2v"
