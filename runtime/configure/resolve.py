@@ -146,6 +146,7 @@ def _components(data: Mapping[str, Any]) -> set[str]:
 
 def _rebound(graph: Graph) -> set[str]:
     rebound = {c for names in graph.rebinding.values() for c in names.values()}
+    rebound |= graph.borrowed
     return rebound | {c for node in graph.nodes.values() for c in node.components.values()}
 
 

@@ -108,7 +108,7 @@ class Graph:
     findings   problems that parsing found; the entries at fault are left out
     absent     components that are null: nodes to which they are optional run without them
     nulls      dotted path of each null to whether it removes something that a file below it has
-    borrowed   components that only sub-graphs declare
+    borrowed   components that sub-graphs declare
     rebinding  sub-graph to its components that another one stands for
     """
 

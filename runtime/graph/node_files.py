@@ -38,7 +38,11 @@ def _with_file(node: NodeSpec, graph: Graph) -> NodeSpec:
 
 def refuse_untrusted(graph: Graph, *, trusted: bool) -> None:
     """Raise UserError for a node file that is not the user's own."""
-    own = [Path.cwd(), *(p for p in catalog.folders() if p != catalog.packaged("graphs"))]
+    here = Path.cwd()
+    own = [
+        *([here] if here != Path(here.anchor) else []),
+        *(p for p in catalog.folders() if p != catalog.packaged("graphs")),
+    ]
     for node in graph.nodes.values():
         file = node.file
         if file is None or trusted or any(file.is_relative_to(f.resolve()) for f in own):

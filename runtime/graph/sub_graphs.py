@@ -115,6 +115,7 @@ class _Outer:
         own = self.before.components.get(name)
         if own is not None:
             self.components[name] = _merged(own, spec)
+            self.borrowed.setdefault(name, sub.name)
         elif name in self.borrowed and self.components[name] != spec:
             self.report(
                 f"{sub.name}.graph",

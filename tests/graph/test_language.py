@@ -383,6 +383,48 @@ def test_help_of_a_graph_stands_where_its_outputs_are(tmp_path: Path) -> None:
     assert Runtime.load(graph=path).graph.nodes["left/more"].help == "the left one"
 
 
+def test_a_component_of_a_sub_graph_is_set_from_outside(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "checkpoint: pkg://demo/checkpoint\n"
+        'nodes: {one: {graph: demo, inputs: {prompt: {value: "a red star"}}}}\n'
+        "outputs: {video: one.video}\n"
+    )
+    changed = {"components.scheduler.class": "DPMSolverMultistepScheduler"}
+    facts = Runtime.load(None, changed, graph=path).engine.facts
+    assert facts["scheduler"].class_name == "DPMSolverMultistepScheduler"
+    said = refused(path, {"components.scheduller.class": "X"})
+    assert "has no component `scheduller`" in said
+    assert "did you mean `scheduler`?" in said
+
+
+def test_two_sub_graphs_with_components_that_differ(tmp_path: Path) -> None:
+    for name, dtype in (("first", "float32"), ("second", "float16")):
+        (tmp_path / f"{name}.yaml").write_text(
+            f"defaults: [demo, _self_]\ncomponents: {{vae: {{dtype: {dtype}}}}}\n"
+        )
+    path = tmp_path / "mine.yaml"
+    text = (
+        "checkpoint: pkg://demo/checkpoint\nnodes:\n"
+        "  one: {graph: first, inputs: {prompt: a red star}}\n"
+        "  two: {graph: second, inputs: {prompt: a red star}}\n"
+        "  both: {type: pictures.Stack, inputs: {pictures: [one.video, two.video]}}\n"
+        "outputs: {video: both.picture}\n"
+    )
+    path.write_text(text)
+    assert "component `vae` differs between `one` and `two`." in refused(path)
+    path.write_text(text + "components: {vae: {dtype: float32}}\n")
+    assert Runtime.load(graph=path).engine.facts["vae"].dtype == "float32"
+    path.write_text(
+        text.replace("graph: second,", "graph: second, components: {vae: vae_2},")
+        + "components: {vae_2: {path: demo/checkpoint/vae}}\n"
+    )
+    graph = Runtime.load(graph=path).graph
+    assert {n: c.dtype for n, c in graph.components.items() if n.startswith("vae")} == {
+        "vae": "float32", "vae_2": "float16"
+    }  # fmt: skip
+
+
 def test_an_output_has_the_type_of_the_input(tmp_path: Path) -> None:
     path = write(
         tmp_path,

@@ -48,7 +48,7 @@ def written(path: Path, seed: int) -> tuple[Path, dict[str, float]]:
             "params": {"plus": plus},
         }
         values[name] = values[a] + values[b] + plus
-    wanted = [*(set(values) - read)] + rng.sample(sorted(read), k=min(2, len(read)))
+    wanted = [*(set(values) - read), *rng.sample(sorted(read), k=min(2, len(read)))]
     data = {
         "title": "random",
         "checkpoint": str(GRAPHS.parent / "toy_model"),
