@@ -45,7 +45,7 @@ def run_batch(
     label = f"[{numbers}/{count}] " if count > 1 else ""
     began = time.perf_counter()
     progress = Progress(console.stream, label=label, quiet=not console.shows("info"))
-    runs = [session.start(outputs=outputs, destination=j.destination, **j.request) for j in jobs]
+    runs = [session.start(j.complete, outputs=outputs, destination=j.destination) for j in jobs]
     try:
         for run, event in together(runs, batch=len(runs)):
             raise_arrived()

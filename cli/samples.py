@@ -12,6 +12,7 @@ from typing import Any
 
 from cli.naming import derived_stem, numbered, split_name
 from runtime import Destination, Runtime, Setting, UserError
+from runtime.configure.requests import Request
 
 DEFAULT_SEED = 42
 END_OF_SEEDS = 2**63
@@ -27,7 +28,7 @@ class Job:
     """
 
     request: Mapping[str, Any]
-    complete: Mapping[str, Any]
+    complete: Request
     destination: Destination
     stem: str = ""
 
@@ -133,7 +134,7 @@ def read_prompts(file: str) -> list[str]:
 def _job(
     session: Runtime,
     request: Mapping[str, Any],
-    complete: Mapping[str, Any],
+    complete: Request,
     place: tuple[int, int],
     now: datetime,
 ) -> Job:

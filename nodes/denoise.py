@@ -37,14 +37,31 @@ class Denoise:
         """Yield the calls of each step, then StepDone with the state after it."""
         state = resume or DenoiseState(0, latents.parts, {}, rng, {})
         once: dict[Any, Any] = {}
+        ahead = components_ahead(denoiser, schedule)
         while state.index < schedule.count:
             state = yield from denoise_step(state, denoiser, schedule, once)
-            yield StepDone(state, schedule.count)
+            yield StepDone(state, schedule.count, ahead[state.index])
         for name, x in state.parts.items():
             check_finite(x, f"`latents.{name}` after {state.index} steps")
         # Without an rng at the input there is none at the output, and no edge may leave the port.
         last: Any = state.rng
         return self.Out(Latents(state.parts), last)
+
+
+def components_ahead(denoiser: Denoiser, schedule: Schedule) -> list[frozenset[str]]:
+    """For each step what it asks, and what the next step that asks others does.
+
+    So the components of a second expert can be fetched while the first one works. The last entry,
+    for after the last step, is empty.
+    """
+    points = zip(schedule.timesteps, schedule.sigmas, strict=False)
+    asked = [denoiser.touches(Step(i, schedule.count, t, s)) for i, (t, s) in enumerate(points)]
+    ahead: list[frozenset[str]] = [frozenset()]
+    others: frozenset[str] = frozenset()
+    for here, later in reversed([*zip(asked, [*asked[1:], frozenset[str]()], strict=True)]):
+        others = others if later <= here else later
+        ahead.append(here | others)
+    return ahead[::-1]
 
 
 def denoise_step(

@@ -117,3 +117,4 @@ class StepDone:
 
     state: DenoiseState
     count: int
+    touches: frozenset[str] = frozenset()  # components that the next steps will ask

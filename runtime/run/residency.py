@@ -25,7 +25,7 @@ from runtime.checkpoint.load import nbytes
 from runtime.checkpoint.load_pipeline import load_source
 from runtime.checkpoint.vanilla_pipeline import PipelineSource
 from runtime.checkpoint.variant import Variant
-from runtime.events import Event, Evicted, Loaded, Moved
+from runtime.events import Event, Evicted, Loaded, Loading, Moved
 
 HEADROOM = 1.25  # a network's weights and this much more, for its work, are to be free
 Emit = Callable[[Event], None]
@@ -151,7 +151,8 @@ class Residency:
         self.free = free
         self._entries: dict[Key, Entry] = {}
         self._lock = threading.Lock()
-        self._queue: list[Wanted] = []
+        self._queue: list[tuple[Wanted, Emit]] = []
+        self._coming: set[Key] = set()
         self._thread: threading.Thread | None = None
 
     def acquire(self, wanted: Wanted, emit: Emit = lambda event: None) -> Lease:
@@ -169,10 +170,20 @@ class Residency:
         with self._lock:
             return [e for e in self._entries.values() if e.state in {State.READY, State.HOST}]
 
-    def prefetch(self, wanted: Wanted) -> None:
+    def coming(self, key: Key) -> bool:
+        """Whether a component was told to be on its way: it is prefetched."""
+        return key in self._coming
+
+    def prefetch(self, wanted: Wanted, emit: Emit = lambda event: None) -> None:
         """Make a component ready in the transfer thread, where there is room for it."""
+        if self.state(wanted.key) not in {State.ABSENT, State.HOST} or not self.fits(wanted):
+            return
         with self._lock:
-            self._queue.append(wanted)
+            if wanted.key in self._coming:
+                return
+            self._coming.add(wanted.key)
+            self._queue.append((wanted, emit))
+            emit(Loading(component=wanted.name, nbytes=wanted.nbytes))
             if self._thread is None:
                 self._thread = threading.Thread(target=self._transfer, name="transfer", daemon=True)
                 self._thread.start()
@@ -265,12 +276,11 @@ class Residency:
                 if not self._queue:
                     self._thread = None
                     return
-                wanted = self._queue.pop(0)
+                wanted, emit = self._queue.pop(0)
             # An error is not lost: the run that needs the component tries again, and tells it.
-            with suppress(Exception):
-                if self.fits(wanted):
-                    with self.acquire(wanted):
-                        pass
+            with suppress(Exception), self.acquire(wanted, emit):
+                pass
+            self._coming.discard(wanted.key)
 
 
 @contextmanager

@@ -165,7 +165,8 @@ class Loop:
 
     def _announce(self, wanted: Wanted, works: Sequence[Work]) -> bool:
         """Whether a component may be acquired now; else what is to come is told first."""
-        if wanted.key in self._announced or self._residency.state(wanted.key) is State.READY:
+        here = self._residency.state(wanted.key) is State.READY
+        if here or wanted.key in self._announced or self._residency.coming(wanted.key):
             return True
 
         def emit(event: Event) -> None:

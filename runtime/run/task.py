@@ -204,6 +204,9 @@ class Task:
         work.state = (self.node, state)
         if work.observer:
             work.observer.stepped(self.node, message)
+        if self.device != CPU:  # elsewhere a load would take cores from the steps
+            for component in message.touches & work.wanted.keys():
+                self._residency.prefetch(work.wanted[component], work.emit)
         seconds, self._step = self._step.seconds(), Stopwatch(self.device)
         work.emit(Stepped(node=self.node, index=state.index, count=message.count, seconds=seconds))
 

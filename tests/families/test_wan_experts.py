@@ -18,6 +18,7 @@ from runtime.errors import UserError
 from runtime.events import Event, Evicted, Loading, Stepped
 from runtime.graph.catalog import best_graph
 from runtime.run.residency import residency
+from tests.support.simdevice import Sim
 from tests.support.tiny import fastwan, wan, wan2_2, wan_i2v
 from tests.support.tiny.rows import pipeline, scene, vanilla
 
@@ -174,3 +175,14 @@ def test_what_a_checkpoint_cannot_do_is_refused_before_it_loads(
     with pytest.raises(UserError, match=message):
         runtime.generate(outputs=["video"], **{**known, **request_})
     assert not [held for held in residency().resident() if held.nbytes]
+
+
+def test_the_next_expert_is_fetched_while_the_first_one_works(
+    model: Callable[..., Path], sim: Sim
+) -> None:
+    runtime = Runtime.load(model(wan2_2.experts), {"placement.device": "sim:0"})
+    events = watched(runtime, num_inference_steps=8, boundary_ratio=0.5)
+    loads = [e.component for e in events if isinstance(e, Loading) and e.component in EXPERTS]
+    assert loads == ["transformer", "transformer_2"], "each is told once"
+    threads = {thread for _, to, nbytes, thread in sim.copies if to == "sim:0" and nbytes > 1000}
+    assert "transfer" in threads
