@@ -18,6 +18,7 @@ from cli.inspect import printable, shown
 from cli.naming import split_name
 from runtime import Position, Runtime, Setting, UserError
 from runtime.checkpoint.hub import is_hub_id
+from runtime.contract.rules import Rung
 from runtime.files.image_files import MEDIA_TYPES, read_image
 from runtime.files.video_files import read_video
 from runtime.graph.catalog import entries
@@ -33,6 +34,13 @@ from runtime.settings.policies import policy_fields
 
 FLAGS = {"model.path": "--model-path"}
 EDITS = ("nodes", "components", "outputs", "request")
+TILING = "vae.tiling"
+FORCED: Mapping[str, str] = {
+    Rung.FORGET: "results kept for later requests were dropped, which changes nothing in it",
+    Rung.EVICT: "other components left the device, which changes nothing in it",
+    Rung.SPLIT: "calls of a batch were answered one by one",
+    Rung.TILE: "it worked in tiles",
+}
 Record = Mapping[str, Any]
 
 
@@ -77,6 +85,8 @@ class Replay:
             whole = path.rpartition(".")[0] + ".path"
             if not (path.endswith(".revision") and whole in self.known):
                 yield path, value
+        if self._is_tiled():
+            yield TILING, True
         for name, value in request.items():
             if not _is_input(value):
                 yield f"request.{name}", value
@@ -86,6 +96,15 @@ class Replay:
             yield "output.return_frames", True
         if "output.file_path" not in self.known:
             yield "output.file_name", self._name()
+
+    def _is_tiled(self) -> bool:
+        """Whether memory forced a VAE into tiles that nobody had asked for."""
+        return Rung.TILE in self._recovery().values() and TILING not in self.record["settings"]
+
+    def _recovery(self) -> dict[str, str]:
+        """Component to what was done because memory was short, as the file says."""
+        found = self.record["execution"].get("recovery")
+        return {n: str(v) for n, v in found.items()} if isinstance(found, Mapping) else {}
 
     def _name(self) -> str:
         """The result's own name, of the same kind as the original's."""
@@ -137,7 +156,19 @@ class Replay:
                     "without your word", help=f"give it: {_flag('request.' + name)} ...",
                     field=f"request.{name}",
                 )  # fmt: skip
-        found = list(differences(self.record, now))
+        for component, rung in self._recovery().items():
+            what = FORCED.get(rung, printable(rung))
+            tiles = f"; `{TILING}=true` stands for it" if rung == Rung.TILE else ""
+            console.note(
+                f"note: --replay: memory was short for `{printable(component)}` when"
+                f" {self.path} was made, and {what}{tiles}"
+            )
+        known = {f"settings.{TILING}"} if self._is_tiled() else set()
+        found = [
+            (path, then, here)
+            for path, then, here in differences(self.record, now)
+            if not path.startswith("execution.recovery.") and path not in known
+        ]
         for path, then, here in found:
             text = f"note: --replay: {_difference(path, then, here)}"
             console.note(text, "warning", paths_as_they_are=True)

@@ -111,7 +111,7 @@ class SaveFrames:
         else:
             pictures = media if isinstance(media, tuple) else (media,)
             frames = torch.stack([picture.pixels for picture in pictures])
-        image_files.write_frames(frames, path, metadata=to.metadata)
+        image_files.write_frames(frames, path, metadata=to.record or "")
         return self.Out(as_file(path))
 
 
@@ -125,7 +125,7 @@ def encoded_path(to: Destination, num_frames: int, fps: float) -> Path:
 def video_options(to: Destination, fps: float) -> dict[str, Any]:
     """The keyword arguments of `write_video` that a destination sets."""
     encoder = {"quality": to.quality, "compression": to.compression, "preset": to.x264_preset}
-    return {"fps": fps, "metadata": to.metadata, **encoder}
+    return {"fps": fps, "metadata": to.record or "", **encoder}
 
 
 def path_in_folder(to: Destination, suffix: str) -> Path:

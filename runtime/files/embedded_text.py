@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from runtime.files.atomic_write import atomic_write
 
@@ -21,6 +22,12 @@ ASCII = b"ASCII\0\0\0"
 LONGEST_EXIF = 65_000  # a JPEG segment ends at 65533 bytes
 VP8X_EXIF = 0x08
 PROVENANCE_KEY = "provenance"
+Metadata: TypeAlias = str | Callable[[], str]  # a text, or what gives it as far as it is known
+
+
+def text_of(metadata: Metadata) -> str:
+    """The text as it is by now."""
+    return metadata if isinstance(metadata, str) else metadata()
 
 
 def save_options(suffix: str, text: str) -> dict[str, Any]:

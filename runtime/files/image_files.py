@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from runtime.errors import UserError, did_you_mean
 from runtime.files import embedded_text
 from runtime.files.atomic_write import atomic_write
+from runtime.files.embedded_text import Metadata, text_of
 from runtime.files.image_decode import flatten_on_white, open_image, srgb
 from runtime.files.image_formats import IMAGE_FORMATS, ImageFormat
 
@@ -147,11 +148,11 @@ def write_image(
     embedded_text.write_sidecar(path, "" if text_options else metadata)
 
 
-def write_frames(frames: Any, path: Path, *, metadata: str = "") -> None:
+def write_frames(frames: Any, path: Path, *, metadata: Metadata = "") -> None:
     """Write raw frames as `.npy`, one at a time.
 
     frames    f h w c  uint8, a tensor on any device or an array
-    metadata  ASCII text for the sidecar file
+    metadata  ASCII text for the sidecar file; a function is asked when the frames are written
     """
     import numpy as np
 
@@ -160,7 +161,7 @@ def write_frames(frames: Any, path: Path, *, metadata: str = "") -> None:
         np.lib.format.write_array_header_1_0(file, header)
         for frame in frames:
             file.write(np.ascontiguousarray(to_numpy(frame)).data)
-    embedded_text.write_sidecar(path, metadata)
+    embedded_text.write_sidecar(path, text_of(metadata))
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:

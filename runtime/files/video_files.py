@@ -26,6 +26,7 @@ from runtime.files.content_type import (
     Content,
     content_type,
 )
+from runtime.files.embedded_text import Metadata, text_of
 from runtime.files.image_decode import open_image
 from runtime.files.image_files import (
     check_size,
@@ -34,6 +35,7 @@ from runtime.files.image_files import (
     to_numpy,
 )
 from runtime.files.image_formats import DECODE_ERRORS
+from runtime.files.mp4_comment import replace_mp4_comment
 from runtime.files.video_decode import Animation, CutOff, EncodedClip, NotAClip
 from runtime.files.video_encode import frame_pixels, same_size, write_gif, write_mp4, write_webp
 
@@ -54,7 +56,7 @@ def write_video(
     quality: str = "default",
     compression: int | None = None,
     preset: str = "fast",
-    metadata: str = "",
+    metadata: Metadata = "",
     audio: Audio | None = None,
 ) -> None:
     """Write a clip as MP4 (H.264), animated WebP or GIF, chosen by suffix.
@@ -63,7 +65,7 @@ def write_video(
     fps          frames per second; exact in MP4; WebP rounds times to 1 ms, GIF to 10 ms
     compression  0 to 100, overrides quality; both have no effect on a GIF
     preset       speed of the H.264 encoder
-    metadata     ASCII text to embed in the file
+    metadata     ASCII text to embed in the file; a function is asked when the clip is complete
     audio        the audio track of an MP4, cut or padded with silence to the length of the clip;
                  the other formats have no audio
     """
@@ -79,16 +81,19 @@ def write_video(
     pictures = same_size(first, pictures)
     with atomic_write(path) as temporary:
         if suffix == ".mp4":
+            text = text_of(metadata)
             write_mp4(
                 pictures, first.shape, temporary, rate, percent=percent, preset=preset,
-                metadata=metadata, audio=audio,
+                metadata=text, audio=audio,
             )  # fmt: skip
+            if (now := text_of(metadata)) != text:  # such as tiles that memory forced meanwhile
+                replace_mp4_comment(temporary, now)
         elif suffix == ".webp":
             write_webp(pictures, first.shape, temporary, rate, percent)
-            embedded_text.add_to_webp(temporary, metadata)
+            embedded_text.add_to_webp(temporary, text_of(metadata))
         else:
             write_gif(pictures, temporary, rate)
-    embedded_text.write_sidecar(path, metadata if suffix == ".gif" else "")
+    embedded_text.write_sidecar(path, text_of(metadata) if suffix == ".gif" else "")
 
 
 class VideoWriter:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from cli.main import main
 from runtime import Runtime, UserError
 from runtime.contract.outputs import Destination
 from runtime.events import Noted
 from runtime.files.video_files import read_video
+from runtime.provenance.read_back import provenance
 from runtime.run.residency import residency
 from tests.support.tiny import flux, wan
 
@@ -154,3 +157,26 @@ def test_memory_that_is_short_forces_tiles_and_says_so(
         pixels = [read_video(f.path)[0] for f in (run.result.outputs["file"], same)]
         np.testing.assert_array_equal(pixels[0], pixels[1])
         assert len(list(tmp_path.iterdir())) == 2
+        records = [provenance(f.path)["execution"] for f in (run.result.outputs["file"], same)]
+        assert [record.get("recovery") for record in records] == [{"vae": "tile"}, None]
+
+
+@pytest.mark.usefixtures("short_of_memory")
+@pytest.mark.parametrize("suffix", [".webp", ".gif", ".mp4"])
+def test_a_file_says_what_memory_forced_and_its_replay_does_it_again(
+    suffix: str, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    to = Destination(tmp_path, "x", suffix, quality="maximum")
+    Runtime.load(model).generate(**CLIP, outputs=("file",), destination=to)
+    assert main(["inspect", str(tmp_path / f"x{suffix}")]) == 0
+    assert re.search(r"^ *recovery +vae tile$", capsys.readouterr().out, re.MULTILINE)
+    replay = ["--replay", str(tmp_path / f"x{suffix}"), "--model-path", str(model)]
+    replay += [f"{path}={size}" for path, size in TILES.items()]  # as the fixture sized them
+    assert main(["generate", *replay, "--output-path", str(tmp_path / "again")]) == 0
+    told = capsys.readouterr().err
+    assert "memory was short for `vae` when" in told
+    assert "it worked in tiles; `--vae-tiling` stands for it" in told
+    differs = re.findall(r"--replay: `([\w.]+)` ", told)
+    assert differs == [f"settings.{path}" for path in TILES]
+    same = "bit for bit the same as" if suffix == ".gif" else "the same pixels as"
+    assert same in told
