@@ -251,7 +251,8 @@ def test_mistakes(
 def test_a_graph_without_pictures_says_what_it_takes(capsys: Capture) -> None:
     assert main(["generate", "--prompt", "x", "--image-path", "x.png"]) == 2
     told = f"--image-path: graph `demo` takes no `image_path`. It takes: {TAKES}.\n"
-    assert capsys.readouterr().err == f"sglang generate: error: {told}"
+    help = "graph `demo_edit` takes it with the same model: add `--graph demo_edit`"
+    assert capsys.readouterr().err == f"sglang generate: error: {told}help: {help}\n"
 
 
 def test_damage_is_found_before_anything_is_loaded(tmp_path: Path, edit: Runtime) -> None:

@@ -13,10 +13,10 @@ MEASURE = """
 import sys
 from pathlib import Path
 import torch
-from tiny import cogvideox, wan
+from tests.support.tiny import cogvideox, wan
 from nodes.cogvideox import StreamFrames
 from nodes.save import SaveMedia
-from nodes.stream import DecodeCausal
+from nodes.vae_stream import DecodeCausal
 from runtime.contract.calls import answer
 from runtime.contract.outputs import Destination
 from runtime.contract.values import Latents
