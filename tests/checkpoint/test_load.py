@@ -250,10 +250,10 @@ import torch
 from runtime import device
 from runtime.run.residency import Residency, Wanted
 from runtime.checkpoint.folder import Folder
-from runtime.checkpoint.component_source import resolve
+from runtime.checkpoint.component_source import find_component
 
 def load(folder):
-    source = resolve("part", Folder(Path(folder)), None, changed={})
+    source = find_component("part", Folder(Path(folder)), None, changed={})
     with Residency().acquire(Wanted.of(source, "bfloat16", torch.device("cpu"))) as model:
         return source, model
 

@@ -344,7 +344,7 @@ def test_the_command_line(
     assert main([*words, "--diffusers-kwargs.ettaa=1"]) == 2
     assert "takes no `ettaa`\nhelp: did you mean `eta`?" in capsys.readouterr().err
     assert main([*words, "--diffusers-attention-backend", "sage"]) == 2
-    told = "--diffusers-attention-backend is sage, and nothing in this version uses it\nhelp: leave it"
+    told = "--diffusers-attention-backend is sage, and nothing in this version uses it\nhelp: leave"
     assert told in capsys.readouterr().err
     of_flux = [w.replace(str(models["sd"]), str(models["flux"])) for w in words]
     assert main([*of_flux, *eta]) == 2
