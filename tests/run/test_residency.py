@@ -11,10 +11,11 @@ import pytest
 import torch
 from torch import nn
 
+from runtime import Runtime
 from runtime.checkpoint.variant import Variant
 from runtime.device import CPU
 from runtime.events import Event, Evicted, Loaded, Moved
-from runtime.run.residency import Key, Residency, State, Wanted
+from runtime.run.residency import Key, Residency, State, Wanted, residency
 from tests.support.simdevice import Sim
 
 DEVICE = "sim:0"  # a torch.device only once it is registered
@@ -160,3 +161,19 @@ def until(holds: Callable[[], bool]) -> None:
             return
         time.sleep(0.01)
     raise AssertionError("it did not happen")
+
+
+def test_a_server_loads_what_fits_and_evicts_nothing_for_the_rest(
+    monkeypatch: pytest.MonkeyPatch, nothing_loaded: None
+) -> None:
+    session = Runtime.load().engine
+    sizes = {name: fact.nbytes for name, fact in session.facts.items() if fact.nbytes}
+    largest = max(sizes, key=lambda name: sizes[name])
+
+    def free(device: torch.device) -> int:
+        return sizes[largest]  # a quarter too little for its own work
+
+    monkeypatch.setattr(residency(), "free", free)
+    session.preload()
+    held = {entry.name for entry in residency().resident() if entry.nbytes}
+    assert held == {*sizes} - {largest}
