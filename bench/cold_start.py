@@ -43,20 +43,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--model", default="demo/checkpoint")
-    said = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         ours, theirs = Path(folder) / "ours.png", Path(folder) / "vanilla.png"
         commands = {
             "ours": [
-                *(sys.executable, "-m", "cli.main", "generate", "--model-path", said.model),
+                *(sys.executable, "-m", "cli.main", "generate", "--model-path", options.model),
                 *("--prompt", PROMPT, "--output-path", folder, "--output-file-name", ours.name),
             ],
-            "vanilla": [sys.executable, "bench/vanilla.py", said.model, PROMPT, str(theirs)],
+            "vanilla": [sys.executable, "bench/vanilla.py", options.model, PROMPT, str(theirs)],
         }
         times: dict[str, list[float]] = {"ours": [], "vanilla": []}
         for command in commands.values():
             measure(command)  # warm the disk cache and compiled modules: not counted
-        for index in range(said.rounds):
+        for index in range(options.rounds):
             for name in sorted(commands, reverse=bool(index % 2)):
                 times[name].append(measure(commands[name]))
         report(times, difference(ours, theirs))

@@ -80,10 +80,10 @@ class Server:
             )
 
         def announced() -> str | None:
-            said = self._log.read_bytes()[seen:].decode(errors="replace")
+            reply = self._log.read_bytes()[seen:].decode(errors="replace")
             if process.poll() is not None:
-                raise RuntimeError(f"the server stopped by itself:\n{said}")
-            found = re.search(r"listening on http://(\S+)", said)
+                raise RuntimeError(f"the server stopped by itself:\n{reply}")
+            found = re.search(r"listening on http://(\S+)", reply)
             return found[1] if found else None
 
         self.address = until(announced) or ""
@@ -112,8 +112,8 @@ class Server:
     def ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         """Status and JSON of an answer. Raises OSError or HTTPException where none came whole."""
         with closing(http.client.HTTPConnection(self.address, timeout=30)) as connection:
-            said = None if body is None else json.dumps(body)
-            connection.request(method, path, said, {"content-type": "application/json"})
+            reply = None if body is None else json.dumps(body)
+            connection.request(method, path, reply, {"content-type": "application/json"})
             answer = connection.getresponse()
             return answer.status, json.loads(answer.read())
 
@@ -161,16 +161,16 @@ class Load(threading.Thread):
         """Send one clip."""
         count, seed = self._random.choice((1, 1, 2)), self._random.randrange(2**31)
         try:
-            status, said = self._server.ask("POST", "/v1/videos", CLIP | {"n": count, "seed": seed})
+            status, reply = self._server.ask("POST", "/v1/videos", CLIP | {"n": count, "seed": seed})
         except ConnectionRefusedError:
             return
         except (OSError, http.client.HTTPException, ValueError):
             self.unanswered += 1
             return
         if status == 200:
-            self.accepted[said["id"]] = count
+            self.accepted[reply["id"]] = count
         elif status != 429:
-            self.odd.append(f"POST was answered {status}: {said}")
+            self.odd.append(f"POST was answered {status}: {reply}")
 
     def stop(self) -> None:
         """Send no more."""
@@ -305,9 +305,9 @@ def _wait_for_all(server: Server, accepted: dict[str, int], report: Report) -> N
     """Wait until all jobs are over, and look at those accepted as a client does."""
     until(lambda: not (now := server.stats())["queued"] + now["running"])
     for id in accepted:
-        status, said = server.ask("GET", f"/v1/videos/{id}")
-        if status != 200 or said["status"] != "completed":
-            report.lost.append(f"{id}: GET answers {status}, {said.get('status')}")
+        status, reply = server.ask("GET", f"/v1/videos/{id}")
+        if status != 200 or reply["status"] != "completed":
+            report.lost.append(f"{id}: GET answers {status}, {reply.get('status')}")
 
 
 def judge(outputs: Path, accepted: dict[str, int], report: Report) -> None:
@@ -372,13 +372,13 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=50)
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no round after")
     parser.add_argument("--seed", type=int, default=0)
-    said = parser.parse_args()
-    kinds = random.Random(said.seed).choices(KINDS, k=said.rounds)
+    options = parser.parse_args()
+    kinds = random.Random(options.seed).choices(KINDS, k=options.rounds)
     began = time.monotonic()
     folder = tempfile.mkdtemp(prefix="kills-")
-    report = rounds(Path(folder), kinds, said.seed, seconds=said.minutes * 60)
+    report = rounds(Path(folder), kinds, options.seed, seconds=options.minutes * 60)
     print(report.table())
-    print(f"seed {said.seed}, {time.monotonic() - began:.0f} s")
+    print(f"seed {options.seed}, {time.monotonic() - began:.0f} s")
     if not report.is_clean:
         print(f"the server's log and outputs stay in {folder}")
         return 1

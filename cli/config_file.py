@@ -87,8 +87,8 @@ def _yaml_entries(text: str, file: str) -> Iterator[Entry]:
     except yaml.YAMLError as problem:
         mark = getattr(problem, "problem_mark", None)
         at = Position(file, mark.line + 1, mark.column + 1) if mark else Position(file)
-        said = getattr(problem, "problem", None) or str(problem).split("\n", maxsplit=1)[0]
-        raise _wrong(f"not valid YAML: {said}", at) from None
+        reason = getattr(problem, "problem", None) or str(problem).split("\n", maxsplit=1)[0]
+        raise _wrong(f"not valid YAML: {reason}", at) from None
     if root is None:
         return
     if not isinstance(root, yaml.MappingNode):

@@ -37,13 +37,13 @@ class Console:
     def note(self, text: str, level: str = "info", *, paths_as_they_are: bool = False) -> None:
         """Print one note; its config paths are written as flags, unless they are a file's own."""
         if self.shows(level):
-            shown = text if paths_as_they_are else with_flags(text, self.command, self.graph)
-            print(shown, file=self.stream, flush=True)
+            printed = text if paths_as_they_are else with_flags(text, self.command, self.graph)
+            print(printed, file=self.stream, flush=True)
 
 
 def report(
     problem: BaseException,
-    shown: str,
+    prefix: str,
     *,
     command: str = "generate",
     graph: str = "",
@@ -69,6 +69,6 @@ def report(
             message = f"{type(problem).__name__}: {message}"
         help = "" if debug else "--debug shows where it happened"
     start = "\n" if "\n" in message else " "
-    print(f"{shown}: error:{start}{message}", file=sys.stderr)
+    print(f"{prefix}: error:{start}{message}", file=sys.stderr)
     if help:
         print(f"help: {help}", file=sys.stderr, flush=True)

@@ -77,12 +77,12 @@ def table(graph: str = "") -> Table:
     flags = tuple(_by_group([*fields, *listed]))
     names = {flat(name): flag for flag in flags for name in (flag.name, *flag.aliases)}
     components = {
-        f"_{flat(suffix)}": _flag(f"--<component>-{suffix}", "Model", said)
-        for suffix, said in data["components"].items()
+        f"_{flat(suffix)}": _flag(f"--<component>-{suffix}", "Model", attributes)
+        for suffix, attributes in data["components"].items()
     }
     variables = tuple(
-        Variable(name, _path(said["path"]), said.get("type", "text"), said.get("needs", ""))
-        for name, said in data["environment"].items()
+        Variable(name, _path(attributes["path"]), attributes.get("type", "text"), attributes.get("needs", ""))
+        for name, attributes in data["environment"].items()
     )
     paths = [flag.path for flag in (*flags, *components.values())] + [v.path for v in variables]
     roots = {path[0] for path in paths if path and path[0] != "cli"} | set(data["roots"])
@@ -97,14 +97,14 @@ def _by_group(flags: Iterable[Flag]) -> list[Flag]:
     return [flag for members in groups.values() for flag in members]
 
 
-def _flag(name: str, group: str, said: Mapping[str, Any]) -> Flag:
+def _flag(name: str, group: str, attributes: Mapping[str, Any]) -> Flag:
     listed: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value
-        for key, value in said.items()
+        for key, value in attributes.items()
         if key not in {"path", "also"}
     }
-    also = {_path(path): value for path, value in said.get("also", {}).items()}
-    return Flag(name=name, group=group, path=_path(said.get("path", "")), also=also, **listed)
+    also = {_path(path): value for path, value in attributes.get("also", {}).items()}
+    return Flag(name=name, group=group, path=_path(attributes.get("path", "")), also=also, **listed)
 
 
 def _path(dotted: str) -> Path:

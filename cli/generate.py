@@ -164,15 +164,15 @@ def _print_results(results: Sequence[File | Url], console: Console) -> bool:
     False where a line could not be printed.
     """
     for result in results:
-        shown = result.url if isinstance(result, Url) else result.path
+        line = result.url if isinstance(result, Url) else result.path
         try:
-            sys.stdout.write(f"{shown}\n")
+            sys.stdout.write(f"{line}\n")
             sys.stdout.flush()
         except OSError as problem:
             if not is_stdout_failure(problem):
                 raise
             drop_stdout()
             reason = (problem.strerror or "").lower()
-            console.note(f"sglang generate: error: cannot print {shown}: {reason}", "error")
+            console.note(f"sglang generate: error: cannot print {line}: {reason}", "error")
             return False
     return True

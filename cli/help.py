@@ -160,12 +160,12 @@ def _described(flag: Flag, field: Field | None) -> Flag:
     if field.required:
         limits.append("required")
     elif field.default not in (None, "", ()):
-        limits.append(f"default {_shown(field.default)}")
+        limits.append(f"default {_default_text(field.default)}")
     tail = f" ({', '.join(limits)})" if limits else ""
     return replace(flag, help=f"{field.help or flag.help}{tail}")
 
 
-def _shown(default: object) -> str:
+def _default_text(default: object) -> str:
     listed = default if isinstance(default, tuple) else (default,)
     texts = [str(x).lower() if isinstance(x, bool) else str(x) for x in listed]
     return textwrap.shorten(" ".join(texts), 40, placeholder=" ...")

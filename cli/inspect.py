@@ -38,8 +38,8 @@ def inspect(argv: Sequence[str]) -> int:
             help = f"did you mean `{best}`?" if best else "sglang inspect FILE [--json]"
             raise UserError(f"there is no flag `{word}`", help=help, field=word)
     if len(files) != 1:
-        said = "a file is missing" if not files else f"one file at a time, got {len(files)}"
-        raise UserError(said, help="sglang inspect FILE [--json]", field="file")
+        problem = "a file is missing" if not files else f"one file at a time, got {len(files)}"
+        raise UserError(problem, help="sglang inspect FILE [--json]", field="file")
     found = provenance(Path(files[0]).expanduser())
     print(json.dumps(found, indent=2) if "--json" in argv else "\n".join(lines(found)))
     return 0
@@ -57,20 +57,20 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
     widths = [max((len(row[i]) for row in rows), default=0) for i in range(2)]
     before = ""
     for section, name, value in rows:
-        shown = section if section != before else ""
+        heading = section if section != before else ""
         before = section
-        yield f"{shown:{widths[0]}}  {name:{widths[1]}}  {value}".rstrip()
+        yield f"{heading:{widths[0]}}  {name:{widths[1]}}  {value}".rstrip()
 
 
 def _rows(section: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for name, value in section.items():
-        yield printable(name), shown(value)
+        yield printable(name), value_text(value)
 
 
-def shown(value: Any) -> str:
+def value_text(value: Any) -> str:
     """A value on one line: text in quotes where it needs them, a map as its parts."""
     if isinstance(value, Mapping):
-        pairs = ((printable(str(k)), shown(v)) for k, v in value.items())
+        pairs = ((printable(str(k)), value_text(v)) for k, v in value.items())
         return ", ".join(f"{k} {v}" for k, v in pairs)
     if isinstance(value, str) and value and " " not in value:
         return printable(value)

@@ -86,8 +86,8 @@ def settings_of(flag: Flag, value: Any, name: str, position: Position) -> Iterat
         raise UserError(f'{name} is true or false, got "{value}"', field=flat_path(flag))
     if used:
         for path, extra in flag.also.items():
-            said = name if flag.path else f"{name} ({path[-1]})"  # `--720p` sets two: which one?
-            yield Setting(path, extra, said, position)
+            label = name if flag.path else f"{name} ({path[-1]})"  # `--720p` sets two: which one?
+            yield Setting(path, extra, label, position)
 
 
 def flat_path(flag: Flag) -> str:

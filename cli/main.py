@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None, *, own_process: bool = False) -> int
     words = list(sys.argv[1:] if argv is None else argv)
     command, rest = (words[0], words[1:]) if words else ("", [])
     command = "version" if command in {"--version", "-V"} else command
-    shown = f"sglang {command}" if command in COMMANDS else "sglang"
+    prefix = f"sglang {command}" if command in COMMANDS else "sglang"
     try:
         with handled():
             try:
@@ -58,10 +58,10 @@ def main(argv: Sequence[str] | None = None, *, own_process: bool = False) -> int
                 raise_arrived()  # a failure that an interrupted import made of it
                 raise
     except KeyboardInterrupt:
-        print(f"{shown}: interrupted", file=sys.stderr)
+        print(f"{prefix}: interrupted", file=sys.stderr)
         return 130
     except Terminated:
-        print(f"{shown}: terminated", file=sys.stderr)
+        print(f"{prefix}: terminated", file=sys.stderr)
         return 143
     except Exception as problem:
         return _failed(problem, command, rest)
@@ -94,9 +94,9 @@ def _failed(problem: Exception, command: str, rest: Sequence[str]) -> int:
         drop_stdout()
         if isinstance(problem, BrokenPipeError):
             return 1  # as after `| head`: who read our output has enough
-    shown = f"sglang {command}" if command in COMMANDS else "sglang"
+    prefix = f"sglang {command}" if command in COMMANDS else "sglang"
     flags = "serve" if command == "serve" else "generate"
-    report(problem, shown, command=flags, graph=graph_named(rest), debug="--debug" in rest)
+    report(problem, prefix, command=flags, graph=graph_named(rest), debug="--debug" in rest)
     return 2 if isinstance(problem, UserError) else 1
 
 

@@ -22,16 +22,16 @@ def split_name(name: str) -> tuple[str, str]:
 
     A name that is no plain name is refused, not changed.
     """
-    said = f'--output-file-name "{_printable(name)}"'
+    flag = f'--output-file-name "{_printable(name)}"'
     if "/" in name or "\\" in name:
         help = "the folder goes in --output-path"
-        raise UserError(f"{said}: a name, not a path", help=help, field="output.file_name")
+        raise UserError(f"{flag}: a name, not a path", help=help, field="output.file_name")
     matched = SUFFIX.fullmatch(name)
     stem, suffix = (matched[1], matched[2]) if matched else (name, "")
     reason = _refuse(name, stem)
     if reason:
         help = "letters, digits, `-`, `_` and `.` are always fine"
-        raise UserError(f"{said}: {reason}", help=help, field="output.file_name")
+        raise UserError(f"{flag}: {reason}", help=help, field="output.file_name")
     return stem, suffix
 
 

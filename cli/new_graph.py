@@ -53,9 +53,9 @@ def new(argv: Sequence[str]) -> int:
     if {"-h", "--help"} & set(argv):
         print(HELP)
         return 0
-    name, said = _read(argv)
-    folder = Path(said.get("--output", ".")).expanduser()
-    base = _base(said, folder)
+    name, options = _read(argv)
+    folder = Path(options.get("--output", ".")).expanduser()
+    base = _base(options, folder)
     path = folder / f"{name}.yaml"
     _refuse(name, base, path)
     checked = check(resolve_graph([edit("graph", str(base.path))]))
@@ -83,9 +83,9 @@ def starting_point(path: Path, base: Entry, checked: Checked) -> str:
     )
 
 
-def _entries(section: str, said: Mapping[str, Any], checked: Checked) -> Iterator[str]:
+def _entries(section: str, members: Mapping[str, Any], checked: Checked) -> Iterator[str]:
     """Lines of a section, each entry on one; of a node also what it does and could be given."""
-    for name, value in said.items():
+    for name, value in members.items():
         if value is None:
             continue
         if section == "nodes":
@@ -93,9 +93,9 @@ def _entries(section: str, said: Mapping[str, Any], checked: Checked) -> Iterato
                 yield f"#   # {checked.declarations[name].summary}\n"
             elif isinstance(value, Mapping) and value.get("help"):
                 yield f"#   # {value['help']}\n"
-        yield f"#   {_line({name: _kept(value)})}\n"
+        yield f"#   {_line({name: _without_nulls(value)})}\n"
         is_node = section == "nodes" and name in checked.declarations
-        free = _unsaid(name, checked) if is_node else ""
+        free = _unset_ports(name, checked) if is_node else ""
         yield f"#   #   also: {free}\n" if free else ""
 
 
@@ -120,14 +120,14 @@ def _line(entry: Mapping[str, Any]) -> str:
     return flow.strip()[1:-1]
 
 
-def _kept(value: Any) -> Any:
+def _without_nulls(value: Any) -> Any:
     """Plain data without what is null: it was removed, or is what stands there by itself."""
     if isinstance(value, Mapping):
-        return {k: _kept(v) for k, v in value.items() if v is not None}
+        return {k: _without_nulls(v) for k, v in value.items() if v is not None}
     return value
 
 
-def _unsaid(node: str, checked: Checked) -> str:
+def _unset_ports(node: str, checked: Checked) -> str:
     """Inputs and parameters of a node that the graph leaves at their defaults."""
     spec, known = checked.graph.nodes[node], checked.declarations[node]
     inputs = [str(port) for name, port in known.inputs.items() if name not in spec.inputs]
@@ -138,12 +138,12 @@ def _unsaid(node: str, checked: Checked) -> str:
 
 def _read(argv: Sequence[str]) -> tuple[str, dict[str, str]]:
     """The name, and the flags that are given."""
-    names, said, words = list[str](), dict[str, str](), iter(argv)
+    names, options, words = list[str](), dict[str, str](), iter(argv)
     for word in words:
         flag, is_set, value = word.partition("=")
         if flag in FLAGS:
-            said[flag] = value if is_set else next(words, "")
-            if not said[flag]:
+            options[flag] = value if is_set else next(words, "")
+            if not options[flag]:
                 raise UserError(f"{flag} is given no value", help=USAGE, field=flag)
         elif word.startswith("-") and word != "--debug":
             raise UserError(f"there is no flag `{word}`", help=did_you_mean(flag, FLAGS) or USAGE)
@@ -152,13 +152,13 @@ def _read(argv: Sequence[str]) -> tuple[str, dict[str, str]]:
     if len(names) != 1:
         found = f"got {len(names)}: {', '.join(names)}" if names else "got none"
         raise UserError(f"`sglang graphs new` takes one name, {found}", help=USAGE)
-    return names[0], said
+    return names[0], options
 
 
-def _base(said: Mapping[str, str], folder: Path) -> Entry:
+def _base(options: Mapping[str, str], folder: Path) -> Entry:
     """The graph that is extended."""
     known = entries([folder.resolve()])
-    name = said.get("--from")
+    name = options.get("--from")
     if name in known:
         return known[name]
     if name is None:

@@ -120,9 +120,9 @@ class _Reader:
 
     def _of_other_command(self, flag: Flag, typed: str, value: Any) -> UserError:
         """The error for a flag of another command; a request's default has a path on a server."""
-        shown = " ".join(map(str, value)) if isinstance(value, list) else str(value)
-        sets = flag.also.items() if flag.also else [(flag.path, shown)]
-        fields = [f"{'.'.join(path)}={setting}" for path, setting in sets if path[0] == "request"]
+        value_text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
+        values = flag.also.items() if flag.also else [(flag.path, value_text)]
+        fields = [f"{'.'.join(path)}={setting}" for path, setting in values if path[0] == "request"]
         return UserError(
             f"{typed} belongs to `sglang {flag.commands[0]}`",
             help=f"for every request of the server: {' '.join(fields)}" if fields
@@ -139,10 +139,10 @@ class _Reader:
             return Raw(text)
         following = self._peek()
         if following is None or is_flag(following):
-            shown = f", but `{following}` follows" if following else ""
+            reason = f", but `{following}` follows" if following else ""
             dashes = f"; one that begins with dashes is written {typed}=--..."
             raise UserError(
-                f"{typed} needs a value{shown}",
+                f"{typed} needs a value{reason}",
                 help=f"write {typed} VALUE{dashes if following else ''}", field=flat_path(flag),
             )  # fmt: skip
         words = [Raw(self._next())]
@@ -221,10 +221,10 @@ def _page(value: bool | str) -> str:
 
 
 def take(
-    table: Table, into: CommandLine, said: tuple[str, Any], at: Position, command: str
+    table: Table, into: CommandLine, entry: tuple[str, Any], at: Position, command: str
 ) -> None:
     """Add one key and its value, from the command line or a file, to what was asked for."""
-    key, value = said
+    key, value = entry
     segments = tuple(key.split("."))
     flag = find(table, segments)
     if flag and flag.own:
@@ -259,8 +259,8 @@ def _unexpected(table: Table, word: str, command: str) -> UserError:
         name = word.partition("=")[0]
         help = for_flag(table, name, command) if common_option(name) else ""
         return UserError(f"there is no flag `{name}`", help=help or "flags begin with two dashes")
-    shown = word if len(word) <= 40 else f"{word[:37]}..."
+    shortened = word if len(word) <= 40 else f"{word[:37]}..."
     return UserError(
-        f"unexpected word `{shown}`",
+        f"unexpected word `{shortened}`",
         help=for_word(table, word, command),
     )

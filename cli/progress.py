@@ -99,8 +99,8 @@ class Progress:
                 bar = "#" * full + "." * (BAR - full)
                 text = f"{event.node} [{bar}] {self._pace(event)}"
         if text:
-            shown = f"{self.label}{text}"[: max(self._width() - 1, 1)]
-            self._write(f"\r{shown}\x1b[K")
+            line = f"{self.label}{text}"[: max(self._width() - 1, 1)]
+            self._write(f"\r{line}\x1b[K")
 
     def _pace(self, event: Stepped) -> str:
         left = (event.count - event.index) / self.rate

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cli.console import Console, RecordError
-from cli.inspect import printable, shown
+from cli.inspect import printable, value_text
 from cli.naming import split_name
 from runtime import Position, Runtime, Setting, UserError
 from runtime.checkpoint.hub import is_hub_id
@@ -63,17 +63,17 @@ class Replay:
         record = provenance(path)
         named = path.with_suffix("")
         beside = path.suffix.lower() == ".json" and named.suffix.lower() in MEDIA_TYPES
-        made = cls(named if beside else path, record, frozenset(s.dotted for s in given))
-        made._check()
-        return made
+        produced = cls(named if beside else path, record, frozenset(s.dotted for s in given))
+        produced._check()
+        return produced
 
     def settings(self) -> list[Setting]:
         """What the record asks for; what the person says goes over it."""
         at = Position(str(self.path))
-        said = [(path, value) for path, value in self._said() if path not in self.known]
-        return [Setting(tuple(path.split(".")), value, path, at) for path, value in said]
+        values = [(path, value) for path, value in self._recorded_values() if path not in self.known]
+        return [Setting(tuple(path.split(".")), value, path, at) for path, value in values]
 
-    def _said(self) -> Iterator[tuple[str, Any]]:
+    def _recorded_values(self) -> Iterator[tuple[str, Any]]:
         from runtime import device
 
         model, request = self.record["model"], self.record["request"]
@@ -152,7 +152,7 @@ class Replay:
             given = f"request.{name}" in self.known or request.get(name) is None
             if field.type in {"image", "video", "file", "path"} and not given:
                 raise UserError(
-                    f"{self.path} names `{name}` as {shown(str(request[name]))}, which is not read "
+                    f"{self.path} names `{name}` as {value_text(str(request[name]))}, which is not read "
                     "without your word", help=f"give it: {_flag('request.' + name)} ...",
                     field=f"request.{name}",
                 )  # fmt: skip
@@ -181,9 +181,9 @@ class Replay:
 
         device.force(self.record["execution"])
 
-    def verdict(self, made: Sequence[Path], console: Console) -> None:
+    def verdict(self, produced: Sequence[Path], console: Console) -> None:
         """Say whether one of the files is the original again."""
-        files = [path for path in made if path.is_file()]
+        files = [path for path in produced if path.is_file()]
         if not self.path.is_file() or not files:
             return
         if any(filecmp.cmp(path, self.path, shallow=False) for path in files):
@@ -230,10 +230,10 @@ def _named(value: Any) -> str:
 
 def _difference(path: str, then: Any, here: Any) -> str:
     if then is None:
-        return f"`{printable(path)}` is {shown(here)}, and the record has none"
+        return f"`{printable(path)}` is {value_text(here)}, and the record has none"
     if here is None:
-        return f"`{printable(path)}` was {shown(then)}, and is not there now"
-    return f"`{printable(path)}` was {shown(then)}, and is {shown(here)} now"
+        return f"`{printable(path)}` was {value_text(then)}, and is not there now"
+    return f"`{printable(path)}` was {value_text(then)}, and is {value_text(here)} now"
 
 
 def _equal(one: Path, other: Path) -> bool:

@@ -22,17 +22,17 @@ METAVARS = {"image": "FILE|URL", "video": "FILE|URL", "file": "FILE|URL", "path"
 UNITS = {"px": "PX", "tokens": "TOKENS", "s": "S"}
 
 
-def request_flags(said: Mapping[str, Any], graph: str = "") -> list[Flag]:
+def request_flags(options: Mapping[str, Any], graph: str = "") -> list[Flag]:
     """A flag per request field of every graph on the search path, and of the graph that is named.
 
     said   the section `request` of flags.yaml: order, aliases, fields that `serve` takes too
     graph  a name, or the path of a file; what names no graph adds nothing
     """
     found = request_fields(graph)
-    first = {name: place for place, name in enumerate(said["first"])}
+    first = {name: place for place, name in enumerate(options["first"])}
     # Then fields that many graphs have before those of a few.
     names = sorted(found, key=lambda name: (first.get(name, len(first)), -len(found[name])))
-    return [_flag(name, found[name], said) for name in names]
+    return [_flag(name, found[name], options) for name in names]
 
 
 def graph_named(words: Sequence[str]) -> str:
@@ -59,13 +59,13 @@ def _graph_of_config(file: str) -> str:
     return named if isinstance(named, str) else ""
 
 
-def _flag(name: str, found: Sequence[Mapping[str, Any]], said: Mapping[str, Any]) -> Flag:
+def _flag(name: str, found: Sequence[Mapping[str, Any]], options: Mapping[str, Any]) -> Flag:
     own = found[0]
     kind = own.get("type") if own.get("type") in TYPES else "text"
     many = any(f.get("many") is True for f in found) or is_batched(Field(name, str(kind)))
     choices = own.get("choices")
     numeric = kind in {"int", "float", "seed"}
-    served = name in said["serve"]
+    served = name in options["serve"]
     return Flag(
         name=f"--{name.replace('_', '-')}",
         group="Prompt" if kind in INPUT_TYPES else "Sampling",
@@ -73,7 +73,7 @@ def _flag(name: str, found: Sequence[Mapping[str, Any]], said: Mapping[str, Any]
         type="path" if kind in METAVARS else str(kind),
         many=many,
         append=many and not numeric,  # a second --seed replaces the first, a second --prompt adds
-        aliases=tuple(said["aliases"].get(name, ())),
+        aliases=tuple(options["aliases"].get(name, ())),
         choices=tuple(map(str, choices)) if isinstance(choices, list) else (),
         commands=("generate", "serve") if served else ("generate",),
         metavar=METAVARS.get(str(kind), UNITS.get(str(own.get("unit")), "")),

@@ -111,22 +111,22 @@ def _rank(settings: Sequence[Setting], path: tuple[str, ...]) -> int:
 
 def read_prompts(file: str) -> list[str]:
     """The prompts of a text file, one per line; blank lines are skipped."""
-    said = f"--prompt-file-path {file}"
+    source = f"--prompt-file-path {file}"
     try:
         text = Path(file).expanduser().read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as problem:
         line = problem.object.count(b"\n", 0, problem.start) + 1
         raise UserError(
-            f"{said}: line {line} is not UTF-8", help="save the file as UTF-8 text",
+            f"{source}: line {line} is not UTF-8", help="save the file as UTF-8 text",
             field="output.prompt_file",
         ) from None  # fmt: skip
     except OSError as problem:
         reason = (problem.strerror or str(problem)).lower()
-        raise UserError(f"{said}: {reason}", field="output.prompt_file") from None
+        raise UserError(f"{source}: {reason}", field="output.prompt_file") from None
     prompts = [line.strip() for line in text.split("\n") if line.strip()]
     if not prompts:
         raise UserError(
-            f"{said}: no prompts in it", help="one prompt per line", field="output.prompt_file"
+            f"{source}: no prompts in it", help="one prompt per line", field="output.prompt_file"
         )
     return prompts
 

@@ -84,10 +84,10 @@ def conclusion(done: Verified) -> str:
         judged = sum(r.equal is not None for r in rows)
         return f"equal: {judged} values on {len({r.edge for r in rows})} edges"
     step = f" in step {row.step}" if row.step else ""
-    said = f"first that diverges: {row.edge} ({row.value}){step}: {_differs(row)}"
+    text = f"first that diverges: {row.edge} ({row.value}){step}: {_differs(row)}"
     unjudged = [r.edge for r in rows[: rows.index(row)] if r.equal is None]
     before = f"\nof another shape before it: {', '.join(dict.fromkeys(unjudged))}"
-    return said + before * bool(unjudged)
+    return text + before * bool(unjudged)
 
 
 def _differs(row: Row) -> str:
@@ -100,8 +100,8 @@ def _cells(row: Row) -> tuple[str, ...]:
     if row.value == "pixels":
         maximum = f"{round(row.maximum * 255)}/255"
     shape = " ".join(map(str, row.shape))
-    said = "DIVERGES" if row.equal is False else ""
-    notes = ", ".join(filter(None, (said, row.note)))
+    verdict = "DIVERGES" if row.equal is False else ""
+    notes = ", ".join(filter(None, (verdict, row.note)))
     cosine = f"{row.cosine:.6f}" if known else ""
     return str(row.step or ""), row.edge, row.value, shape, maximum, cosine, notes
 
@@ -111,7 +111,7 @@ def _json(session: Runtime, done: Verified) -> str:
     for row in rows:
         row |= {k: None for k in ("maximum", "cosine") if math.isnan(row[k])}
     first = done.parity.first
-    said: dict[str, Any] = {
+    report: dict[str, Any] = {
         "graph": session.graph.name,
         "reference": done.reference,
         "equal": first is None,
@@ -120,7 +120,7 @@ def _json(session: Runtime, done: Verified) -> str:
         "alone": dict(done.parity.alone),
         "notes": list(done.notes),
     }
-    return json.dumps(said, indent=2)
+    return json.dumps(report, indent=2)
 
 
 def _own(argv: Sequence[str]) -> tuple[dict[str, str], list[str]]:

@@ -74,7 +74,7 @@ def _two(scene: Scene, first: str, rng: random.Random) -> str:
     second = f"{_word(COLOURS[scene.second_colour], rng)} {_word(SHAPES[scene.second_shape], rng)}"
     one, other = _article(first), _article(second)
     if scene.relation == 0:
-        said = rng.choice(
+        text = rng.choice(
             [
                 f"{one} and {other}",
                 f"{one} and {other}",
@@ -84,7 +84,7 @@ def _two(scene: Scene, first: str, rng: random.Random) -> str:
                 f"{first} and {second}",
             ]
         )
-        return f"{other} to the right of {one}" if rng.random() < 0.15 else said
+        return f"{other} to the right of {one}" if rng.random() < 0.15 else text
     return rng.choice(
         [
             f"{one} above {other}",
@@ -115,11 +115,11 @@ def _motion(motion: str, rng: random.Random) -> str:
 
 
 def _finish(words: str, rng: random.Random) -> str:
-    said = " ".join(words.split()).replace(" ,", ",")
+    text = " ".join(words.split()).replace(" ,", ",")
     if rng.random() < 0.12:
-        said = f"{rng.choice(['a', 'an', 'the'])} {rng.choice(KINDS)} of {said}"
+        text = f"{rng.choice(['a', 'an', 'the'])} {rng.choice(KINDS)} of {text}"
     if rng.random() < 0.04:
-        said += f", {UNKNOWN_WORD}"  # the model learns to pass over words it does not know
+        text += f", {UNKNOWN_WORD}"  # the model learns to pass over words it does not know
     if rng.random() < 0.1:
-        said += "."
-    return said
+        text += "."
+    return text

@@ -62,17 +62,17 @@ class Captions:
         """Tokens `b l` of the chosen scenes; one in ten stands for no caption."""
         chooser = random.Random(int(rng.integers(2**62)))
         if not self.pool:
-            said = [
+            captions = [
                 missing_caption(chooser)
                 if chooser.random() < MISSING
                 else caption(data.scenes[index], chooser)
                 for index in chosen
             ]
-            return tokenize(self.tokenizer, said)
+            return tokenize(self.tokenizer, captions)
         if kind not in self.pools:
             everything = random.Random(kind)
-            said = [caption(s, everything) for s in data.scenes for _ in range(self.pool)]
-            tokens = tokenize(self.tokenizer, said)
+            captions = [caption(s, everything) for s in data.scenes for _ in range(self.pool)]
+            tokens = tokenize(self.tokenizer, captions)
             self.pools[kind] = tokens.view(-1, self.pool, tokens.shape[1])
         tokens = self.pools[kind][torch.tensor(chosen), torch.randint(self.pool, (len(chosen),))]
         missing = [missing_caption(chooser) for _ in range(int(MISSING * len(chosen)))]

@@ -156,9 +156,9 @@ def render(
     rows = torch.arange(side, device=device).float()[:, None] + top + 0.5
     columns = torch.arange(side, device=device).float()[None, :] + left + 0.5
     for index, shapes in enumerate((scenes.shape, scenes.second_shape)):
-        shown = np.repeat(np.where(scenes.objects > index, shapes, -1), frames)
+        visible = np.repeat(np.where(scenes.objects > index, shapes, -1), frames)
         for number, name in enumerate(SHAPES):
-            which = torch.from_numpy(np.nonzero(shown == number)[0]).to(device)
+            which = torch.from_numpy(np.nonzero(visible == number)[0]).to(device)
             if not len(which):
                 continue
             x0, y0, radius, angle = place[which, index, :, None, None].unbind(1)

@@ -136,7 +136,7 @@ def _combinations(
     count: int, rng: np.random.Generator, want_held_out: bool
 ) -> tuple[Ints, Ints, Ints]:
     """Shapes, colours and other background colours, each `n`, drawn by rejection."""
-    kept = np.zeros((3, count), np.int64)
+    accepted = np.zeros((3, count), np.int64)
     done = 0
     while done < count:
         tries = 2 * (count - done) + 16
@@ -145,6 +145,6 @@ def _combinations(
         background = rng.integers(len(COLOURS), size=tries)
         fits = (colour != background) & (held_out(shape, colour, background) == want_held_out)
         more = min(int(fits.sum()), count - done)
-        kept[:, done : done + more] = np.stack([shape, colour, background])[:, fits][:, :more]
+        accepted[:, done : done + more] = np.stack([shape, colour, background])[:, fits][:, :more]
         done += more
-    return kept[0], kept[1], kept[2]
+    return accepted[0], accepted[1], accepted[2]

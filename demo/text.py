@@ -25,8 +25,8 @@ def build_tokenizer() -> Tokenizer:
     words: set[str] = set()
     for video in (False, True):
         for scene in sample_scenes(20000, rng, video=video):
-            said = caption(scene, chooser).replace(",", " , ").replace(".", " . ")
-            words.update(said.split())
+            text = caption(scene, chooser).replace(",", " , ").replace(".", " . ")
+            words.update(text.split())
     words.discard(UNKNOWN_WORD)
     vocabulary = [PADDING, END, UNKNOWN, *sorted(words)]
     numbers = {word: number for number, word in enumerate(vocabulary)}

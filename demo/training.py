@@ -120,10 +120,10 @@ class Average:
     def in_place(self) -> Iterator[None]:
         """Put the averages in the place of the parameters for a while."""
         data = [parameter.data for parameter in self.parameters]
-        kept = [tensor.clone() for tensor in data]
+        copies = [tensor.clone() for tensor in data]
         torch._foreach_copy_(data, self.values)
         yield
-        torch._foreach_copy_(data, kept)
+        torch._foreach_copy_(data, copies)
 
 
 class Loop:
@@ -205,11 +205,11 @@ class Loop:
     def _log(self) -> None:
         for kind, rows in sorted(self._window.items()):
             means = {name: np.mean([row[name] for row in rows]) for name in rows[0]}
-            said = " ".join(f"{name} {mean:.4g}" for name, mean in means.items())
+            losses_text = " ".join(f"{name} {mean:.4g}" for name, mean in means.items())
             rate = self.schedule.rate(self.step, self.seconds)
             self.run.log(
                 self.stage,
-                f"step {self.step} {self.seconds:.0f} s {self.fraction:.0%} {kind} {said}"
+                f"step {self.step} {self.seconds:.0f} s {self.fraction:.0%} {kind} {losses_text}"
                 f" rate {rate:.1e}",
             )
         self._window.clear()

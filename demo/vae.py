@@ -193,8 +193,8 @@ def compare(stage: str, run: Run, vae: AutoencoderKLWan, *, frames: int = 1) -> 
     gap = float((decoded.clamp(-1, 1) - vanilla).abs().max())
     quality = decibels(difference(decoded, pixels)[1])
     run.log(stage, f"{frames} frames: {quality:.2f} dB; from the cached path at most {gap:.1e}")
-    shown = range(0, frames, max(1, frames // 8))
+    chosen = range(0, frames, max(1, frames // 8))
     rows = [clip for pair in zip(pixels, decoded, strict=True) for clip in pair]
-    sheet = [to_pixels(clip[:, frame]) for clip in rows for frame in shown]
-    columns = 8 if frames == 1 else len(shown)
+    sheet = [to_pixels(clip[:, frame]) for clip in rows for frame in chosen]
+    columns = 8 if frames == 1 else len(chosen)
     write_sheet(sheet, columns, run.work / f"{stage}_{frames}.png")

@@ -74,8 +74,8 @@ class Run:
             raise RuntimeError("there is nothing to preview: the run has not begun, or is over")
         from PIL import Image
 
-        shown = self._session.preview(self._work)
-        pixels = shown.frames[frame] if hasattr(shown, "frames") else shown.pixels
+        preview = self._session.preview(self._work)
+        pixels = preview.frames[frame] if hasattr(preview, "frames") else preview.pixels
         grey = pixels.shape[-1] == 1
         return Image.fromarray((pixels[..., 0] if grey else pixels).cpu().numpy()).convert("RGB")
 
@@ -198,16 +198,16 @@ class Runtime:
                 "the first argument of Runtime.load is a model, got a map",
                 help="give the map as `overrides`, the second argument", field="model",
             )  # fmt: skip
-        said: list[Setting] = []
+        settings: list[Setting] = []
         if model is not None and not isinstance(model, str | Path):
-            said += model
+            settings += model
         elif model is not None:
-            said.append(edit("model.path", str(model)))
+            settings.append(edit("model.path", str(model)))
         if graph is not None:
-            said.append(edit("graph", str(graph)))
+            settings.append(edit("graph", str(graph)))
         for path, value in (overrides or {}).items():
-            said += edits(path, value)
-        return cls(resolve(said, allow_unused=allow_unused))
+            settings += edits(path, value)
+        return cls(resolve(settings, allow_unused=allow_unused))
 
     @staticmethod
     def graphs() -> list[dict[str, Any]]:

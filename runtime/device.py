@@ -238,8 +238,8 @@ def force(execution: Mapping[str, Any]) -> None:
     threads = execution.get("threads")
     if isinstance(threads, int) and 0 < threads <= MOST_THREADS:
         torch.set_num_threads(threads)
-    told = execution.get("kernels")
-    for name, value in told.items() if isinstance(told, Mapping) else ():
+    kernels = execution.get("kernels")
+    for name, value in kernels.items() if isinstance(kernels, Mapping) else ():
         get, put = KERNELS.get(name, (None, None))
         if get and put and value != get() and isinstance(value, type(get())):
             put(value)

@@ -78,11 +78,11 @@ class NodeFailed(Exception):
         causes: Sequence[str] = (),
         place: str = "",
     ) -> None:
-        lines = [*inputs, *(f"caused by {said}" for said in causes)]
-        shown = "".join(f"\n    {line}" for line in lines)
+        lines = [*inputs, *(f"caused by {cause_text}" for cause_text in causes)]
+        details = "".join(f"\n    {line}" for line in lines)
         head = f"{place}  {cause}\n    in " if place else ""
         failed = f"node `{node}` ({type}, {position}) failed"
-        super().__init__(f"{head}{failed}{shown}" if place else f"{failed}: {cause}{shown}")
+        super().__init__(f"{head}{failed}{details}" if place else f"{failed}: {cause}{details}")
         self.node = node
 
 

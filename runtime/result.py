@@ -38,8 +38,8 @@ class Result:
         """The picture, or the first frame of a clip, of the first output that is one."""
         from runtime.files.save_media import frame_picture
 
-        shown: PIL.Image.Image = frame_picture(self._media())
-        return shown
+        picture: PIL.Image.Image = frame_picture(self._media())
+        return picture
 
     @property
     def video(self) -> Video:

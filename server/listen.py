@@ -35,18 +35,18 @@ def bind(policy: Server) -> socket.socket:
     """The listening socket; port 0 picks a free one."""
     family = socket.AF_INET6 if ":" in policy.host else socket.AF_INET
     # asyncio turns Nagle's algorithm off (40 ms per answer) only where the protocol is named.
-    made = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        made.bind((policy.host, policy.port))
-        made.listen(2048)
+        listener.bind((policy.host, policy.port))
+        listener.listen(2048)
     except OSError as problem:
-        made.close()
+        listener.close()
         raise _cannot_listen(policy, problem) from problem
     except OverflowError as problem:
-        made.close()
+        listener.close()
         raise UserError(f"port {policy.port} does not exist", field="server.port") from problem
-    return made
+    return listener
 
 
 def _cannot_listen(policy: Server, problem: OSError) -> UserError:

@@ -147,8 +147,8 @@ class Replica:
             reason = f"the engine sent an invalid message ({problem})"
         finally:
             link.close()
-            how = await link.ended(EXIT_TIMEOUT_SECONDS)
-            reason = reason or how
+            exit_reason = await link.ended(EXIT_TIMEOUT_SECONDS)
+            reason = reason or exit_reason
             self._forget_process(reason)
         return reason, refused
 

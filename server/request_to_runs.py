@@ -12,7 +12,7 @@ from PIL import Image
 
 from runtime import UserError
 from runtime.settings.field import Field
-from runtime.settings.field import plain as shown_number
+from runtime.settings.field import plain as plain_number
 from server.errors import ApiError, bad_request, from_user_error
 from server.input_files import Source
 from server.parameter_names import parameter
@@ -226,4 +226,4 @@ def fitting_frames(field: Field, wanted: float) -> int:
 
 def seconds_text(seconds: float) -> str:
     """A length as OpenAI writes it: "4", and where it is not whole, "1.06"."""
-    return shown_number(round(seconds, 2))
+    return plain_number(round(seconds, 2))

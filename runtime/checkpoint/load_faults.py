@@ -28,7 +28,7 @@ BUILD_ERRORS = (
 )
 WORD = re.compile(r"[A-Za-z][\w-]+")
 # What the libraries name where they ask for it: modules, by the words of their messages.
-ASKED_FOR = {
+OPTIONAL_MODULES = {
     *("accelerate", "bitsandbytes", "bs4", "cv2", "flash_attn", "ftfy", "gguf", "k_diffusion"),
     *("kernels", "librosa", "note_seq", "onnxruntime", "peft", "protobuf", "scipy"),
     *("sentencepiece", "tiktoken", "timm", "torchao", "torchaudio", "torchsde", "torchvision"),
@@ -89,7 +89,7 @@ def packages_of(problem: Exception) -> list[str]:
         return [problem.name.partition(".")[0]]
     words = WORD.findall(str(problem)) if isinstance(problem, ImportError) else []
     modules = [word.lower().replace("-", "_") for word in words]
-    found = [MODULES.get(module, module) for module in modules if module in ASKED_FOR]
+    found = [MODULES.get(module, module) for module in modules if module in OPTIONAL_MODULES]
     return [module for module in dict.fromkeys(found) if not is_installed(module)]
 
 

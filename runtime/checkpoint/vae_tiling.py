@@ -12,8 +12,8 @@ from runtime.settings.policies import Vae
 
 def tile_settings(vae: Vae) -> dict[str, Any]:
     """The settings of tiles that the user made, by their name in the model."""
-    said = {k: v for k, v in dataclasses.asdict(vae).items() if k.startswith("tile_")}
-    return {k: v for k, v in said.items() if v is not None}
+    settings = {k: v for k, v in dataclasses.asdict(vae).items() if k.startswith("tile_")}
+    return {k: v for k, v in settings.items() if v is not None}
 
 
 def has_vae_settings(vae: Vae) -> bool:
@@ -46,20 +46,20 @@ def apply_vae_settings(model: Any, vae: Vae) -> None:
 
 def _sized(model: Any, vae: Vae) -> dict[str, Any]:
     """Settings of tiles with those that follow: strides and latent sizes keep their proportion."""
-    said = tile_settings(vae)
-    made = dict(said)
-    for key, value in said.items():
+    settings = tile_settings(vae)
+    completed = dict(settings)
+    for key, value in settings.items():
         if not hasattr(model, key):
             known = ", ".join(sorted(k for k in vars(model) if k.startswith("tile_sample")))
             raise _wrong(key, f"{type(model).__name__} has no such setting", f"it has: {known}")
         if not vae.tiling:
             raise _wrong(key, "it sizes tiles, and nothing is tiled", "add `vae.tiling=true`")
         for near in (key.replace("_min_", "_stride_"), key.replace("_sample_", "_latent_")):
-            if near not in said and near != key and hasattr(model, near):
+            if near not in settings and near != key and hasattr(model, near):
                 scaled = int(value * getattr(model, near) / getattr(model, key))
                 unit = _unit(model, near)
-                made[near] = max(unit, scaled - scaled % unit)
-    return made
+                completed[near] = max(unit, scaled - scaled % unit)
+    return completed
 
 
 def _unit(model: Any, name: str) -> int:

@@ -32,7 +32,7 @@ class FiniteCheck:
         def look(name: str) -> Any:
             def hook(_: Any, __: Any, result: Any) -> None:
                 if not self._found:
-                    self._found += [f"`{name}` made {said}" for _, said in odd(result)][:1]
+                    self._found += [f"`{name}` made {odd_values}" for _, odd_values in odd(result)][:1]
 
             return hook
 
@@ -49,29 +49,29 @@ class FiniteCheck:
             for hook in hooks:
                 hook.remove()
 
-    def made(self, node: str, out: Any) -> None:
+    def node_result(self, node: str, out: Any) -> None:
         """Look at every port of a result."""
-        self._refuse([f"output `{name}` has {said}" for name, said in odd(out)])
+        self._refuse([f"output `{name}` has {odd_values}" for name, odd_values in odd(out)])
 
     def stepped(self, node: str, message: StepDone) -> None:
         """Look at the latents that a step leaves."""
-        wrong = [f"`latents.{name}` has {said}" for name, said in odd(message.state.parts)]
+        wrong = [f"`latents.{name}` has {odd_values}" for name, odd_values in odd(message.state.parts)]
         self._refuse(wrong, f" in step {message.state.index} of {message.count}")
 
     def explain(self, node: str, problem: Exception) -> Exception:
         """A node may fail over what a call of its own made."""
         if not self._found or node != self._node:
             return problem
-        (said,), self._found = self._found, []
-        better = NotFinite(said)
+        (odd_values,), self._found = self._found, []
+        better = NotFinite(odd_values)
         better.__cause__ = problem
         return better
 
     def _refuse(self, wrong: list[str], where: str = "") -> None:
         """Raise what was found, also by calls since the last time."""
-        said, self._found = [*self._found, *wrong], []
-        if said:
-            raise NotFinite("; ".join(said) + where)
+        odd_values, self._found = [*self._found, *wrong], []
+        if odd_values:
+            raise NotFinite("; ".join(odd_values) + where)
 
 
 def odd(value: Any) -> Iterator[tuple[str, str]]:

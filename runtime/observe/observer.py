@@ -18,7 +18,7 @@ class Observer(Protocol):
         """Open while a call of a node's computes. net: the loaded component."""
         ...
 
-    def made(self, node: str, out: Any) -> None:
+    def node_result(self, node: str, out: Any) -> None:
         """A node is done. out: its `Out`."""
         ...
 

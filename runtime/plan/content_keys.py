@@ -18,16 +18,16 @@ from runtime.settings.field import PIXELS, Field
 
 def digest(value: Any) -> str:
     """A digest of plain data."""
-    said = json.dumps(value, sort_keys=True, default=str)
-    return hashlib.sha256(said.encode()).hexdigest()[:32]
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def pictures_key(value: Image | Video | tuple[Image | Video, ...] | None) -> str:
     """A digest of the pixels: the same picture under another name is the same."""
-    shown = [
+    pixels = [
         [list(t.shape), hashlib.sha256(t.numpy().tobytes()).hexdigest()] for t in tensors(value)
     ]
-    return digest(["image", shown])
+    return digest(["image", pixels])
 
 
 def request_keys(ports: Mapping[str, Any], fields: Mapping[str, Field]) -> dict[str, str]:

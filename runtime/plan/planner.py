@@ -190,8 +190,8 @@ def estimate(
     """Predicted bytes of a node's outputs and working set, by its own `estimate`, if it has one."""
     if not hasattr(known.cls, "estimate"):
         return 0 if binds_lazily(known) else None  # binding makes nothing new
-    told = by_its_rule("estimate", node, known, request, facts)
-    return None if told is None else int(told)
+    estimate = by_its_rule("estimate", node, known, request, facts)
+    return None if estimate is None else int(estimate)
 
 
 def by_its_rule(

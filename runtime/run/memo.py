@@ -11,7 +11,7 @@ from runtime.contract.values import tensors
 OVERHEAD = 256  # bytes that an entry costs beside its tensors
 
 
-class Kept(NamedTuple):
+class StoredResult(NamedTuple):
     """A result, and the notes of the nodes that it came from: they hold for whoever recalls it."""
 
     value: Any
@@ -24,36 +24,36 @@ class Memo:
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
-        self._kept: OrderedDict[str, Kept] = OrderedDict()
-        self._held = 0
+        self._results: OrderedDict[str, StoredResult] = OrderedDict()
+        self._bytes = 0
         self._lock = threading.Lock()
 
     def keys(self) -> frozenset[str]:
         """The keys whose results are kept now."""
         with self._lock:
-            return frozenset(self._kept)
+            return frozenset(self._results)
 
     def get(self, key: str) -> Any:
         """The kept result; it becomes the most recently used. KeyError where it has gone."""
         with self._lock:
-            self._kept.move_to_end(key)
-            return self._kept[key].value
+            self._results.move_to_end(key)
+            return self._results[key].value
 
-    def find(self, key: str) -> Kept | None:
+    def find(self, key: str) -> StoredResult | None:
         """The kept result, or none."""
         with self._lock:
-            return self._kept.get(key)
+            return self._results.get(key)
 
-    def snapshot(self) -> dict[str, Kept]:
+    def snapshot(self) -> dict[str, StoredResult]:
         """All that is kept now: whoever holds it can recall what is dropped meanwhile."""
         with self._lock:
-            return dict(self._kept)
+            return dict(self._results)
 
     def touch(self, key: str) -> None:
         """Count as used now what is still kept."""
         with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
+            if key in self._results:
+                self._results.move_to_end(key)
 
     def takes(self, value: Any) -> bool:
         """Whether a result fits the budget; it is not worth copying otherwise."""
@@ -63,24 +63,24 @@ class Memo:
         """Keep a result and its notes, as far as the budget allows."""
         size = _size(value)
         with self._lock:
-            if size > self.max_bytes or key in self._kept:
+            if size > self.max_bytes or key in self._results:
                 return
-            self._kept[key] = Kept(value, notes, size)
-            self._held += size
-            while self._held > self.max_bytes:
-                self._held -= self._kept.popitem(last=False)[1].size
+            self._results[key] = StoredResult(value, notes, size)
+            self._bytes += size
+            while self._bytes > self.max_bytes:
+                self._bytes -= self._results.popitem(last=False)[1].size
 
     def clear(self) -> int:
         """Drop everything; the bytes that were held."""
         with self._lock:
-            held, self._held = self._held, 0
-            self._kept.clear()
+            held, self._bytes = self._bytes, 0
+            self._results.clear()
         return held
 
     @property
     def nbytes(self) -> int:
         """Bytes held."""
-        return self._held
+        return self._bytes
 
 
 def _size(value: Any) -> int:

@@ -16,7 +16,7 @@ from runtime.plan.plan import Plan
 from runtime.run.work import Work
 
 
-def shown_output(checked: Checked) -> str:
+def preview_output(checked: Checked) -> str:
     """The first output of a graph that is a picture or a clip in memory."""
     for name, ref in checked.graph.outputs.items():
         if {Image, Video} & {*options(checked.declarations[ref.node].outputs[ref.port].type)}:

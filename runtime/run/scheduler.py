@@ -27,7 +27,7 @@ from runtime.device import CPU
 from runtime.errors import Cancelled
 from runtime.events import Event, Loading, NodeDone, Noted, Recovered
 from runtime.plan.items import Load, Recall
-from runtime.run.memo import Kept
+from runtime.run.memo import StoredResult
 from runtime.run.residency import Key, Residency, State, Wanted, residency
 from runtime.run.task import Restart, Task
 from runtime.run.work import Work
@@ -127,7 +127,7 @@ class Loop:
             self._loads.append((work, work.wanted[item.component]))
         elif isinstance(item, Recall):
             self._recall(work, item.node, work.recalled.pop(item.node))
-        elif (known := self._made_meanwhile(work, item.node)) is not None:
+        elif (known := self._computed_meanwhile(work, item.node)) is not None:
             self._recall(work, item.node, known)
         else:
             task = Task(work, item.node, self.device, self._residency)
@@ -137,16 +137,16 @@ class Loop:
             self._tasks[work] = task
         return True
 
-    def _made_meanwhile(self, work: Work, node: str) -> Kept | None:
+    def _computed_meanwhile(self, work: Work, node: str) -> StoredResult | None:
         """A result that another run has left in the memo since this one was planned."""
         return work.memo.find(work.plan.keys[node]) if node in work.plan.lasting else None
 
-    def _recall(self, work: Work, node: str, kept: Kept) -> None:
+    def _recall(self, work: Work, node: str, stored: StoredResult) -> None:
         work.memo.touch(work.plan.keys[node])
         kind = work.plan.checked.graph.nodes[node].type
-        work.note(node, *kept.notes)
+        work.note(node, *stored.notes)
         work.emit(NodeDone(node=node, type=kind, seconds=0.0, memoised=True))
-        work.done(node, map_tensors(kept.value, self._here))
+        work.done(node, map_tensors(stored.value, self._here))
 
     def _load(self, work: Work, wanted: Wanted) -> None:
         """Make the next component ready, before the node that needs it."""

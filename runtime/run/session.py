@@ -37,7 +37,7 @@ from runtime.plan.planner import bound, plan
 from runtime.plan.without_effect import without_effect
 from runtime.provenance.record import Happened, PlannedRun, as_text, provenance_record
 from runtime.run.memo import Memo
-from runtime.run.previews import rest_of, shown_output
+from runtime.run.previews import rest_of, preview_output
 from runtime.run.residency import State, Wanted, residency, variant_of
 from runtime.run.scheduler import follow
 from runtime.run.work import Work
@@ -150,12 +150,12 @@ class Session:
         made = self._noted(self._plan(ports, outputs, frozenset()), ports)
         return provenance_record(self._made(made), request, ports, destination, Happened())
 
-    def _plan(self, ports: Mapping[str, Any], outputs: Sequence[str], kept: frozenset[str]) -> Plan:
+    def _plan(self, ports: Mapping[str, Any], outputs: Sequence[str], stored: frozenset[str]) -> Plan:
         wanted = {name: self.checked.graph.outputs[name] for name in outputs}
         facts = Facts(
             device=str(self.device), components=self.facts,
             request_keys=request_keys(ports, self.config.graph.request),
-            resident=self._resident(), memo=kept,
+            resident=self._resident(), memo=stored,
         )  # fmt: skip
         request = {name: ports[name] for name in self.config.graph.request}
         made = plan(self.checked, request, wanted, facts)
@@ -189,9 +189,9 @@ class Session:
 
         Raises UserError for what the plan refuses. Nothing is loaded or computed yet.
         """
-        kept = self.memo.snapshot()
+        stored = self.memo.snapshot()
         ports = self.ports(request, destination)
-        made = self._plan(ports, outputs, frozenset(kept))
+        made = self._plan(ports, outputs, frozenset(stored))
         for item in made.items:  # a plan can be made from configs alone, a run cannot
             if isinstance(item, Load) and (problem := self.sources[item.component].lacking):
                 raise problem
@@ -200,7 +200,7 @@ class Session:
             made, ports, int(request.get(DENOISING_STEPS) or 0), cancelled,
             self.wanted, self.memo,
             observer=self.observe() if self.observe else None, batch=batch,
-            recalled={i.node: kept[made.keys[i.node]] for i in made.items if isinstance(i, Recall)},
+            recalled={i.node: stored[made.keys[i.node]] for i in made.items if isinstance(i, Recall)},
         )  # fmt: skip
         for text in large_pictures(ports):
             work.emit(Noted(text=text))
@@ -227,13 +227,13 @@ class Session:
 
     def preview(self, work: Work) -> Image | Video:
         """What a run in progress shows after its last step, decoded as the graph decodes."""
-        made = self._plan(work.request, (shown_output(self.checked),), frozenset())
+        made = self._plan(work.request, (preview_output(self.checked),), frozenset())
         rest = rest_of(made, work)
         for _ in follow([rest]):
             pass
         (value,) = (rest.outputs or {}).values()
-        shown: Image | Video = value
-        return shown
+        picture: Image | Video = value
+        return picture
 
     def _made(self, made: Plan) -> PlannedRun:
         return PlannedRun(self.config, self.checked, self.sources, self.facts, self.device, made)
@@ -263,8 +263,8 @@ class Session:
 
     def _own_dtype(self, part: str) -> str:
         """The dtype of a pipeline's part, where anything is said of it."""
-        said = self._asked_dtype(part) or component(self.config.graph, part).dtype
-        return self._dtype(part) if said else ""
+        own_dtype = self._asked_dtype(part) or component(self.config.graph, part).dtype
+        return self._dtype(part) if own_dtype else ""
 
     def _resident(self) -> frozenset[str]:
         ready = (n for n in self.facts if self.residency.state(self.wanted[n].key) is State.READY)

@@ -134,7 +134,7 @@ class Task:
             check_outputs(self.known, out)
             out = map_tensors(out, self._here)
             if work.observer:
-                work.observer.made(self.node, out)
+                work.observer.node_result(self.node, out)
         except OURS:
             raise
         except Exception as problem:

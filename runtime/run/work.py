@@ -19,7 +19,7 @@ from runtime.observe.observer import Observer
 from runtime.plan.items import Item, Load, Recall, Run
 from runtime.plan.plan import Plan
 from runtime.provenance.record import Happened
-from runtime.run.memo import Kept, Memo
+from runtime.run.memo import StoredResult, Memo
 from runtime.run.residency import Wanted
 
 
@@ -46,7 +46,7 @@ class Work:
     wanted: Mapping[str, Wanted]
     memo: Memo
     observer: Observer | None = None
-    recalled: dict[str, Kept] = field(default_factory=dict)
+    recalled: dict[str, StoredResult] = field(default_factory=dict)
     batch: int = 1
     values: dict[str, Any] = field(default_factory=dict)
     state: tuple[str, DenoiseState] | None = None
@@ -89,10 +89,10 @@ class Work:
 
     def note(self, node: str, *texts: str) -> None:
         """Tell the user what a node has to say, once."""
-        told = {text for texts in self._notes.values() for text in texts}
+        noted = {text for texts in self._notes.values() for text in texts}
         self._notes[node] = (*self._notes.get(node, ()), *texts)
         for text in dict.fromkeys(texts):
-            if text not in told:
+            if text not in noted:
                 self.emit(Noted(text=text))
 
     def notes(self, node: str) -> tuple[str, ...]:

@@ -83,7 +83,7 @@ class Recorder:
             finally:
                 self._calling = False
 
-    def made(self, node: str, out: Any) -> None:
+    def node_result(self, node: str, out: Any) -> None:
         """Remember who made which tensor; others pass it on."""
         for tensor in tensors(out):
             self._made.setdefault(id(tensor), (tensor, node))
