@@ -161,7 +161,9 @@ class Load(threading.Thread):
         """Send one clip."""
         count, seed = self._random.choice((1, 1, 2)), self._random.randrange(2**31)
         try:
-            status, reply = self._server.ask("POST", "/v1/videos", CLIP | {"n": count, "seed": seed})
+            status, reply = self._server.ask(
+                "POST", "/v1/videos", CLIP | {"n": count, "seed": seed}
+            )
         except ConnectionRefusedError:
             return
         except (OSError, http.client.HTTPException, ValueError):

@@ -11,7 +11,7 @@ from typing import Any
 from cli import perf_dump
 from cli.console import Console
 from cli.progress import Progress
-from cli.samples import Job
+from cli.samples import Sample
 from cli.signals import raise_arrived
 from runtime import File, Run, Runtime
 from runtime.api import together
@@ -31,7 +31,7 @@ class End:
 
 def run_batch(
     session: Runtime,
-    jobs: Sequence[Job],
+    samples: Sequence[Sample],
     outputs: Sequence[str],
     console: Console,
     start: int,
@@ -41,11 +41,11 @@ def run_batch(
 
     start, count  the number of the first of them, and of all samples of the call
     """
-    numbers = f"{start + 1}" if len(jobs) == 1 else f"{start + 1}-{start + len(jobs)}"
+    numbers = f"{start + 1}" if len(samples) == 1 else f"{start + 1}-{start + len(samples)}"
     label = f"[{numbers}/{count}] " if count > 1 else ""
     began = time.perf_counter()
     progress = Progress(console.stream, label=label, quiet=not console.shows("info"))
-    runs = [session.start(j.complete, outputs=outputs, destination=j.destination) for j in jobs]
+    runs = [session.start(j.complete, outputs=outputs, destination=j.destination) for j in samples]
     try:
         for run, event in together(runs, batch=len(runs)):
             raise_arrived()
@@ -63,19 +63,19 @@ def run_batch(
     seconds = time.perf_counter() - began
     if all(run.ended_well for run in runs):
         console.note(f"{label}done in {seconds:.2f} s{progress.summary()}")
-    for job, run in zip(jobs, runs, strict=True):
-        yield _end(session, job, run, outputs, label, seconds)
+    for sample, run in zip(samples, runs, strict=True):
+        yield _end(session, sample, run, outputs, label, seconds)
 
 
 def _end(
-    session: Runtime, job: Job, run: Run, outputs: Sequence[str], label: str, seconds: float
+    session: Runtime, sample: Sample, run: Run, outputs: Sequence[str], label: str, seconds: float
 ) -> End:
     try:
         result = run.result
     except Exception as problem:
         return End(label, problem=problem)
     model = session.config.checkpoint.name
-    dump = perf_dump.describe(result, seconds, job.complete.get("prompt"), model)
+    dump = perf_dump.perf_record(result, seconds, sample.complete.get("prompt"), model)
     files = [each for name in outputs for each in _written(name, result.outputs[name])]
     return End(label, dump, files)
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
-from cli.flags import table
-from cli.parser import CommandLine, take
+from cli.flags import flag_table
+from cli.parser import CommandLine, take_entry
 from runtime import Position, Raw, UserError
 
 SUFFIXES = (".json", ".yaml", ".yml")
@@ -24,7 +24,7 @@ KNOWN_TAGS = frozenset(
 
 
 @dataclass(frozen=True)
-class Entry:
+class ConfigEntry:
     """One leaf of a file. keys: the way to it."""
 
     keys: tuple[str, ...]
@@ -46,10 +46,16 @@ def read_config(file: str, into: CommandLine, command: str = "generate") -> None
         entries = list(read(text, file))
     except RecursionError:
         raise _wrong("nested too deeply, or contains itself", Position(file)) from None
-    names: dict[tuple[str, ...], Entry] = {}
+    names: dict[tuple[str, ...], ConfigEntry] = {}
     for entry in entries:
         before = len(into.settings)
-        take(table(into.graph), into, (".".join(entry.keys), entry.value), entry.position, command)
+        take_entry(
+            flag_table(into.graph),
+            into,
+            (".".join(entry.keys), entry.value),
+            entry.position,
+            command,
+        )
         for setting in into.settings[before:]:
             earlier = names.setdefault(setting.path, entry)
             if earlier is not entry:
@@ -69,7 +75,7 @@ def _text(path: Path, file: str) -> str:
         raise UserError(f"--config {file}: {reason}", field="config") from None
 
 
-def _twice(entry: Entry, earlier: Entry) -> UserError:
+def _twice(entry: ConfigEntry, earlier: ConfigEntry) -> UserError:
     key, other = ".".join(entry.keys), ".".join(earlier.keys)
     what = f"`{key}` is given twice" if key == other else f"`{key}` and `{other}` are one setting"
     return UserError(
@@ -81,7 +87,7 @@ def _wrong(message: str, position: Position, help: str = "") -> UserError:
     return UserError(f"{position}  {message}", help=help, field="config")
 
 
-def _yaml_entries(text: str, file: str) -> Iterator[Entry]:
+def _yaml_entries(text: str, file: str) -> Iterator[ConfigEntry]:
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as problem:
@@ -96,7 +102,9 @@ def _yaml_entries(text: str, file: str) -> Iterator[Entry]:
     yield from _yaml_members(root, (), file)
 
 
-def _yaml_members(node: yaml.MappingNode, above: tuple[str, ...], file: str) -> Iterator[Entry]:
+def _yaml_members(
+    node: yaml.MappingNode, above: tuple[str, ...], file: str
+) -> Iterator[ConfigEntry]:
     _check_tag(node, file)
     seen: dict[str, Position] = {}
     for key_node, child in node.value:
@@ -108,13 +116,15 @@ def _yaml_members(node: yaml.MappingNode, above: tuple[str, ...], file: str) -> 
         _check_tag(key_node, file)
         key = str(key_node.value)
         if key in seen:
-            raise _twice(Entry((*above, key), None, at), Entry((*above, key), None, seen[key]))
+            raise _twice(
+                ConfigEntry((*above, key), None, at), ConfigEntry((*above, key), None, seen[key])
+            )
         seen[key] = at
         keys = (*above, *key.split("."))
         if isinstance(child, yaml.MappingNode):
             yield from _yaml_members(child, keys, file)
         else:
-            yield Entry(keys, _yaml_value(child, file), at)
+            yield ConfigEntry(keys, _yaml_value(child, file), at)
 
 
 def _yaml_value(node: yaml.Node, file: str) -> Any:
@@ -147,7 +157,7 @@ def _place(node: yaml.Node, file: str) -> Position:
     return Position(file, node.start_mark.line + 1, node.start_mark.column + 1)
 
 
-def _json_entries(text: str, file: str) -> Iterator[Entry]:
+def _json_entries(text: str, file: str) -> Iterator[ConfigEntry]:
     try:
         root = json.loads(text)
     except json.JSONDecodeError as problem:
@@ -155,13 +165,13 @@ def _json_entries(text: str, file: str) -> Iterator[Entry]:
         raise _wrong(f"not valid JSON: {problem.msg}", at) from None
     if not isinstance(root, dict):
         raise _wrong("a config file holds one JSON object: {...}", Position(file, 1, 1))
-    entries: list[Entry] = []
+    entries: list[ConfigEntry] = []
     _json_members((text, file), _skip(text, 0), (), entries)
     yield from entries
 
 
 def _json_members(
-    source: tuple[str, str], at: int, above: tuple[str, ...], into: list[Entry]
+    source: tuple[str, str], at: int, above: tuple[str, ...], into: list[ConfigEntry]
 ) -> int:
     """Add the members of the object that opens at `at` in valid text; where it ends."""
     text, file = source
@@ -175,7 +185,8 @@ def _json_members(
         position = Position(file, line, start - text.rfind("\n", 0, start))
         if key in seen:
             raise _twice(
-                Entry((*above, key), None, position), Entry((*above, key), None, seen[key])
+                ConfigEntry((*above, key), None, position),
+                ConfigEntry((*above, key), None, seen[key]),
             )
         seen[key] = position
         keys = (*above, *key.split("."))
@@ -184,7 +195,7 @@ def _json_members(
             at = _json_members(source, at, keys, into)
         else:
             value, at = decoder.raw_decode(text, at)
-            into.append(Entry(keys, value, position))
+            into.append(ConfigEntry(keys, value, position))
         at = _skip(text, at)
     return at + 1
 

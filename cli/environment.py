@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from cli.flags import Variable, table
+from cli.flags import Variable, flag_table
 from runtime import Position, Raw, Setting
 
 OFF = frozenset({"", "0", "false", "none", "null"})
@@ -14,7 +14,7 @@ def read_environment(environment: Mapping[str, str]) -> list[Setting]:
     """The settings that variables give; one that is off, or whose feature is off, gives none."""
     return [
         Setting(variable.path, _value(variable, text), variable.name, Position("environment"))
-        for variable in table().variables
+        for variable in flag_table().variables
         if (text := environment.get(variable.name, "")) and _is_on(variable, environment)
     ]
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -16,6 +15,7 @@ import yaml
 
 from cli.flag import Flag, Path
 from cli.request_flags import request_flags
+from runtime.errors import nearest
 
 
 @dataclass(frozen=True)
@@ -51,18 +51,18 @@ class Table:
         return [name for flag in self.flags for name in (flag.name, *flag.aliases)]
 
 
-def flat(name: str) -> str:
+def flat_name(name: str) -> str:
     """The key of a flag: `--sp-size`, `sp-size` and `sp_size` are one."""
     return name.removeprefix("--").replace("-", "_")
 
 
-def nearest(name: str, names: Iterable[str], *, cutoff: float = 0.6) -> str:
+def nearest_name(name: str, names: Iterable[str], *, cutoff: float = 0.6) -> str:
     """The name most like `name`, or nothing."""
-    return next(iter(get_close_matches(name, list(names), n=1, cutoff=cutoff)), "")
+    return next(iter(nearest(name, names, cutoff=cutoff)), "")
 
 
 @cache
-def table(graph: str = "") -> Table:
+def flag_table(graph: str = "") -> Table:
     """Every flag. graph: name or file of the graph that is to run, whose fields are flags too."""
     text = resources.files("conf").joinpath("flags.yaml").read_text(encoding="utf-8")
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml where it was built in
@@ -72,16 +72,21 @@ def table(graph: str = "") -> Table:
         for group, members in data["flags"].items()
         for name, attributes in members.items()
     ]
-    taken = {flat(name) for flag in listed for name in (flag.name, *flag.aliases)}
-    fields = [f for f in request_flags(data["request"], graph) if flat(f.name) not in taken]
+    taken = {flat_name(name) for flag in listed for name in (flag.name, *flag.aliases)}
+    fields = [f for f in request_flags(data["request"], graph) if flat_name(f.name) not in taken]
     flags = tuple(_by_group([*fields, *listed]))
-    names = {flat(name): flag for flag in flags for name in (flag.name, *flag.aliases)}
+    names = {flat_name(name): flag for flag in flags for name in (flag.name, *flag.aliases)}
     components = {
-        f"_{flat(suffix)}": _flag(f"--<component>-{suffix}", "Model", attributes)
+        f"_{flat_name(suffix)}": _flag(f"--<component>-{suffix}", "Model", attributes)
         for suffix, attributes in data["components"].items()
     }
     variables = tuple(
-        Variable(name, _path(attributes["path"]), attributes.get("type", "text"), attributes.get("needs", ""))
+        Variable(
+            name,
+            _path(attributes["path"]),
+            attributes.get("type", "text"),
+            attributes.get("needs", ""),
+        )
         for name, attributes in data["environment"].items()
     )
     paths = [flag.path for flag in (*flags, *components.values())] + [v.path for v in variables]

@@ -1,4 +1,4 @@
-"""`sglang generate`: settings to jobs, jobs to files.
+"""`sglang generate`: settings to samples, samples to files.
 
 Only paths of written files go to stdout; where files are uploaded, their public URLs.
 """
@@ -21,7 +21,7 @@ from cli.environment import read_environment
 from cli.help import command_help
 from cli.output_files import check_places, release_names, with_free_names
 from cli.parser import CommandLine, parse
-from cli.samples import Job, make_jobs, prompt_notes
+from cli.samples import Sample, make_samples, prompt_notes
 from runtime import File, Runtime, Setting, UserError
 from runtime.configure.asked_outputs import asked_outputs
 from runtime.contract.outputs import Url
@@ -38,7 +38,7 @@ def generate(argv: Sequence[str]) -> int:
     if line.help:
         print_help(line, "generate")
         return 0
-    settings, line = gather(line)
+    settings, line = gather_settings(line)
     replay, settings = replayed(line, settings)
     session = Runtime.load(settings, allow_unused=line.allow_unused)
     replicas = session.config.policies.parallel.dp_size
@@ -49,37 +49,37 @@ def generate(argv: Sequence[str]) -> int:
         )  # fmt: skip
     console = Console(session.output.log_level, graph=line.graph)
     outputs = wanted_outputs(session)
-    jobs = make_jobs(session, settings, datetime.now())
-    check_places(session, jobs, outputs)
+    samples = make_samples(session, settings, datetime.now())
+    check_places(session, samples, outputs)
     _tell(console, session, line)
     if replay:
         replay.force()
-        job = jobs[0]
-        now = session.provenance(outputs=outputs, destination=job.destination, **job.request)
-        replay.begin(session, job.complete, now, console)
+        sample = samples[0]
+        now = session.provenance(outputs=outputs, destination=sample.destination, **sample.request)
+        replay.begin(session, sample.complete, now, console)
     if session.output.dry_run:
-        _print_plan(session, jobs, outputs)
+        _print_plan(session, samples, outputs)
         return 0
     try:
-        jobs = with_free_names(session, jobs, outputs, console)
-        return _run_all(session, jobs, outputs, console, replay)
+        samples = with_free_names(session, samples, outputs, console)
+        return _run_all(session, samples, outputs, console, replay)
     finally:
         release_names()
 
 
 def _run_all(
     session: Runtime,
-    jobs: Sequence[Job],
+    samples: Sequence[Sample],
     outputs: Sequence[str],
     console: Console,
     replay: Replay | None,
 ) -> int:
-    """Run every job; a path that cannot be printed or uploaded does not stop the others."""
+    """Run every sample; a path that cannot be printed or uploaded does not stop the others."""
     runs, failed = [], 0
-    size = session.batch_size(len(jobs))
-    for start in range(0, len(jobs), size):
+    size = session.batch_size(len(samples))
+    for start in range(0, len(samples), size):
         for end in run_batch(
-            session, jobs[start : start + size], outputs, console, start, len(jobs)
+            session, samples[start : start + size], outputs, console, start, len(samples)
         ):
             if isinstance(end.problem, UploadFailed):
                 reason, path = end.problem.reason, end.problem.path
@@ -91,7 +91,7 @@ def _run_all(
                 raise end.problem
             runs.append(end.dump)
             failed += not _print_results(end.results, console)
-            if replay and len(jobs) == 1:
+            if replay and len(samples) == 1:
                 replay.verdict([r.path for r in end.results if isinstance(r, File)], console)
     if session.output.perf_dump_path and runs:
         perf_dump.write(Path(session.output.perf_dump_path).expanduser(), runs)
@@ -101,7 +101,7 @@ def _run_all(
 def print_help(line: CommandLine, command: str) -> None:
     """Print the help that was asked for, of the graph that the call would run."""
     line.allow_unused = True
-    chosen, problem = chosen_graph(gather(line, command)[0])
+    chosen, problem = chosen_graph(gather_settings(line, command)[0])
     print(command_help(command, line.page, chosen))
     if problem:
         print(f"\nThese are the flags of every graph: which one would run is not known. {problem}")
@@ -122,7 +122,9 @@ def replayed(line: CommandLine, settings: list[Setting]) -> tuple[Replay | None,
     return replay, around + replay.settings() + given
 
 
-def gather(line: CommandLine, command: str = "generate") -> tuple[list[Setting], CommandLine]:
+def gather_settings(
+    line: CommandLine, command: str = "generate"
+) -> tuple[list[Setting], CommandLine]:
     """All settings, later ones winning: environment, config files, command line."""
     files = CommandLine(graph=line.graph)
     for file in line.config_files:
@@ -152,10 +154,10 @@ def _tell(console: Console, session: Runtime, line: CommandLine) -> None:
         console.note("note: raw frames are not uploaded: they stay on this machine")
 
 
-def _print_plan(session: Runtime, jobs: Sequence[Job], outputs: Sequence[str]) -> None:
-    print(session.plan(outputs=outputs, **jobs[0].request))
-    if len(jobs) > 1:
-        print(f"The same for {len(jobs) - 1} more of {len(jobs)} files.")
+def _print_plan(session: Runtime, samples: Sequence[Sample], outputs: Sequence[str]) -> None:
+    print(session.plan(outputs=outputs, **samples[0].request))
+    if len(samples) > 1:
+        print(f"The same for {len(samples) - 1} more of {len(samples)} files.")
 
 
 def _print_results(results: Sequence[File | Url], console: Console) -> bool:

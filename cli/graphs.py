@@ -23,7 +23,7 @@ List the graphs on the search path: name, task, what they make by default, what 
 
 `sglang graphs new --help` says how to start a graph of one's own, and `sglang graphs verify --help`
 how to compare one with diffusers."""
-WORDS = ("--json", "--markdown", "--check", "--schema", "--debug")
+GRAPHS_FLAGS = ("--json", "--markdown", "--check", "--schema", "--debug")
 
 
 def graphs(argv: Sequence[str]) -> int:
@@ -40,7 +40,7 @@ def graphs(argv: Sequence[str]) -> int:
         print(HELP)
         return 0
     for word in argv:
-        if word not in WORDS:
+        if word not in GRAPHS_FLAGS:
             raise UserError(
                 f"unexpected word `{word}`",
                 help="sglang graphs [--json | --markdown | --check | --schema], or new, verify",
@@ -52,17 +52,17 @@ def graphs(argv: Sequence[str]) -> int:
         return 0
     rows = Runtime.graphs()
     if "--check" in argv:
-        return check(row["name"] for row in rows)
+        return check_graphs(row["name"] for row in rows)
     if "--json" in argv:
         print(json.dumps(rows, indent=2, ensure_ascii=False))
     elif "--markdown" in argv:
         print(markdown(rows), end="")
     else:
-        print(table(rows))
+        print(graphs_table(rows))
     return 0
 
 
-def table(rows: Sequence[Mapping[str, Any]]) -> str:
+def graphs_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """The graphs as aligned lines."""
     head = ("GRAPH", "TASK", "DEFAULTS", "SERVES")
     lines = [head]
@@ -81,7 +81,7 @@ def _first_problem(row: Mapping[str, Any]) -> str:
     return ": ".join(line.strip() for line in row.get("problem", "").split("\n")[:2])
 
 
-def check(names: Iterable[str]) -> int:
+def check_graphs(names: Iterable[str]) -> int:
     """Check graphs by name: a line each, and every problem of the wrong ones; then exit code 2."""
     wrong = False
     for name in names:

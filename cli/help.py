@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cli.flag import Flag, Path
-from cli.flags import Table, nearest, table
+from cli.flags import Table, flag_table, nearest_name
 from runtime import Runtime, UserError
 from runtime.graph.model import Graph
-from runtime.settings.field import Field, plain
+from runtime.settings.field import Field, plain_number
 
 USAGE = {
     "generate": "sglang generate --prompt TEXT [flags] [KEY=VALUE ...]",
@@ -21,12 +21,19 @@ ABOUT = {
     "generate": "Make pictures or clips. Paths of written files go to stdout, all else to stderr.",
     "serve": "Serve a model over HTTP as OpenAI's images and videos. Without a model: the demo.",
 }
-KEYS = """\
+KEYS_HELP = """\
 Any setting can be written as KEY=VALUE: a config path (components.vae.path=DIR) or the name of a
 flag (vae_path=DIR, height=256). Values are never interpolated. The command line goes over --config
 files, these over the environment, that over the graph. `-` and `_` are the same in names."""
 UNCONNECTED = "Known, but not connected in this version (null, false and 1 are accepted):"
-WORDS = {"text": "TEXT", "int": "N", "float": "X", "seed": "N", "path": "PATH", "map": "JSON"}
+METAVAR_OF_TYPE = {
+    "text": "TEXT",
+    "int": "N",
+    "float": "X",
+    "seed": "N",
+    "path": "PATH",
+    "map": "JSON",
+}
 COLUMN = 30  # where help texts begin
 ALL = "all"
 
@@ -48,7 +55,7 @@ def command_help(
     chosen  the graph whose fields are described; without one, those of every graph are
     """
     width = width or min(max(shutil.get_terminal_size((100, 24)).columns, 40), 120)
-    known = table(str(chosen.graph.sources[-1]) if chosen and chosen.graph.sources else "")
+    known = flag_table(str(chosen.graph.sources[-1]) if chosen and chosen.graph.sources else "")
     flags = [flag for flag in known.flags if command in flag.commands]
     groups, later = _groups(flags, known)
     if page and page != ALL:
@@ -62,7 +69,7 @@ def command_help(
         )
     for group in groups:
         lines += [*_group(groups, group, chosen, width), ""]
-    lines += textwrap.wrap(" ".join(KEYS.split()), width)
+    lines += textwrap.wrap(" ".join(KEYS_HELP.split()), width)
     lines += _listed(UNCONNECTED, (flag.name for flag in later), width)
     lines += _listed("Environment:", _variables(known, Runtime.consumed()), width)
     return "\n".join(lines)
@@ -86,7 +93,7 @@ def _group(
 ) -> list[str]:
     """One group, found by any word of its name: `memory` is Memory and placement."""
     words = {word: g for g in groups for word in (g.lower(), *g.lower().split()) if word != "and"}
-    name = words.get(page.lower()) or words.get(nearest(page.lower(), words))
+    name = words.get(page.lower()) or words.get(nearest_name(page.lower(), words))
     if name is None:
         raise UserError(
             f"there is no group of flags `{page}`",
@@ -150,11 +157,11 @@ def _described(flag: Flag, field: Field | None) -> Flag:
         return flag
     limits = []
     if field.min is not None and field.max is not None:
-        limits.append(f"{plain(field.min)} to {plain(field.max)}")
+        limits.append(f"{plain_number(field.min)} to {plain_number(field.max)}")
     elif field.min is not None:
-        limits.append(f"at least {plain(field.min)}")
+        limits.append(f"at least {plain_number(field.min)}")
     elif field.max is not None:
-        limits.append(f"at most {plain(field.max)}")
+        limits.append(f"at most {plain_number(field.max)}")
     if (field.multiple or 1) > 1:
         limits.append(field.rule)
     if field.required:
@@ -188,7 +195,7 @@ def _below(path: Path, head: Path) -> bool:
 
 def _lines(flag: Flag, width: int) -> list[str]:
     """One flag: names, value, help; a narrow terminal wraps the help."""
-    value = flag.metavar or WORDS.get(flag.type, "VALUE")
+    value = flag.metavar or METAVAR_OF_TYPE.get(flag.type, "VALUE")
     if flag.choices:
         value = "|".join(flag.choices)
     value = "" if flag.type == "bool" else f" {value}{' ...' if flag.many else ''}"

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cli.flags import nearest
+from cli.flags import nearest_name
 from runtime import UserError
 from runtime.provenance.read_back import provenance
 
@@ -19,8 +19,8 @@ Say how a picture or a clip was made: request, graph, components, seeds, version
 
 Other programs read the same: exiftool FILE, ffprobe -show_format FILE, Pillow's Image.info.
 sglang generate --replay FILE makes it again."""
-WORDS = ("--json", "--debug")
-SECTIONS = (
+INSPECT_FLAGS = ("--json", "--debug")
+RECORD_SECTIONS = (
     *("graph", "model", "request", "settings", "local", "components", "execution", "versions"),
     "code",
 )
@@ -31,10 +31,10 @@ def inspect(argv: Sequence[str]) -> int:
     if {"-h", "--help"} & set(argv):
         print(HELP)
         return 0
-    files = [word for word in argv if word not in WORDS]
+    files = [word for word in argv if word not in INSPECT_FLAGS]
     for word in files:
         if word.startswith("--"):
-            best = nearest(word, WORDS)
+            best = nearest_name(word, INSPECT_FLAGS)
             help = f"did you mean `{best}`?" if best else "sglang inspect FILE [--json]"
             raise UserError(f"there is no flag `{word}`", help=help, field=word)
     if len(files) != 1:
@@ -49,7 +49,7 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
     """The record as aligned lines: a section, a name and a value each."""
     rows = [
         (section, *row)
-        for section in SECTIONS
+        for section in RECORD_SECTIONS
         for row in _rows(found.get(section) or {})
     ]  # fmt: skip
     noted = found.get("notes")

@@ -11,11 +11,11 @@ from importlib import resources
 from typing import Any
 
 from cli.flag import Flag, Path
-from cli.flags import Table, flat, nearest
+from cli.flags import Table, flat_name, nearest_name
 from cli.suggestions import for_key
 from runtime import Position, Raw, Setting, UserError
 
-WORDS = {"true": True, "false": False}
+BOOLEAN_WORDS = {"true": True, "false": False}
 EXAMPLES = {"path": "folder", "weights_path": "folder", "dtype": "fp32"}  # of a component's setting
 
 
@@ -58,7 +58,7 @@ def seems_key(table: Table, segments: Sequence[str]) -> bool:
     """Whether a word of a list is meant as a key: one that is known, or a misspelt one."""
     head = segments[0].replace("-", "_")
     names = table.names if len(segments) == 1 else [*table.names, *table.roots]
-    return is_known(table, tuple(segments)) or bool(nearest(head, names, cutoff=0.8))
+    return is_known(table, tuple(segments)) or bool(nearest_name(head, names, cutoff=0.8))
 
 
 def unknown(table: Table, name: str, position: Position) -> UserError:
@@ -67,7 +67,7 @@ def unknown(table: Table, name: str, position: Position) -> UserError:
     return UserError(f"{place}there is no setting `{name}`", help=for_key(table, name), field=name)
 
 
-def settings_of(flag: Flag, value: Any, name: str, position: Position) -> Iterator[Setting]:
+def flag_settings(flag: Flag, value: Any, name: str, position: Position) -> Iterator[Setting]:
     """The settings that a flag with a value stands for; a mapping gives one per leaf."""
     if flag.type == "bool":
         value = _word(value)
@@ -100,7 +100,7 @@ def _group(value: Any, name: str) -> Path:
 
     `precision=all_float32` chooses conf/precision/all_float32.yaml; `precision=bf16` is a dtype.
     """
-    group = flat(name)
+    group = flat_name(name)
     if not isinstance(value, str) or value not in _options(group):
         return ()
     return (group,)
@@ -184,4 +184,4 @@ def _is_typo(table: Table, key: str, suffix: str) -> bool:
 
 
 def _word(value: Any) -> Any:
-    return WORDS.get(value.strip().lower(), value) if isinstance(value, Raw) else value
+    return BOOLEAN_WORDS.get(value.strip().lower(), value) if isinstance(value, Raw) else value

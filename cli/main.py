@@ -103,13 +103,13 @@ def _failed(problem: Exception, command: str, rest: Sequence[str]) -> int:
 def _command(name: str, rest: Sequence[str]) -> Command:
     if name in COMMANDS:
         return COMMANDS[name]
-    from cli.flags import nearest
+    from cli.flags import nearest_name
     from cli.suggestions import for_command
     from runtime import UserError
 
     if name.startswith("-"):
         raise UserError(f"`{name}` comes before a command", help=f"sglang generate {name} ...")
-    best = nearest(name, COMMANDS)
+    best = nearest_name(name, COMMANDS)
     raise UserError(
         f"there is no command `{name}`",
         help=for_command([name, *rest])

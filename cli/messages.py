@@ -9,12 +9,12 @@ import re
 from dataclasses import replace
 
 from cli.flag import Flag
-from cli.flags import Table, table
+from cli.flags import Table, flag_table
 
 # `model.path`, `model.backend=diffusers`, `graph=demo`; a single word alone is no path, and who
 # misspelt a path reads "did you mean" with a path.
 OPTION = re.compile(r"(?<!did you mean )`([a-z]\w*(?:\.\w+)*)(?:=([^`\n]*))?`")
-PLACE = re.compile(r":\d+:\d+")  # a line about a place in a file quotes that file
+SOURCE_PLACE = re.compile(r":\d+:\d+")  # a line about a place in a file quotes that file
 
 
 def with_flags(text: str, command: str = "generate", graph: str = "") -> str:
@@ -23,7 +23,7 @@ def with_flags(text: str, command: str = "generate", graph: str = "") -> str:
     A path that has no flag there stays as it is: KEY=VALUE is a way to write it. So do the lines
     that name a place in a file: its author writes keys. graph: whose request fields are flags too.
     """
-    flags = table(graph)
+    flags = flag_table(graph)
 
     def written(found: re.Match[str]) -> str:
         path, value = found[1], found[2]
@@ -33,12 +33,12 @@ def with_flags(text: str, command: str = "generate", graph: str = "") -> str:
         return f"`{words_of(flag, value)}`" if flag else found[0]
 
     lines = text.split("\n")
-    return "\n".join(x if PLACE.search(x) else OPTION.sub(written, x) for x in lines)
+    return "\n".join(x if SOURCE_PLACE.search(x) else OPTION.sub(written, x) for x in lines)
 
 
 def field_name(path: str, command: str = "generate", graph: str = "") -> str:
     """The flag of a `UserError.field`; a path without one stays as it is."""
-    flag = flag_of(table(graph), path, None, command)
+    flag = flag_of(flag_table(graph), path, None, command)
     return flag.name if flag else path
 
 

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from runtime import UserError
 
-LONGEST = 150  # characters
+LONGEST_NAME = 150  # characters
 LONGEST_BYTES = 200  # of UTF-8: file systems stop at 255, and temporary names need room
 RESERVED = frozenset(
     {"con", "prn", "aux", "nul", *(f"{d}{n}" for d in ("com", "lpt") for n in range(1, 10))}
@@ -41,7 +41,7 @@ def derived_stem(prompt: str, now: datetime, digest: str) -> str:
     text = unicodedata.normalize("NFC", prompt[:100])
     text = "".join(c if c.isprintable() or c.isspace() else "_" for c in text)
     words = re.sub(r"[_\s]+", "_", UNSAFE.sub("_", text)).strip("_.- ") or "output"
-    return _shortened(words, LONGEST - len(tail), LONGEST_BYTES - len(tail)) + tail
+    return _shortened(words, LONGEST_NAME - len(tail), LONGEST_BYTES - len(tail)) + tail
 
 
 def numbered(stem: str, index: int, count: int) -> str:
@@ -58,8 +58,8 @@ def _refuse(name: str, stem: str) -> str:
         return "is reserved by some systems"
     if name.startswith((".", "-")) or stem != stem.strip() or name.endswith("."):
         return "begins or ends with a character that shells or systems misread"
-    if len(name) > LONGEST or len(name.encode()) > LONGEST_BYTES:
-        return f"is too long; {LONGEST} characters and {LONGEST_BYTES} bytes are the most"
+    if len(name) > LONGEST_NAME or len(name.encode()) > LONGEST_BYTES:
+        return f"is too long; {LONGEST_NAME} characters and {LONGEST_BYTES} bytes are the most"
     return ""
 
 

@@ -40,7 +40,7 @@ defaults: [{base}, _self_]
 matches: null      # no checkpoint chooses it; {{class: A, config: {{key: 1}}, ids: ["*b*"]}} would
 checkpoints: null  # hub ids that it was made for: [owner/name]
 """
-SECTIONS = {
+SECTION_COMMENTS = {
     "request": "what a request may say",
     "components": "what is loaded, and what is known of it",
     "nodes": "what is computed, along the edges `node.port`",
@@ -78,7 +78,7 @@ def starting_point(path: Path, base: Entry, checked: Checked) -> str:
     )  # fmt: skip
     return head + "".join(
         f"\n# {section}:  # {about}\n" + "".join(_entries(section, data[section], checked))
-        for section, about in SECTIONS.items()
+        for section, about in SECTION_COMMENTS.items()
         if data.get(section)
     )
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TextIO
 
 from cli.console import Console
-from cli.samples import Job
+from cli.samples import Sample
 from runtime import Runtime, UserError
 from runtime.files.image_files import check_suffix, default_suffix
 from runtime.paths import cache_root
@@ -31,7 +31,7 @@ REASONS = {
 _locks: list[TextIO] = []  # of the names of this process, until it ends
 
 
-def check_places(session: Runtime, jobs: Sequence[Job], outputs: Sequence[str]) -> None:
+def check_places(session: Runtime, samples: Sequence[Sample], outputs: Sequence[str]) -> None:
     """Refuse suffixes, folders and names that cannot work, before anything is loaded."""
     output = session.output
     if not output.path:
@@ -39,13 +39,13 @@ def check_places(session: Runtime, jobs: Sequence[Job], outputs: Sequence[str]) 
             "`output.path` is empty: there is nowhere to write",
             help="name a folder, or leave it out for outputs/", field="output.path",
         )  # fmt: skip
-    for job in jobs if {"file", "url"} & set(outputs) else ():
-        if job.destination.suffix:
-            frames = job.complete.get("num_frames") or 1
-            check_suffix(job.destination.suffix, frames, job.complete.get("fps"))
-    folder = jobs[0].destination.folder
+    for sample in samples if {"file", "url"} & set(outputs) else ():
+        if sample.destination.suffix:
+            frames = sample.complete.get("num_frames") or 1
+            check_suffix(sample.destination.suffix, frames, sample.complete.get("fps"))
+    folder = samples[0].destination.folder
     _check_folder("output.path", folder)
-    for path in (p for job in jobs for p in _targets(session, job, outputs)):
+    for path in (p for sample in samples for p in _targets(session, sample, outputs)):
         if path.is_dir():
             raise UserError(
                 f"`output.file_name` is {path.name}, and {path} is a folder",
@@ -62,42 +62,42 @@ def check_places(session: Runtime, jobs: Sequence[Job], outputs: Sequence[str]) 
 
 
 def with_free_names(
-    session: Runtime, jobs: Sequence[Job], outputs: Sequence[str], console: Console
-) -> list[Job]:
-    """The jobs, under names that no file has and no other run has taken; a note says which."""
-    wrong = [job for job in jobs if outputs == ("frames",) and job.destination.suffix]
+    session: Runtime, samples: Sequence[Sample], outputs: Sequence[str], console: Console
+) -> list[Sample]:
+    """The samples under file names that are still free; a note names them."""
+    wrong = [sample for sample in samples if outputs == ("frames",) and sample.destination.suffix]
     if wrong and wrong[0].destination.suffix.lower() != ".npy":
         suffix = wrong[0].destination.suffix
         console.note(f"note: raw frames are written as .npy, not as {suffix}", "warning")
-    targets = [path for job in jobs for path in _targets(session, job, outputs)]
+    targets = [path for sample in samples for path in _targets(session, sample, outputs)]
     if session.output.overwrite:
         for path in targets:
             if os.path.lexists(path):
                 console.note(f"note: {path} is replaced (--overwrite)", "warning")
-        return list(jobs)
-    number, renamed = 0, list(jobs)
-    while not _take([p for job in renamed for p in _targets(session, job, outputs)]):
+        return list(samples)
+    number, renamed = 0, list(samples)
+    while not _take([p for sample in renamed for p in _targets(session, sample, outputs)]):
         number += 1
-        renamed = [_renamed(job, number) for job in jobs]
+        renamed = [_renamed(sample, number) for sample in samples]
     if number:
-        before, after = (jobs[0].destination.name, renamed[0].destination.name)
+        before, after = (samples[0].destination.name, renamed[0].destination.name)
         console.note(
             f"note: {before} is taken: writing {after} (--overwrite replaces files)", "warning"
         )
     return renamed
 
 
-def _renamed(job: Job, number: int) -> Job:
-    """The job under a name with a number: `x-1`, or of several samples `x-1_0`, `x-1_1`, ..."""
-    name = f"{job.stem}-{number}{job.destination.name.removeprefix(job.stem)}"
-    return replace(job, destination=replace(job.destination, name=name))
+def _renamed(sample: Sample, number: int) -> Sample:
+    """The sample under a name with a number: `x-1`, or of several samples `x-1_0`, `x-1_1`, ..."""
+    name = f"{sample.stem}-{number}{sample.destination.name.removeprefix(sample.stem)}"
+    return replace(sample, destination=replace(sample.destination, name=name))
 
 
-def _targets(session: Runtime, job: Job, outputs: Iterable[str]) -> list[Path]:
-    """The paths that a job writes, as far as they are known before it runs."""
-    to, found = job.destination, []
+def _targets(session: Runtime, sample: Sample, outputs: Iterable[str]) -> list[Path]:
+    """The paths that a sample writes, as far as they are known before it runs."""
+    to, found = sample.destination, []
     if {"file", "url"} & set(outputs):
-        suffix = to.suffix or default_suffix(job.complete.get("num_frames") or 1)
+        suffix = to.suffix or default_suffix(sample.complete.get("num_frames") or 1)
         source = session.graph.outputs.get("file")
         node = session.graph.nodes.get(source.node) if source else None
         several = node is not None and node.type.endswith(f".{SEVERAL}")

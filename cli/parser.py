@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cli.flag import Flag
-from cli.flags import Table, flat, table
-from cli.keys import find, flat_path, is_known, path_of, seems_key, settings_of, unknown
+from cli.flags import Table, flag_table, flat_name
+from cli.keys import find, flag_settings, flat_path, is_known, path_of, seems_key, unknown
 from cli.request_flags import graph_named
 from cli.suggestions import for_flag, for_word
 from runtime import Position, Raw, Setting, UserError
@@ -51,7 +51,7 @@ class CommandLine:
 def parse(argv: Sequence[str], command: str = "generate") -> CommandLine:
     """The settings of a command line; a UserError names the word at fault."""
     graph = graph_named(argv)
-    return _Reader(table(graph), list(argv), command, graph).read()
+    return _Reader(flag_table(graph), list(argv), command, graph).read()
 
 
 def is_flag(word: str) -> bool:
@@ -62,8 +62,8 @@ def is_flag(word: str) -> bool:
 class _Reader:
     """One pass over the words."""
 
-    def __init__(self, table: Table, words: list[str], command: str, graph: str) -> None:
-        self.table, self.words, self.command = table, words, command
+    def __init__(self, flag_table: Table, words: list[str], command: str, graph: str) -> None:
+        self.table, self.words, self.command = flag_table, words, command
         self.at = 0
         self.result = CommandLine(graph=graph)
         self.lists: dict[str, list[Any]] = {}
@@ -91,7 +91,7 @@ class _Reader:
     def _flag(self, word: str) -> None:
         matched = FLAG.fullmatch(word)
         typed, text = (matched[1], matched[2]) if matched else ("--help", None)
-        flag = find(self.table, tuple(flat(typed).split(".")))
+        flag = find(self.table, tuple(flat_name(typed).split(".")))
         if flag is None:
             raise self._unknown_flag(typed)
         value = self._value(flag, typed, text)
@@ -104,7 +104,7 @@ class _Reader:
         else:
             if flag.append:
                 value = self._appended(flag, value)
-            self.result.settings += settings_of(flag, value, typed, HERE)
+            self.result.settings += flag_settings(flag, value, typed, HERE)
 
     def _unknown_flag(self, typed: str) -> UserError:
         help = for_flag(self.table, typed, self.command, self._graph())
@@ -116,7 +116,7 @@ class _Reader:
     def _graph(self) -> str:
         """The graph that a suggestion is for: the one that is named, or the default's."""
         named = any(word.startswith(("--model", "--backend", "model_path")) for word in self.words)
-        return self.result.graph or ("" if named else default_graph())
+        return self.result.graph or ("" if named else default_graph_name())
 
     def _of_other_command(self, flag: Flag, typed: str, value: Any) -> UserError:
         """The error for a flag of another command; a request's default has a path on a server."""
@@ -213,20 +213,20 @@ class _Reader:
         if matched is None:
             raise _unexpected(self.table, word, self.command)
         key, value = matched[1], Raw(matched[2])
-        take(self.table, self.result, (key, value), HERE, self.command)
+        take_entry(self.table, self.result, (key, value), HERE, self.command)
 
 
 def _page(value: bool | str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def take(
-    table: Table, into: CommandLine, entry: tuple[str, Any], at: Position, command: str
+def take_entry(
+    flag_table: Table, into: CommandLine, entry: tuple[str, Any], at: Position, command: str
 ) -> None:
     """Add one key and its value, from the command line or a file, to what was asked for."""
     key, value = entry
     segments = tuple(key.split("."))
-    flag = find(table, segments)
+    flag = find(flag_table, segments)
     if flag and flag.own:
         into.unknown.append(
             UserError(f"`{key}` is a flag of the command line only", help=f"write {flag.name}")
@@ -234,21 +234,21 @@ def take(
     elif flag and flag.server_only and command == "generate":
         into.ignored.append(key)
     elif flag:
-        into.settings += settings_of(flag, value, key, at)
+        into.settings += flag_settings(flag, value, key, at)
     elif segments[0] == "server" and command == "generate":
         into.ignored.append(key)
-    elif len(segments) == 1 and not is_known(table, segments):
-        into.unknown.append(unknown(table, key, at))
+    elif len(segments) == 1 and not is_known(flag_table, segments):
+        into.unknown.append(unknown(flag_table, key, at))
     else:
-        into.settings.append(Setting(path_of(table, segments), value, key, at))
+        into.settings.append(Setting(path_of(flag_table, segments), value, key, at))
 
 
-def default_graph() -> str:
+def default_graph_name() -> str:
     """The graph that runs where neither a graph nor a model is named."""
     return str(catalog.read_yaml(catalog.packaged("conf") / "default.yaml").get("graph", ""))
 
 
-def _unexpected(table: Table, word: str, command: str) -> UserError:
+def _unexpected(flag_table: Table, word: str, command: str) -> UserError:
     dashed = DASHES.match(word)
     if dashed:
         return UserError(
@@ -257,10 +257,10 @@ def _unexpected(table: Table, word: str, command: str) -> UserError:
         )
     if word.startswith("-"):
         name = word.partition("=")[0]
-        help = for_flag(table, name, command) if common_option(name) else ""
+        help = for_flag(flag_table, name, command) if common_option(name) else ""
         return UserError(f"there is no flag `{name}`", help=help or "flags begin with two dashes")
     shortened = word if len(word) <= 40 else f"{word[:37]}..."
     return UserError(
         f"unexpected word `{shortened}`",
-        help=for_word(table, word, command),
+        help=for_word(flag_table, word, command),
     )

@@ -14,7 +14,7 @@ from runtime import Result
 from runtime.files.atomic_write import atomic_write
 
 
-def describe(result: Result, seconds: float, prompt: str | None, model: str) -> dict[str, Any]:
+def perf_record(result: Result, seconds: float, prompt: str | None, model: str) -> dict[str, Any]:
     """What one run took: the shape that readers of perf dumps know, and `nodes`, a row per node."""
     return {
         "timestamp": datetime.now(UTC).isoformat(),

@@ -105,7 +105,7 @@ class Progress:
     def _pace(self, event: Stepped) -> str:
         left = (event.count - event.index) / self.rate
         speed = f"{self.rate:.2f} steps/s" if self.rate >= 1 else f"{1 / self.rate:.2f} s/step"
-        return f"step {event.index}/{event.count}, {speed}, {clock(left)} left"
+        return f"step {event.index}/{event.count}, {speed}, {clock_text(left)} left"
 
     def _width(self) -> int:
         try:
@@ -123,7 +123,7 @@ def is_logged(index: int, count: int) -> bool:
     return index == 1 or index * LINES // count > (index - 1) * LINES // count
 
 
-def clock(seconds: float) -> str:
+def clock_text(seconds: float) -> str:
     """A duration as m:ss, or h:mm:ss."""
     whole = round(seconds)
     hours, minutes = whole // 3600, whole // 60 % 60

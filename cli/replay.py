@@ -32,8 +32,8 @@ from runtime.provenance.read_back import (
 )
 from runtime.settings.policies import policy_fields
 
-FLAGS = {"model.path": "--model-path"}
-EDITS = ("nodes", "components", "outputs", "request")
+FLAG_OF_PATH = {"model.path": "--model-path"}
+REPLAYED_SECTIONS = ("nodes", "components", "outputs", "request")
 TILING = "vae.tiling"
 FORCED: Mapping[str, str] = {
     Rung.FORGET: "results kept for later requests were dropped, which changes nothing in it",
@@ -41,7 +41,7 @@ FORCED: Mapping[str, str] = {
     Rung.SPLIT: "calls of a batch were answered one by one",
     Rung.TILE: "it worked in tiles",
 }
-Record = Mapping[str, Any]
+RecordData = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Replay:
     """
 
     path: Path
-    record: Record
+    record: RecordData
     known: frozenset[str]
 
     @classmethod
@@ -70,7 +70,9 @@ class Replay:
     def settings(self) -> list[Setting]:
         """What the record asks for; what the person says goes over it."""
         at = Position(str(self.path))
-        values = [(path, value) for path, value in self._recorded_values() if path not in self.known]
+        values = [
+            (path, value) for path, value in self._recorded_values() if path not in self.known
+        ]
         return [Setting(tuple(path.split(".")), value, path, at) for path, value in values]
 
     def _recorded_values(self) -> Iterator[tuple[str, Any]]:
@@ -142,7 +144,9 @@ class Replay:
                 " path", help="give its file: --graph FILE", field="replay",
             )  # fmt: skip
 
-    def begin(self, session: Runtime, request: Record, now: Record, console: Console) -> None:
+    def begin(
+        self, session: Runtime, request: RecordData, now: RecordData, console: Console
+    ) -> None:
         """Say what differs from the record.
 
         request  the complete request: what it reads must have been given by the person
@@ -152,8 +156,9 @@ class Replay:
             given = f"request.{name}" in self.known or request.get(name) is None
             if field.type in {"image", "video", "file", "path"} and not given:
                 raise UserError(
-                    f"{self.path} names `{name}` as {value_text(str(request[name]))}, which is not read "
-                    "without your word", help=f"give it: {_flag('request.' + name)} ...",
+                    f"{self.path} names `{name}` as {value_text(str(request[name]))}; "
+                    "a file that only a record names is not read",
+                    help=f"give it: {_flag('request.' + name)} ...",
                     field=f"request.{name}",
                 )  # fmt: skip
         for component, rung in self._recovery().items():
@@ -201,7 +206,7 @@ def _is_allowed(path: str, value: Any) -> bool:
         return False
     if head == "components" and rest.endswith(".path"):
         return isinstance(value, str) and is_hub_id(value)
-    if head in EDITS:
+    if head in REPLAYED_SECTIONS:
         return path.count(".") > (head == "request")
     fields = policy_fields().get(head, {})
     return rest in ENCODING if head == "output" else head not in NOT_RECORDED and rest in fields
@@ -218,7 +223,7 @@ def _flag(path: str) -> str:
     words = path.replace("_", "-").split(".")
     if words[0] == "components" and words[2:] == ["path"]:
         return f"--{words[1]}-path"
-    return f"--{words[1]}" if words[0] == "request" else FLAGS.get(path, f"{path}=")
+    return f"--{words[1]}" if words[0] == "request" else FLAG_OF_PATH.get(path, f"{path}=")
 
 
 def _named(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Jobs: every prompt times its samples, each with a seed and a file name."""
+"""The samples of a call: every prompt with every seed, each with a file name."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from typing import Any
 from cli.naming import derived_stem, numbered, split_name
 from runtime import Destination, Runtime, Setting, UserError
 from runtime.configure.requests import Request
+from runtime.settings.field import DEFAULT_SEED
 
-DEFAULT_SEED = 42
 END_OF_SEEDS = 2**63
 
 
 @dataclass(frozen=True)
-class Job:
-    """One run.
+class Sample:
+    """One run of the graph: a prompt with a seed.
 
     request   what differs from the settings
     complete  all of the request, checked
@@ -33,8 +33,8 @@ class Job:
     stem: str = ""
 
 
-def make_jobs(session: Runtime, settings: Sequence[Setting], now: datetime) -> list[Job]:
-    """All jobs of a call, checked; a UserError comes before anything is loaded."""
+def make_samples(session: Runtime, settings: Sequence[Setting], now: datetime) -> list[Sample]:
+    """All samples of a call, checked; a UserError comes before anything is loaded."""
     prompts = _prompts(session, settings)
     given = session.request.get("seed", ())
     field = session.graph.request.get("seed")
@@ -46,7 +46,7 @@ def make_jobs(session: Runtime, settings: Sequence[Setting], now: datetime) -> l
     ]
     checked = [session.validate(**request) for request in requests]
     return [
-        _job(session, request, complete, (index, len(requests)), now)
+        _sample(session, request, complete, (index, len(requests)), now)
         for index, (request, complete) in enumerate(zip(requests, checked, strict=True))
     ]
 
@@ -131,14 +131,14 @@ def read_prompts(file: str) -> list[str]:
     return prompts
 
 
-def _job(
+def _sample(
     session: Runtime,
     request: Mapping[str, Any],
     complete: Request,
     place: tuple[int, int],
     now: datetime,
-) -> Job:
-    """A job and where it writes. place: index and number of jobs."""
+) -> Sample:
+    """One sample and where it is written. place: its index, and how many there are."""
     output = session.output
     if output.file_name is None:
         identity = json.dumps([session.graph.name, dict(complete)], sort_keys=True, default=str)
@@ -154,4 +154,4 @@ def _job(
         compression=output.compression,
         x264_preset=output.x264_preset,
     )
-    return Job(request, complete, destination, stem)
+    return Sample(request, complete, destination, stem)

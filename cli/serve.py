@@ -6,7 +6,7 @@ import gc
 from collections.abc import Sequence
 
 from cli.console import Console
-from cli.generate import gather, print_help
+from cli.generate import gather_settings, print_help
 from cli.parser import parse
 from runtime import Runtime, UserError
 
@@ -20,7 +20,7 @@ def serve(argv: Sequence[str]) -> int:
     if line.help:
         print_help(line, "serve")
         return 0
-    settings, line = gather(line, "serve")
+    settings, line = gather_settings(line, "serve")
     runtime = Runtime.load(settings, allow_unused=line.allow_unused)
     console = Console(runtime.output.log_level, command="serve")
     for problem in line.unknown:

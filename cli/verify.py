@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from cli.generate import gather
+from cli.generate import gather_settings
 from cli.parser import parse
 from runtime import Runtime, Setting, UserError
 
@@ -48,7 +48,7 @@ def verify(argv: Sequence[str]) -> int:
             "there is no graph to verify", help="sglang graphs verify GRAPH --model-path M"
         )
     line = parse([f"--graph={words[0]}", *words[1:]])
-    settings, line = gather(line)
+    settings, line = gather_settings(line)
     theirs, ours = _apart(settings)
     session = Runtime.load(ours, allow_unused=line.allow_unused)
 

@@ -171,7 +171,7 @@ def _prepared(pipe: Any, call: VanillaCall) -> Callable[[Pause], Any]:
         elif {"callback", "callback_steps"} <= set(known):
             hooks = {"callback": lambda index, *_: pause(counted(index + 1)), "callback_steps": 1}
         else:
-            pipe.progress_bar = lambda *a, **k: Bar(pause, *a, **k)
+            pipe.progress_bar = lambda *a, **k: ProgressBar(pause, *a, **k)
         try:
             # Not inference_mode: some pipelines guide by gradients.
             with finite_decoders(pipe, call.notes), torch.no_grad():
@@ -182,14 +182,14 @@ def _prepared(pipe: Any, call: VanillaCall) -> Callable[[Pause], Any]:
     return run
 
 
-class Bar:
+class ProgressBar:
     """Stands in for the progress bar of a pipeline that has no callback."""
 
     def __init__(self, pause: Pause, iterable: Any = None, total: int | None = None) -> None:
         self.pause, self.iterable, self.n = pause, iterable, 0
         self.total = len(iterable) if total is None and hasattr(iterable, "__len__") else total or 0
 
-    def __enter__(self) -> Bar:
+    def __enter__(self) -> ProgressBar:
         return self
 
     def __exit__(self, *_: object) -> None:

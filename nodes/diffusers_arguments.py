@@ -11,10 +11,10 @@ from PIL.Image import fromarray
 from runtime.checkpoint.vanilla_pipeline import RATE_ARGUMENTS
 from runtime.errors import UserError, did_you_mean
 
-PICTURES = ("image", "images", "input_image", "input_images")  # what pipelines call them
+PICTURE_ARGUMENTS = ("image", "images", "input_image", "input_images")  # what pipelines call them
 GIVEN_AS = {"prompt": "`request.prompt=TEXT`", "image": "`request.image_path=FILE|URL`"}
 # What the backend sets itself, and what a user gives instead.
-OURS: Mapping[str, str] = {
+MANAGED_ARGUMENTS: Mapping[str, str] = {
     **GIVEN_AS, "generator": "`request.seed`",
     **dict.fromkeys(("num_images_per_prompt", "num_videos_per_prompt"), "`output.num_outputs`"),
     **dict.fromkeys(("output_type", "return_dict"), ""),
@@ -37,14 +37,14 @@ def arguments(name: str, call: Signature, inputs: Mapping[str, Any]) -> dict[str
         del given["num_frames"]  # a picture is one frame
     if inputs.get("images"):
         pictures = [fromarray(image.pixels.numpy()) for image in inputs["images"]]
-        found = next((n for n in PICTURES if n in takes), PICTURES[0])
+        found = next((n for n in PICTURE_ARGUMENTS if n in takes), PICTURE_ARGUMENTS[0])
         given[found] = pictures if len(pictures) > 1 else pictures[0]
     if inputs.get("fps") is not None:
         given |= {n: inputs["fps"] for n in RATE_ARGUMENTS if n in takes}
     more = inputs.get("more") or {}
     for argument in more:
-        if argument in OURS or argument in given:
-            instead = OURS.get(argument)
+        if argument in MANAGED_ARGUMENTS or argument in given:
+            instead = MANAGED_ARGUMENTS.get(argument)
             raise UserError(
                 f"`diffusers_kwargs` has `{argument}`, which the request itself sets",
                 help=f"give {instead}" if instead else "leave it out",
@@ -88,7 +88,7 @@ def _not_taken(
     name: str, argument: str, takes: Mapping[str, Parameter], *, inside: bool
 ) -> UserError:
     """The error for an argument that is not taken. inside: of `diffusers_kwargs`."""
-    open_to_all = [n for n in takes if n not in OURS or n in GIVEN_AS]
+    open_to_all = [n for n in takes if n not in MANAGED_ARGUMENTS or n in GIVEN_AS]
     listed = f"it takes: {', '.join(open_to_all)}"
     return UserError(
         f"{'`diffusers_kwargs`: ' if inside else ''}{name} takes no `{argument}`",

@@ -167,7 +167,7 @@ class EncodeReferences:
 
     def run(self, *, images: tuple[Image, ...] = ()) -> Asking[Out]:
         """Ask for one encoding per picture."""
-        pixels = [fitted(image, self.vae.config)[None] for image in images]
+        pixels = [fitted_picture(image, self.vae.config)[None] for image in images]
         answers = yield [Call(self.vae, encode_patches, {"pixels": p}) for p in pixels]
         return self.Out(Latents({f"reference_{i}": x for i, (x,) in enumerate(answers)}))
 
@@ -323,7 +323,7 @@ def statistics(vae: PatchVAE, like: Tensor) -> tuple[Tensor, Tensor]:
     return mean.to(like.dtype), torch.sqrt(variance + vae.config.batch_norm_eps).to(like.dtype)
 
 
-def fitted(image: Image, config: Any) -> Tensor:
+def fitted_picture(image: Image, config: Any) -> Tensor:
     """Pixels h w 3 of a reference: reduced, then the middle of it in whole patches."""
     rows, columns = reduced_size(image)
     pixels = image.pixels

@@ -88,7 +88,7 @@ class SizeOfArea:
             return self.Out(
                 *min(sizes, key=lambda s: (abs(log(s[1] / s[0] / ratio)), -s[0] * s[1]))
             )
-        if scaled(height, width, max_area, side) == (height, width):
+        if scaled_size(height, width, max_area, side) == (height, width):
             return self.Out(height, width)
         near = sorted(
             sizes_of_area(max_area, side), key=lambda s: abs(s[1] / s[0] - width / height)
@@ -119,7 +119,7 @@ def token_side(vae: VAE) -> int:
     return int(PATCH * 2 ** (len(vae.config.block_out_channels) - 1))
 
 
-def scaled(height: int, width: int, area: int, side: int) -> tuple[int, int]:
+def scaled_size(height: int, width: int, area: int, side: int) -> tuple[int, int]:
     """Height and width of about `area` in the same shape, cut to multiples of `side`."""
     ratio = width / height
     rows, columns = round((area / ratio) ** 0.5), round((area * ratio) ** 0.5)
@@ -132,4 +132,4 @@ def sizes_of_area(area: int, side: int) -> list[tuple[int, int]]:
     sizes = [
         (area // w // side * side + d, w) for w in widths for d in range(-2 * side, side + 1, side)
     ]
-    return [size for size in sizes if size[0] > 0 and scaled(*size, area, side) == size]
+    return [size for size in sizes if size[0] > 0 and scaled_size(*size, area, side) == size]

@@ -29,7 +29,7 @@ EDIT = (
     "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
 )
 EDIT_TOKENS = 64  # of the template before the user's turn: their hidden states are dropped
-PLACE = "<|image_pad|>"  # stands for one token of a picture
+IMAGE_TOKEN = "<|image_pad|>"  # stands for one token of a picture
 MULTIPLE = 32  # px of the sizes that pictures are resized to
 MOST_RATIO = 200  # of a picture's sides, for the language model
 POSITIONS = 4096 - 256  # of text that the transformer can count, after those of its pictures
@@ -167,7 +167,7 @@ def seen(
     return (
         read["pixel_values"],
         grids,
-        [f"<|vision_start|>{PLACE * n}<|vision_end|>" for n in counts],
+        [f"<|vision_start|>{IMAGE_TOKEN * n}<|vision_end|>" for n in counts],
     )
 
 

@@ -45,7 +45,9 @@ class EncodeGemma:
         batched = {"ids": tokens.input_ids, "mask": tokens.attention_mask}
         shared = {"keep": max_sequence_length}
         ((states,),) = yield [Call(self.text_encoder, last_states, batched, shared)]
-        return self.Out(TextEmbeds(states, ends(tokens.attention_mask, max_sequence_length).bool()))
+        return self.Out(
+            TextEmbeds(states, first_and_last(tokens.attention_mask, max_sequence_length).bool())
+        )
 
     def instructed(self, text: str, max_sequence_length: int) -> tuple[str, int]:
         """The text after the instruction, and how many tokens of both are read."""
@@ -121,14 +123,14 @@ def known_sizes(sample_size: int) -> dict[str, Any]:
     return table
 
 
-def ends(x: Tensor, keep: int) -> Tensor:
+def first_and_last(x: Tensor, keep: int) -> Tensor:
     """The first along axis 1, and the last `keep` - 1."""
     return torch.cat([x[:, :1], x[:, x.shape[1] - keep + 1 :]], dim=1)
 
 
 def last_states(net: TextEncoder, ids: Tensor, mask: Tensor, keep: int) -> tuple[Tensor]:
     """Token ids and mask `b l` to hidden states `b keep d`: the first one, and the last ones."""
-    return (ends(net(ids, mask, use_cache=False)[0].to(net.dtype), keep),)
+    return (first_and_last(net(ids, mask, use_cache=False)[0].to(net.dtype), keep),)
 
 
 def sana_velocity(

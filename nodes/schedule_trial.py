@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from runtime.checkpoint.classes import defaults, find_class
+from runtime.checkpoint.classes import config_defaults, find_class
 from runtime.checkpoint.handle import Handle
 from runtime.contract.denoising import Schedule
 from runtime.contract.values import Rng
@@ -68,8 +68,8 @@ def explain_failure(component: Any, steps: int, problem: str, build: Build) -> U
         if any(is_runnable(build, n, {option: default}) for n in (steps, 20)):
             key = f"{path}.config.{option}"
             return UserError(
-                f"`{key}={as_text(value)}`: {name} cannot run with it here: {problem}",
-                help=f"leave it out, or write `{key}={as_text(default)}`",
+                f"`{key}={value_as_text(value)}`: {name} cannot run with it here: {problem}",
+                help=f"leave it out, or write `{key}={value_as_text(default)}`",
                 field=key,
             )
     fewer = next((n for n in reversed(STEPS) if n < steps and is_runnable(build, n, {})), None)
@@ -105,12 +105,12 @@ def changed_options(component: Any) -> Iterator[tuple[str, Any, Any]]:
     cls = type(component)
     if isinstance(component, Handle):
         cls = find_class(component.name, "diffusers", component.class_name, component.config)
-    for option, default in defaults(cls).items():
+    for option, default in config_defaults(cls).items():
         if option in own and own[option] != default:
             yield option, own[option], default
 
 
-def as_text(value: Any) -> str:
+def value_as_text(value: Any) -> str:
     """A config value as it is written on the command line and in YAML."""
     return value if isinstance(value, str) else json.dumps(value)
 

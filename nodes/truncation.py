@@ -9,7 +9,7 @@ from nodes.contracts import Tokenizer
 from runtime.checkpoint.vocabulary import UNLIMITED
 
 Notes: TypeAlias = Mapping[str, Sequence[str]]  # by input port: sentences without their subject
-LONGEST = 160  # characters of the words in a note
+LONGEST_QUOTE = 160  # characters of the words in a note
 
 
 def text_truncation(
@@ -65,8 +65,8 @@ def token_truncation(
     words = " ".join(tokenizer.decode(tokens, skip_special_tokens=True).split()) if tokens else ""
     if not words:
         return []
-    if len(words) > LONGEST:
-        words = words[: LONGEST - 4].rsplit(" ", 1)[0] + " ..."
+    if len(words) > LONGEST_QUOTE:
+        words = words[: LONGEST_QUOTE - 4].rsplit(" ", 1)[0] + " ..."
     return [
         f'is cut: `{encoder.name}` does not read "{words}" ({len(tokens)} of {len(whole)} tokens)'
     ]

@@ -103,7 +103,7 @@ class EncodeCondition:
         if last_image is not None:
             batched["last"] = resized(last_image.pixels, height, width)[None]
         shared = {"num_frames": num_frames}
-        ((latents,),) = yield [Call(self.vae, ends, batched, shared)]
+        ((latents,),) = yield [Call(self.vae, encode_ends, batched, shared)]
         return self.Out(Latents({"video": latents}))
 
     def verify(self, *, num_frames: int, last_image: Image | None) -> None:
@@ -214,7 +214,9 @@ def states_before_last(net: Any, pixels: Tensor) -> tuple[Tensor]:
     return (net(pixel_values=pixels, output_hidden_states=True).hidden_states[-2],)
 
 
-def ends(vae: VAE, first: Tensor, last: Tensor | None = None, *, num_frames: int) -> tuple[Tensor]:
+def encode_ends(
+    vae: VAE, first: Tensor, last: Tensor | None = None, *, num_frames: int
+) -> tuple[Tensor]:
     """First and last frames b h w 3, uint8, to mask and latents b (s + c) t h w, float32."""
     b, height, width, _ = first.shape
     clip = torch.zeros(b, 3, num_frames, height, width, device=first.device)

@@ -38,7 +38,7 @@ def available() -> list[str]:
     return [*filter(None, own), "cpu"]
 
 
-def choose(requested: str | None) -> torch.device:
+def choose_device(requested: str | None) -> torch.device:
     """The requested device, else the best there is: the accelerator, then the CPU."""
     names = available()
     if requested is None:
@@ -208,7 +208,7 @@ def memory(device: torch.device) -> Memory:
     return Memory(used, held, peaks[0] or used, peaks[1] or held, host, host_peak)
 
 
-def describe(device: torch.device) -> str:
+def describe_device(device: torch.device) -> str:
     """The device in words, for reports."""
     if name := _hardware(device):
         return name

@@ -94,7 +94,7 @@ class Cancelled(Exception):
     """The run was cancelled between two steps."""
 
 
-def chain(problem: BaseException) -> list[BaseException]:
+def exception_chain(problem: BaseException) -> list[BaseException]:
     """An exception, what it was raised from, and so on down, as a traceback would show them."""
     found: list[BaseException] = []
     here: BaseException | None = problem

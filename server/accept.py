@@ -12,7 +12,7 @@ from server.errors import ApiError
 from server.input_clips import store_clips
 from server.input_files import delete_pictures, store_pictures
 from server.job import Job
-from server.request_to_runs import Uploads, with_paths
+from server.request_to_runs import UploadsByField, with_paths
 from server.served_model import ServedModel
 from server.service import Service
 
@@ -46,7 +46,7 @@ def _check_engines(service: Service) -> None:
         raise ApiError(503, why, code="not_ready", headers={"Retry-After": RETRY_SECONDS})
 
 
-async def accept(served: ServedModel, service: Service, job: Job, uploads: Uploads) -> Job:
+async def accept(served: ServedModel, service: Service, job: Job, uploads: UploadsByField) -> Job:
     """Store the uploads of a request and queue its job; the job is durable on return.
 
     A job that is refused leaves no file behind. Where this coroutine is cancelled, it is unknown

@@ -28,7 +28,7 @@ from server.file_responses import (
 )
 from server.job import Job
 from server.request_body import RequestBody, read_body
-from server.request_to_runs import Uploads, build_runs, check_model, sources
+from server.request_to_runs import UploadsByField, build_runs, check_model, sources
 from server.request_warnings import request_warnings
 from server.schemas import (
     ENCODING_BY_QUALITY,
@@ -190,7 +190,7 @@ def _image_meta(
     values: Mapping[str, Any],
     run: Mapping[str, Any],
     form: str,
-    uploads: Uploads,
+    uploads: UploadsByField,
 ) -> dict[str, Any]:
     """The values of the request that the response repeats."""
     quality = values.get("quality", "auto")

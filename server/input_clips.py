@@ -13,15 +13,15 @@ from runtime.files.image_formats import DECODE_ERRORS
 from runtime.files.safe_fetch import CLIP
 from runtime.settings.policies import Server
 from server.errors import bad_request
-from server.input_files import Source, delete_pictures, upload_bytes
+from server.input_files import UploadSource, delete_pictures, upload_bytes
 
-INVALID = "invalid_video"
-KNOWN = "MP4, MOV, WebM, MKV, AVI, GIF or animated WebP"
-HEAD_BYTES = 4096
+INVALID_VIDEO = "invalid_video"
+CLIP_FORMATS = "MP4, MOV, WebM, MKV, AVI, GIF or animated WebP"
+SNIFFED_BYTES = 4096
 
 
 async def store_clips(
-    name: str, uploads: Sequence[tuple[str, Source]], folder: Path, policy: Server
+    name: str, uploads: Sequence[tuple[str, UploadSource]], folder: Path, policy: Server
 ) -> list[Path]:
     """Check clips and store them as `{name}_clip{n}{suffix}`; if one is refused, none is stored."""
     stored: list[Path] = []
@@ -48,20 +48,20 @@ def clip_suffix(param: str, path: Path, policy: Server) -> str:
     FFmpeg is told the format: it also knows playlists, which would make it open other files.
     """
     with path.open("rb") as file:
-        head = file.read(HEAD_BYTES)
+        head = file.read(SNIFFED_BYTES)
     suffix, demuxer = _format(head)
     if not head:
-        raise bad_request(f"`{param}` is empty", param, INVALID)
+        raise bad_request(f"`{param}` is empty", param, INVALID_VIDEO)
     if not suffix:
-        raise bad_request(f"`{param}` is not a clip; send {KNOWN}", param, INVALID)
+        raise bad_request(f"`{param}` is not a clip; send {CLIP_FORMATS}", param, INVALID_VIDEO)
     try:
         width, height = _size(path, demuxer)
     except (*DECODE_ERRORS, av.error.FFmpegError, Image.DecompressionBombError) as problem:
         reason = str(problem).replace(str(path), param)
-        raise bad_request(f"`{param}` is damaged: {reason}", param, INVALID) from None
+        raise bad_request(f"`{param}` is damaged: {reason}", param, INVALID_VIDEO) from None
     if width * height > policy.max_pixels:
         most = f"{policy.max_pixels} are the most"
-        raise bad_request(f"`{param}` has {width}x{height} pixels; {most}", param, INVALID)
+        raise bad_request(f"`{param}` has {width}x{height} pixels; {most}", param, INVALID_VIDEO)
     return suffix
 
 

@@ -20,17 +20,17 @@ from runtime.files.data_url import (
 )
 from runtime.files.image_decode import open_image, srgb
 from runtime.files.image_formats import IMAGE_FORMATS
-from runtime.files.safe_fetch import PICTURE, Wanted, fetch
+from runtime.files.safe_fetch import PICTURE, MediaKind, fetch
 from runtime.settings.policies import Server
 from server.errors import ApiError, bad_request, from_user_error
 from server.storage_errors import DISK_FULL, is_disk_full
 
-Source = UploadFile | str
-INVALID = "invalid_image"
+UploadSource = UploadFile | str
+INVALID_IMAGE = "invalid_image"
 
 
 async def store_pictures(
-    name: str, sources: Sequence[tuple[str, Source]], folder: Path, policy: Server
+    name: str, sources: Sequence[tuple[str, UploadSource]], folder: Path, policy: Server
 ) -> list[Path]:
     """Check pictures and store them as `{name}_{n}{suffix}`; if one is refused, none is stored.
 
@@ -55,7 +55,7 @@ def delete_pictures(paths: Sequence[Path]) -> None:
 
 
 async def upload_bytes(
-    param: str, source: Source, folder: Path, policy: Server, wanted: Wanted = PICTURE
+    param: str, source: UploadSource, folder: Path, policy: Server, wanted: MediaKind = PICTURE
 ) -> bytes:
     """The bytes of an upload, a data URL or a public URL, up to the largest size allowed."""
     most = policy.max_upload_mb << 20
@@ -85,7 +85,7 @@ def _from_data_url(param: str, url: str) -> bytes:
         raise from_user_error(problem, param) from None
 
 
-def _fetched(param: str, url: str, folder: Path, most: int, wanted: Wanted) -> bytes:
+def _fetched(param: str, url: str, folder: Path, most: int, wanted: MediaKind) -> bytes:
     """The bytes behind a public URL; the folder is empty again afterwards."""
     with tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder) as place:
         try:
@@ -122,4 +122,4 @@ def _suffix(param: str, data: bytes, policy: Server) -> str:
             return IMAGE_FORMATS[str(image.format)].suffix
     except UserError as problem:
         message = f"{problem.message}; {problem.help}" if problem.help else problem.message
-        raise bad_request(message, param, INVALID) from None
+        raise bad_request(message, param, INVALID_IMAGE) from None

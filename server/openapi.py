@@ -16,7 +16,7 @@ from server.schemas import (
 from server.served_model import ServedModel
 
 Operation = dict[str, Any]
-IMAGE_TYPES = ("image/png", "image/jpeg", "image/webp")
+IMAGE_MEDIA_TYPES = ("image/png", "image/jpeg", "image/webp")
 BODY_ERRORS = (400, 404, 413, 415, 429, 503, 504, 507)
 
 
@@ -49,7 +49,7 @@ def _generation_paths(served: ServedModel) -> dict[str, Any]:
             "post": _operation("editImages", "Images", {FORM_TYPE: edit}, BODY_ERRORS)
         },
         "/v1/images/{id}/content": {"parameters": [_id()], "get": _file(
-            "imageContent", IMAGE_TYPES, [
+            "imageContent", IMAGE_MEDIA_TYPES, [
                 _query("variant", {"type": "string", "pattern": "^[0-9]{1,3}$"}),
             ],
         )},

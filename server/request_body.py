@@ -19,10 +19,12 @@ from server.parameter_names import unknown_parameter_help
 from server.schemas import MAX_NUMBER, MAX_PROMPT, Accepts
 
 JSON_BYTES = 1 << 20
-COMPRESSED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")  # how gzip and zstd begin
+COMPRESSED_SIGNATURES = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")  # how gzip and zstd begin
 DRAIN_BYTES = 8 << 20
 MAX_FILES, MAX_FIELDS = 16, 200
-RANDOM_SEED = "leave it out for the default, or draw a random number in the client for a random one"
+RANDOM_SEED_ADVICE = (
+    "leave it out for the default, or draw a random number in the client for a random one"
+)
 JSON_TYPES: Mapping[str, tuple[tuple[type, ...], str]] = {
     "int": ((int, float), "a whole number"),
     "seed": ((int, float), "a whole number"),
@@ -104,7 +106,7 @@ async def _json(request: Request, limit: int) -> dict[str, list[Any]]:
         body = json.loads(data, parse_constant=_no_constant, object_pairs_hook=_no_duplicates)
         json.dumps(body, ensure_ascii=False).encode()  # lone surrogates have no encoding
     except UnicodeError:
-        compressed = data.startswith(COMPRESSED)
+        compressed = data.startswith(COMPRESSED_SIGNATURES)
         reason = "compressed; send it uncompressed" if compressed else "not UTF-8"
         raise bad_request(f"the body is {reason}", code="invalid_json") from None
     except ValueError as problem:
@@ -238,7 +240,7 @@ def _one(field: Field, value: Any, *, as_text: bool) -> Any:
         parsed = field.parse(value) if not field.many else field.parse([value])[0]
     except UserError as problem:
         if field.type == "seed" and "random" not in f"{problem.message} {problem.help}":
-            problem.help = RANDOM_SEED
+            problem.help = RANDOM_SEED_ADVICE
         raise from_user_error(problem, field.name) from None
     if parsed is None:  # the word null: a form has no nulls
         raise bad_request(

@@ -11,26 +11,23 @@ import numpy as np
 from PIL import Image
 
 from runtime import UserError
-from runtime.settings.field import Field
-from runtime.settings.field import plain as plain_number
+from runtime.settings.field import DEFAULT_SEED, Field, plain_number
 from server.errors import ApiError, bad_request, from_user_error
-from server.input_files import Source
+from server.input_files import UploadSource
 from server.parameter_names import parameter
 from server.request_body import RequestBody
-from server.schemas import MAX_OUTPUTS, SIZE, upload_field
+from server.schemas import MAX_OUTPUTS, SIZE_PATTERN, upload_field
 from server.served_model import FRAMES_FIELD, IMAGE_FIELD, MASK_FIELD, STEPS_FIELD, ServedModel
 
-DEFAULT_SEED = 42
 
-
-class Upload(NamedTuple):
+class UploadedMedia(NamedTuple):
     """A picture or clip of a request. param: the name under which it was sent."""
 
     param: str
-    source: Source
+    source: UploadSource
 
 
-Uploads = Mapping[str, Sequence[Upload]]  # by the field of the graph that they fill
+UploadsByField = Mapping[str, Sequence[UploadedMedia]]  # by the field of the graph that they fill
 LIMITS = {FRAMES_FIELD: ("max_frames", "frames"), STEPS_FIELD: ("max_steps", "steps")}
 
 
@@ -51,7 +48,7 @@ def no_model(served: ServedModel, name: str) -> ApiError:
 
 
 def build_runs(
-    served: ServedModel, values: Mapping[str, Any], uploads: Uploads
+    served: ServedModel, values: Mapping[str, Any], uploads: UploadsByField
 ) -> tuple[Mapping[str, Any], ...]:
     """Complete request values, one run per output.
 
@@ -94,7 +91,7 @@ def with_paths(
 def sized(served: ServedModel, values: Mapping[str, Any]) -> dict[str, int]:
     """`width` and `height` of `size`; empty where it is `auto`."""
     size = values.get("size", "auto")
-    if not re.fullmatch(SIZE, size):
+    if not re.fullmatch(SIZE_PATTERN, size):
         raise bad_request(f'`size` expects WIDTHxHEIGHT or auto, got "{size[:60]}"', "size")
     if size in {"", "auto"}:
         return {}
@@ -170,16 +167,16 @@ def _within_limits(served: ServedModel, run: Mapping[str, Any], values: Mapping[
             )
 
 
-def sources(served: ServedModel, given: RequestBody) -> Uploads:
+def sources(served: ServedModel, given: RequestBody) -> UploadsByField:
     """The uploads of a request by the field that they fill; an ApiError where the graph has no such
     field, or takes fewer."""
-    found: dict[str, list[Upload]] = {}
+    found: dict[str, list[UploadedMedia]] = {}
     for name, items in given.files.items():
         field = upload_field(served, name)
         if items and field not in served.fields:
             raise bad_request(_takes_none(served, field), name, "unsupported_parameter")
         for item in items:
-            found.setdefault(field, []).append(Upload(name, item))
+            found.setdefault(field, []).append(UploadedMedia(name, item))
     for field, uploads in found.items():
         if len(uploads) > 1 and not served.fields[field].many:
             raise bad_request(

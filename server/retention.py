@@ -12,7 +12,7 @@ from server.job import Job, JobKind
 from server.job_files import Folders, remove_files, remove_orphans
 from server.jobs import Jobs
 from server.object_files import ObjectFiles
-from server.upload_retries import Uploads
+from server.upload_retries import UploadRetries
 
 PAUSE_SECONDS = 60.0  # between two searches for expired jobs
 
@@ -26,7 +26,7 @@ class Retention:
         self,
         jobs: Jobs,
         folders: Folders,
-        uploads: Uploads,
+        uploads: UploadRetries,
         objects: ObjectFiles,
         policy: Server,
     ) -> None:

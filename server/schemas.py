@@ -14,7 +14,7 @@ JSON_TYPE, FORM_TYPE = "application/json", "multipart/form-data"
 MAX_OUTPUTS = 10  # OpenAI's
 MAX_PROMPT = 32_000  # characters; OpenAI's
 MAX_NUMBER = 400  # digits of a number in a form: longer ones are slow to parse
-SIZE = "(auto|[1-9][0-9]{0,5}x[1-9][0-9]{0,5})?"
+SIZE_PATTERN = "(auto|[1-9][0-9]{0,5}x[1-9][0-9]{0,5})?"
 SECONDS = r"[0-9]{1,6}(\.[0-9]{1,3})?"
 
 # `quality` chooses how files are encoded, and where it asks for less, how many of the graph's own
@@ -223,7 +223,7 @@ def _wording(field: Field) -> dict[str, Any]:
         return {"minLength": 1, "maxLength": MAX_PROMPT}
     if field.type == "text" and field.name not in {"size", "seconds"}:
         return {"maxLength": MAX_PROMPT}
-    patterns = {"size": SIZE, "seconds": SECONDS}
+    patterns = {"size": SIZE_PATTERN, "seconds": SECONDS}
     return {"pattern": f"^({patterns[field.name]})$"} if field.name in patterns else {}
 
 

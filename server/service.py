@@ -28,7 +28,7 @@ from server.replica import EngineDied, Replica
 from server.retention import Retention
 from server.running_job import RunningJob
 from server.storage_errors import is_disk_full
-from server.upload_retries import Uploads
+from server.upload_retries import UploadRetries
 
 CANCEL_TIMEOUT_SECONDS = 120.0  # a step may be long: an engine that does not stop by then is killed
 DISK_FULL_SECONDS = 2.0  # between two attempts to write to a full disk
@@ -38,7 +38,7 @@ __all__ = ["Draining", "Folders", "QueueFull", "Service"]
 
 log = logging.getLogger("sglang.server")
 T = TypeVar("T")
-Change = Callable[..., Awaitable[Job | None]]
+ChangeJob = Callable[..., Awaitable[Job | None]]
 
 
 class Service:
@@ -60,7 +60,7 @@ class Service:
         self._draining_since = 0.0
         self._watch: asyncio.Task[None] | None = None
         self.objects = ObjectFiles(policies.storage, folders)
-        self._uploads = Uploads(jobs, folders, self._send_to_engine)
+        self._uploads = UploadRetries(jobs, folders, self._send_to_engine)
         self._retention = Retention(jobs, folders, self._uploads, self.objects, self._policy)
         load = {"load": pack_settings(settings), "outputs": str(folders.outputs.resolve())}
         self._replicas = [
@@ -316,7 +316,7 @@ class Service:
         self._running.pop(job.id, None)
 
     async def _end(
-        self, id: str, fields: Mapping[str, Any], only_from: set[Status], change: Change
+        self, id: str, fields: Mapping[str, Any], only_from: set[Status], change: ChangeJob
     ) -> None:
         """Give a job its final state, wake those who wait for it, and remove expired jobs."""
         job = await change(id, only_from=only_from, **fields)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import sqlite3
 
-from runtime.errors import chain
+from runtime.errors import exception_chain
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 # SQLite reports a quota or a limit of file sizes as a failed write.
@@ -21,5 +21,5 @@ def is_disk_full(problem: BaseException) -> bool:
             isinstance(cause, sqlite3.Error)
             and getattr(cause, "sqlite_errorcode", None) in SQLITE_WRITE_ERRORS
         )
-        for cause in chain(problem)
+        for cause in exception_chain(problem)
     )

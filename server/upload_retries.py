@@ -20,7 +20,7 @@ REPLY_TIMEOUT_SECONDS = 1800.0  # a reply that takes longer is lost: the engine 
 log = logging.getLogger("sglang.server")
 
 
-class Uploads:
+class UploadRetries:
     """The upload retries of a server.
 
     send_to_engine  sends a message to an engine; false where none is ready

@@ -55,10 +55,10 @@ def full_config(library: str, class_name: str, config: Mapping[str, Any]) -> dic
     kind = getattr(found, "config_class", None)
     if kind is not None:
         return kind.from_dict(dict(config))
-    return {**defaults(found), **config}
+    return {**config_defaults(found), **config}
 
 
-def defaults(cls: Any) -> dict[str, Any]:
+def config_defaults(cls: Any) -> dict[str, Any]:
     """What the class takes where its config says nothing."""
     parameters = inspect.signature(cls.__init__).parameters.values() if cls else ()
     return {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}

@@ -26,7 +26,7 @@ from runtime.checkpoint.weight_files import (
     incomplete_shards,
     is_integer_weight,
     select_weight_files,
-    variant_of,
+    weight_variant,
 )
 from runtime.errors import UserError
 from runtime.settings.policies import Vae
@@ -72,7 +72,7 @@ class ComponentSource:
     @property
     def variant(self) -> str:
         """`fp16` where the weights are a variant's files; empty for plain ones."""
-        return variant_of([*(path.name for path in self.weights), *self.missing])
+        return weight_variant([*(path.name for path in self.weights), *self.missing])
 
     @property
     def is_indexed(self) -> bool:
@@ -213,7 +213,7 @@ def fetch_weights(source: ComponentSource) -> ComponentSource:
         return source
     files = source.files
     assert files.repo is not None
-    hub.fetch(files.repo, [files.repo_path(n) for n in source.missing])
+    hub.fetch_files(files.repo, [files.repo_path(n) for n in source.missing])
     paths = sorted([*source.weights, *(files.path / n for n in source.missing)])
     for path in paths:
         if not path.is_file():

@@ -82,7 +82,7 @@ def open_repo(id: str, revision: str | None = None) -> Repo:
     return Repo(id, revision, commit, root, files)
 
 
-def fetch(repo: Repo, names: Sequence[str]) -> None:
+def fetch_files(repo: Repo, names: Sequence[str]) -> None:
     """Download files of a repository into the cache, with the hub's progress bars."""
     _download(repo.id, repo.commit, names)
 

@@ -20,7 +20,7 @@ from runtime.checkpoint.weight_files import raw_header
 from runtime.paths import cache_root
 
 SMALL = 2**20
-EDGE = 2**16
+SAMPLE_BYTES = 2**16
 PIECES, PIECE = 64, 2**12
 BLOB = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
@@ -87,9 +87,9 @@ def _edges(path: Path) -> bytes:
     if path.suffix == ".safetensors":
         return raw_header(path)
     with path.open("rb") as file:
-        head = file.read(EDGE)
-        file.seek(-EDGE, os.SEEK_END)
-        return head + file.read(EDGE)
+        head = file.read(SAMPLE_BYTES)
+        file.seek(-SAMPLE_BYTES, os.SEEK_END)
+        return head + file.read(SAMPLE_BYTES)
 
 
 def _entry(facts: Mapping[str, Any]) -> Path:

@@ -16,13 +16,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from runtime.checkpoint.classes import STAND_IN, defaults, find_class
+from runtime.checkpoint.classes import STAND_IN, config_defaults, find_class
 from runtime.checkpoint.component_source import ComponentSource, integer_weight
 from runtime.checkpoint.file_faults import json_value
 from runtime.checkpoint.load_faults import BUILD_ERRORS, load_errors, stand_in_fault
 from runtime.checkpoint.required_files import SCHEDULER
-from runtime.checkpoint.skeleton import build, default_dtype
-from runtime.checkpoint.tensor_files import DTYPE_NAMES, open_weights, shape, stored_dtype, take
+from runtime.checkpoint.skeleton import build_skeleton, torch_default_dtype
+from runtime.checkpoint.tensor_files import (
+    DTYPE_NAMES,
+    open_weights,
+    shape,
+    stored_dtype,
+    take_tensor,
+)
 from runtime.checkpoint.vae_tiling import apply_vae_settings
 from runtime.checkpoint.vocabulary import check_token_ids
 from runtime.checkpoint.weight_files import is_integer_weight
@@ -81,7 +87,7 @@ def check_buildable(source: ComponentSource) -> None:
             with torch.device("meta"):
                 cls(cls.config_class.from_dict(dict(source.config)))
         else:
-            build(cls, source.config)
+            build_skeleton(cls, source.config)
 
 
 def nbytes(module: Any) -> int:
@@ -113,7 +119,7 @@ def _weightless(cls: Any, source: ComponentSource) -> Any:
     if source.config_name == SCHEDULER:
         if hasattr(cls, STAND_IN):
             raise stand_in_fault(source, cls)
-        _check_changed(source, defaults(cls))
+        _check_changed(source, config_defaults(cls))
         return cls.from_config(dict(source.config))
     options = {"local_files_only": True, **source.changed}
     made = _loadable(cls, source).from_pretrained(source.folder, **options)
@@ -154,9 +160,9 @@ def _loadable(cls: Any, source: ComponentSource) -> Any:
 def _diffusers(
     cls: Any, source: ComponentSource, dtype: torch.dtype, device: torch.device
 ) -> nn.Module:
-    _check_changed(source, defaults(cls))
-    with default_dtype(dtype), load_errors(source):
-        model = build(cls, source.config)
+    _check_changed(source, config_defaults(cls))
+    with torch_default_dtype(dtype), load_errors(source):
+        model = build_skeleton(cls, source.config)
     for part in source.left_out:
         setattr(model, part, LeftOut(source.name, part))
     tensors = open_weights(source.weights, dtype)
@@ -173,7 +179,7 @@ def _diffusers(
             continue
         final = torch.float32 if in_float32 & set(key.split(".")) else dtype
         _check_shape(source, key, shape(tensors[old]), expected[key].shape)
-        _put(model, key, take(tensors.pop(old), final, device))
+        _put(model, key, take_tensor(tensors.pop(old), final, device))
     for name, buffer in list(model.named_buffers()):
         _put(model, name, buffer.to(device))
     return model
@@ -190,7 +196,7 @@ def _transformers(cls: Any, source: ComponentSource, dtype: torch.dtype) -> nn.M
     cast = needs_cast and _all_cast(cls, config, dtype)
     tensors = open_weights(source.weights, dtype, cast=cast)
     _check_floating(source, tensors)
-    with no_progress_bars(), default_dtype(dtype), load_errors(source, BUILD_ERRORS):
+    with no_progress_bars(), torch_default_dtype(dtype), load_errors(source, BUILD_ERRORS):
         model, info = cls.from_pretrained(
             None,
             config=config,
@@ -210,7 +216,7 @@ def _transformers(cls: Any, source: ComponentSource, dtype: torch.dtype) -> nn.M
 
 def _all_cast(cls: Any, config: Any, dtype: torch.dtype) -> bool:
     """Whether transformers will cast every weight to `dtype`: then the files may be read so."""
-    with default_dtype(dtype), torch.device("meta"):
+    with torch_default_dtype(dtype), torch.device("meta"):
         model = cls(config)
     in_float32 = set(model._keep_in_fp32_modules_strict or ())
     if dtype == torch.float16:

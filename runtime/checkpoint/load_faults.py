@@ -26,7 +26,7 @@ BUILD_ERRORS = (
     *(ValueError, TypeError, KeyError, IndexError, AttributeError, ImportError, OSError),
     *(AssertionError, ZeroDivisionError, NotImplementedError),
 )
-WORD = re.compile(r"[A-Za-z][\w-]+")
+MODULE_WORD = re.compile(r"[A-Za-z][\w-]+")
 # What the libraries name where they ask for it: modules, by the words of their messages.
 OPTIONAL_MODULES = {
     *("accelerate", "bitsandbytes", "bs4", "cv2", "flash_attn", "ftfy", "gguf", "k_diffusion"),
@@ -87,7 +87,7 @@ def packages_of(problem: Exception) -> list[str]:
     """Packages that a library's error asks for and that are not installed."""
     if isinstance(problem, ModuleNotFoundError) and problem.name:
         return [problem.name.partition(".")[0]]
-    words = WORD.findall(str(problem)) if isinstance(problem, ImportError) else []
+    words = MODULE_WORD.findall(str(problem)) if isinstance(problem, ImportError) else []
     modules = [word.lower().replace("-", "_") for word in words]
     found = [MODULES.get(module, module) for module in modules if module in OPTIONAL_MODULES]
     return [module for module in dict.fromkeys(found) if not is_installed(module)]

@@ -20,8 +20,8 @@ MODEL, SCHEDULER = "config.json", "scheduler_config.json"
 TOKENIZER, PROCESSOR = "tokenizer_config.json", "preprocessor_config.json"
 GENERATION = "generation_config.json"
 CONFIGS = (MODEL, SCHEDULER, TOKENIZER, PROCESSOR, "processor_config.json")
-TEXT = (".json", ".txt", ".jinja")
-HEAD_BYTES = 64  # bytes that tell what a file is
+TEXT_SUFFIXES = (".json", ".txt", ".jinja")
+SIGNATURE_BYTES = 64  # bytes that tell what a file is
 # A vocabulary in one file, by the ends of their names; `vocab.json` needs `merges.txt` beside it.
 VOCABULARIES = ("tokenizer.json", "vocab.txt", ".model", ".spm", ".tiktoken", "tekken.json")
 PIECES = (".model", ".spm")
@@ -52,7 +52,9 @@ def check_files(name: str, files: Folder, library: str, class_name: str) -> None
     listed = files.names()
     present = [n for n in listed if files.has_entry(n)]
     for file in present:
-        if file.endswith((*TEXT, *VOCABULARIES)) and (problem := _fault(files.path / file)):
+        if file.endswith((*TEXT_SUFFIXES, *VOCABULARIES)) and (
+            problem := _fault(files.path / file)
+        ):
             raise UserError(f"`{name}`: {problem.message}", help=problem.help, field=field)
     lacking = _lacking(present, class_name)
     if lacking:
@@ -137,7 +139,7 @@ def piece_model_fault(path: Path) -> UserError | None:
 
 def _head(path: Path) -> bytes:
     with reading(path), path.open("rb") as file:
-        return file.read(HEAD_BYTES)
+        return file.read(SIGNATURE_BYTES)
 
 
 def is_installed(module: str) -> bool:

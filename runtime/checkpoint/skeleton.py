@@ -22,7 +22,7 @@ def predicted_nbytes(
     name  of the component, for messages
     """
     cls = find_class(name, library, class_name, config)
-    with default_dtype(getattr(torch, dtype or "float32")), torch.device("meta"):
+    with torch_default_dtype(getattr(torch, dtype or "float32")), torch.device("meta"):
         if hasattr(cls, "config_class"):
             model = cls(cls.config_class.from_dict(dict(config)))
         else:
@@ -31,7 +31,7 @@ def predicted_nbytes(
     return sum(t.numel() * t.element_size() for t in held.values())
 
 
-def build(cls: Any, config: Mapping[str, Any]) -> nn.Module:
+def build_skeleton(cls: Any, config: Mapping[str, Any]) -> nn.Module:
     """A model of diffusers whose parameters take no memory; its computed buffers are real."""
     with Skeleton():
         model: nn.Module = cls.from_config(dict(config))
@@ -96,7 +96,7 @@ building = SharedOrExclusive()
 
 
 @contextmanager
-def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+def torch_default_dtype(dtype: torch.dtype) -> Iterator[None]:
     """Build with this default dtype: computed buffers have it, as in diffusers."""
     before = torch.get_default_dtype()
     if dtype == before:

@@ -18,13 +18,13 @@ from runtime.errors import UserError
 
 PIECE = 2**24  # bytes read at a time
 PAGES_OF_ITS_OWN = 2**18
-DTYPES = {
+DTYPE_OF_NAME = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
     "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
     "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8,
     "U8": torch.uint8, "BOOL": torch.bool,
 }  # fmt: skip
-DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}  # as safetensors spells them
+DTYPE_NAMES = {dtype: name for name, dtype in DTYPE_OF_NAME.items()}  # as safetensors spells them
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Lazy:
 
     def read(self, dtype: torch.dtype | None = None) -> Tensor:
         """The tensor on the CPU in `dtype` (as stored where none), cast piece by piece."""
-        kind = DTYPES[self.stored.dtype]
+        kind = DTYPE_OF_NAME[self.stored.dtype]
         if self.mapped is not None and dtype in {None, kind}:
             tensor: Tensor = self.mapped.get_tensor(self.key)
             return tensor
@@ -93,9 +93,9 @@ def shape(value: Any) -> tuple[int, ...]:
     return value.stored.shape if isinstance(value, Lazy) else tuple(value.shape)
 
 
-def take(value: Any, dtype: torch.dtype | None, device: torch.device) -> Tensor:
+def take_tensor(value: Any, dtype: torch.dtype | None, device: torch.device) -> Tensor:
     """An entry of `open_weights` on its device; `dtype` is for floating-point tensors."""
-    floating = DTYPES[value.stored.dtype] if isinstance(value, Lazy) else value.dtype
+    floating = DTYPE_OF_NAME[value.stored.dtype] if isinstance(value, Lazy) else value.dtype
     final = dtype if floating.is_floating_point else None
     tensor = value.read(final) if isinstance(value, Lazy) else value
     return tensor.to(device, final)
@@ -125,8 +125,10 @@ def stored_dtype(weights: Sequence[Path]) -> torch.dtype:
         if path.suffix == ".safetensors":
             for tensor in header(path).values():
                 counts[tensor.dtype] = counts.get(tensor.dtype, 0) + tensor.nbytes
-    floating = {k: n for k, n in counts.items() if k in DTYPES and DTYPES[k].is_floating_point}
-    return DTYPES[max(floating, key=lambda k: floating[k])] if floating else torch.float32
+    floating = {
+        k: n for k, n in counts.items() if k in DTYPE_OF_NAME and DTYPE_OF_NAME[k].is_floating_point
+    }
+    return DTYPE_OF_NAME[max(floating, key=lambda k: floating[k])] if floating else torch.float32
 
 
 def _safetensors(path: Path, dtype: torch.dtype, cast: bool) -> Mapping[str, Lazy]:
@@ -134,16 +136,16 @@ def _safetensors(path: Path, dtype: torch.dtype, cast: bool) -> Mapping[str, Laz
 
     stored = header(path)
     for key, tensor in stored.items():
-        if tensor.dtype not in DTYPES:
+        if tensor.dtype not in DTYPE_OF_NAME:
             raise UserError(
                 f"{path}: `{key}` has the dtype {tensor.dtype}, which is unsupported.",
                 help="give float16, bfloat16 or float32 weights",
             )
-    same = any(DTYPES[t.dtype] == dtype for t in stored.values())
+    same = any(DTYPE_OF_NAME[t.dtype] == dtype for t in stored.values())
     mapped = safe_open(path, framework="pt") if same else None
 
     def lazy(key: str, tensor: Stored) -> Lazy:
-        kind = DTYPES[tensor.dtype]
+        kind = DTYPE_OF_NAME[tensor.dtype]
         final = dtype if cast and kind.is_floating_point else None
         return Lazy(path, key, tensor, mapped if kind == dtype else None, final)
 

@@ -20,7 +20,7 @@ from runtime.checkpoint.vae_tiling import apply_vae_settings, tile_settings
 from runtime.errors import UserError
 from runtime.settings.policies import Vae
 
-SIZE = 512  # px, where a request does not state a size
+TRIAL_SIZE = 512  # px, where a request does not state a size
 FEW = 8  # latent pixels along an axis whose tiles are not tried
 
 
@@ -83,7 +83,7 @@ class Form:
     def latents(self, vae: Vae, request: Mapping[str, Any]) -> Iterator[Tensor]:
         """Latents of a request's size along one axis each, for axes are tiled independently."""
         rows, columns = (
-            max(1, (request.get(n) or SIZE) // self.scale) for n in ("height", "width")
+            max(1, (request.get(n) or TRIAL_SIZE) // self.scale) for n in ("height", "width")
         )
         for size in ((rows, min(columns, FEW)), (min(rows, FEW), columns)):
             yield torch.empty(*self.leading, *size, device="meta")

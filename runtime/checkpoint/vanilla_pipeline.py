@@ -17,18 +17,17 @@ from typing import Any, ClassVar
 
 from runtime.checkpoint import hub, identity
 from runtime.checkpoint.checkpoint import Checkpoint
-from runtime.checkpoint.classes import STAND_IN
+from runtime.checkpoint.classes import LIBRARIES, STAND_IN
 from runtime.checkpoint.component_source import ComponentSource
 from runtime.checkpoint.handle import Config, Handle
 from runtime.checkpoint.optional_imports import missing_imports
 from runtime.checkpoint.required_files import is_installed, missing_packages
 from runtime.errors import UserError, did_you_mean
 from runtime.graph.model import ComponentSpec
-from runtime.graph.parse import WHOLE
+from runtime.graph.parse import WHOLE_PIPELINE
 from runtime.settings.policies import Model, Vae
 
 RATE_ARGUMENTS = ("fps", "frame_rate")  # what pipelines call the frame rate of a clip
-LIBRARIES = ("diffusers", "transformers")
 NOT_TO_LOAD = ("Auto", "Flax", "Onnx", "Modular")  # choosers, and pipelines of other frameworks
 CODE = "pipeline.py"  # where the class is, if model_index.json gives only its name
 
@@ -53,7 +52,7 @@ class PipelineSource:
     vae: Vae
     trusted: bool
     vaes: tuple[str, ...] = ()
-    name: ClassVar[str] = WHOLE
+    name: ClassVar[str] = WHOLE_PIPELINE
     library: ClassVar[str] = "diffusers"
     has_weights: ClassVar[bool] = True
     missing: ClassVar[tuple[str, ...]] = ()  # its parts are fetched one by one
@@ -103,7 +102,7 @@ def handle_of(source: ComponentSource | PipelineSource, dtype: str | None) -> Ha
     if isinstance(source, ComponentSource):
         return Handle.of(source, dtype)
     name, config = source.class_name, Config(source)
-    return PipelineHandle(WHOLE, source.identity, dtype, name, config, source)
+    return PipelineHandle(WHOLE_PIPELINE, source.identity, dtype, name, config, source)
 
 
 def find_pipeline(
@@ -121,11 +120,11 @@ def find_pipeline(
     vaes      parts that are VAEs
     """
     class_name = model.pipeline_class_name or checkpoint.class_name
-    if (own := declared.get(WHOLE)) and (own.path or own.revision or own.config):
+    if (own := declared.get(WHOLE_PIPELINE)) and (own.path or own.revision or own.config):
         raise UserError(
-            f"components.{WHOLE} is the whole model: it has a dtype and nothing else",
+            f"components.{WHOLE_PIPELINE} is the whole model: it has a dtype and nothing else",
             help="`model.path` names the model; `components.vae.path` replaces a part",
-            field=f"components.{WHOLE}",
+            field=f"components.{WHOLE_PIPELINE}",
         )  # fmt: skip
     specs = {key: declared.get(key, ComponentSpec(key)) for key in checkpoint.keys}
     parts = {key: checkpoint.component(spec) for key, spec in specs.items()}
@@ -230,7 +229,7 @@ def fetch_code(source: PipelineSource) -> None:
     wanted = remote_code(source.checkpoint, source.class_name) if source.trusted else ()
     missing = [f for f in wanted if not files.on_disk(f)]
     if repo and missing:
-        hub.fetch(repo, missing)
+        hub.fetch_files(repo, missing)
 
 
 @contextmanager

@@ -122,7 +122,7 @@ def is_integer_weight(key: str, dtype: str) -> bool:
     return key.endswith(".weight") and dtype in INTEGERS
 
 
-def variant_of(names: Iterable[str]) -> str:
+def weight_variant(names: Iterable[str]) -> str:
     """`fp16` of `model.fp16.safetensors` and its shards; empty for plain files."""
     name = min(names, default="")
     if shard := SHARD.fullmatch(name):

@@ -37,7 +37,7 @@ def _takes(entry: catalog.Entry, name: str) -> bool:
     request: dict[str, Any] = {}
     for file in catalog.graph_files(entry.path, catalog.folders()):
         section = catalog.read_yaml(file).get("request")
-        request = catalog.merge(request, section if isinstance(section, Mapping) else {})
+        request = catalog.merge_maps(request, section if isinstance(section, Mapping) else {})
     field = request.get(name)
     return isinstance(field, Mapping) and field.get("type") in PIXELS
 

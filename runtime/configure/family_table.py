@@ -9,8 +9,8 @@ from runtime.configure.resolve import edit, resolve_graph
 from runtime.errors import UserError
 from runtime.graph import catalog
 from runtime.graph.model import Graph
-from runtime.graph.parse import WHOLE
-from runtime.settings.field import plain
+from runtime.graph.parse import WHOLE_PIPELINE
+from runtime.settings.field import plain_number
 
 PAGE = """# Families
 
@@ -47,10 +47,10 @@ def _row(entry: catalog.Entry) -> dict[str, Any]:
         graph = resolve_graph([edit("graph", entry.name)])
     except UserError as problem:
         return {**head, "defaults": {}, "components": [], "problem": problem.message}
-    return {**head, "defaults": defaults(graph), "components": list(graph.components)}
+    return {**head, "defaults": request_defaults(graph), "components": list(graph.components)}
 
 
-def defaults(graph: Graph) -> dict[str, Any]:
+def request_defaults(graph: Graph) -> dict[str, Any]:
     """Request fields that have a default, but for texts and the seed."""
     return {
         name: field.default
@@ -70,13 +70,13 @@ def defaults_text(values: Mapping[str, Any]) -> str:
     ):  # fmt: skip
         if name in values:
             one = text.removesuffix("s") if values[name] == 1 else text
-            parts.append(one.format(plain(values[name])))
+            parts.append(one.format(plain_number(values[name])))
     return ", ".join(parts)
 
 
 def checkpoints_of(row: Mapping[str, Any]) -> list[str]:
     """Checkpoints of a row: hub ids, else classes, else what it brings, else how to ask for it."""
-    if WHOLE in row["components"]:
+    if WHOLE_PIPELINE in row["components"]:
         return ["any other pipeline of diffusers"]
     own = ["its own"] if row["checkpoint"] else []
     return row["checkpoints"] or own or row["classes"] or ["only by name"]

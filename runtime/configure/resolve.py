@@ -24,7 +24,7 @@ from runtime.graph.build import build_graph
 from runtime.graph.compose_cache import composed_graph
 from runtime.graph.model import Graph
 from runtime.graph.node_files import refuse_untrusted
-from runtime.graph.parse import FIELD, WHOLE
+from runtime.graph.parse import FIELD, WHOLE_PIPELINE
 from runtime.graph.renamed import renamed_notes
 from runtime.settings import policies, rounding
 from runtime.settings.policies import policy_fields
@@ -39,7 +39,7 @@ from runtime.settings.setting import (
     setting_label,
 )
 
-EDITS = ("nodes", "components", "outputs", "matches", "title", "constants")
+EDITABLE_SECTIONS = ("nodes", "components", "outputs", "matches", "title", "constants")
 
 
 @dataclass(frozen=True)
@@ -82,13 +82,13 @@ def resolve(settings: Sequence[Setting], *, allow_unused: bool = False) -> RunCo
     options = _options(settings, problems)
     typed = _policy_values(settings, problems)
     _raise(problems)
-    given = policies.build(typed)
+    given = policies.build_policies(typed)
     entry, checkpoint, notes = select_graph(settings, given.model)
     overlaid = Overlaid.of(entry, options, settings)
     graph = _with_defaults(overlaid, checkpoint, given.model)
     _check_graph(graph, given.model)
     request, rounded = _request(graph, overlaid.settings, problems, given.adjust)
-    whole = WHOLE in overlaid.components
+    whole = WHOLE_PIPELINE in overlaid.components
     known = set(overlaid.components) | _rebound(graph) | (set(checkpoint.keys) if whole else set())
     parts = checkpoint.keys if whole else ()
     count_encoders(graph, parts, settings, typed, problems)
@@ -96,7 +96,7 @@ def resolve(settings: Sequence[Setting], *, allow_unused: bool = False) -> RunCo
         problems += unused_settings(graph, overlaid.settings, known, parts)
     _raise(problems)
     values = {g: {**overlaid.base.get(g, {}), **typed.get(g, {})} for g in policy_fields()}
-    built = policies.build(_typed_options(values))
+    built = policies.build_policies(_typed_options(values))
     notes = (
         *(*notes, *variant_notes(graph, checkpoint), *renamed_notes(overlaid.data), *rounded),
         *unreached_notes(graph, parts, built.precision),
@@ -110,7 +110,7 @@ def resolve_graph(settings: Sequence[Setting]) -> Graph:
     problems: list[UserError] = []
     overlaid = Overlaid.of(named_graph(named), _options((), []), settings)
     graph = overlaid.typed()
-    given = policies.build(_policy_values(overlaid.settings, problems))
+    given = policies.build_policies(_policy_values(overlaid.settings, problems))
     refuse_untrusted(graph, trusted=given.model.trust_remote_code)
     _request(graph, overlaid.settings, problems, policies.Adjust())
     known = set(overlaid.components) | _rebound(graph)
@@ -122,7 +122,7 @@ def resolve_graph(settings: Sequence[Setting]) -> Graph:
 def _with_defaults(overlaid: Overlaid, checkpoint: Checkpoint, model: policies.Model) -> Graph:
     """The typed graph with the defaults that the checkpoint states."""
     graph = with_checkpoint_defaults(overlaid.typed(), checkpoint)
-    if WHOLE in overlaid.components and not model.path:
+    if WHOLE_PIPELINE in overlaid.components and not model.path:
         demo = default_graph()  # its checkpoint, with the sizes that it was trained for
         fields = build_graph(demo, composed_graph(demo.path, {})[0]).request
         graph = borrowed(graph, fields)
@@ -215,7 +215,7 @@ def _typed_options(values: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any
 
 def _is_edit(setting: Setting) -> bool:
     head = setting.path[0]
-    return (head in EDITS and len(setting.path) > 1) or (
+    return (head in EDITABLE_SECTIONS and len(setting.path) > 1) or (
         head == "request" and len(setting.path) > 2
     )
 

@@ -51,7 +51,7 @@ def expanded(call: AnyCall) -> dict[str, Any]:
     return {n: _expand(v, count) for n, v in call.batched.items()}
 
 
-def merge(calls: Sequence[AnyCall]) -> dict[str, Any]:
+def merge_calls(calls: Sequence[AnyCall]) -> dict[str, Any]:
     """The entries of several calls as those of one."""
     each = [expanded(call) for call in calls]
     if len(each) == 1:

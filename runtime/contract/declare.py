@@ -27,7 +27,7 @@ from runtime.errors import did_you_mean, nearest
 T = TypeVar("T")
 MISSING: Any = type("Missing", (), {"__repr__": lambda self: "MISSING"})()  # no default
 # A class at the left margin with a class `Out` in it.
-NODE = re.compile(r"^class (\w+).*\n(?:(?:[ \t].*)?\n)*?[ \t]+class Out\b", re.MULTILINE)
+NODE_CLASS = re.compile(r"^class (\w+).*\n(?:(?:[ \t].*)?\n)*?[ \t]+class Out\b", re.MULTILINE)
 PLUGINS = "sglang_graph.nodes"  # entry point group: name -> package that holds node modules
 
 
@@ -182,7 +182,7 @@ def written_nodes(package: str) -> list[tuple[str, str]]:
     return [
         (module, block[1])
         for module in _modules(package)
-        for block in NODE.finditer((folder / f"{module}.py").read_text("utf-8"))
+        for block in NODE_CLASS.finditer((folder / f"{module}.py").read_text("utf-8"))
     ]
 
 

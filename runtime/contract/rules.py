@@ -49,7 +49,7 @@ class Rung(StrEnum):
     TILE = "tile"
 
 
-USUAL = (Rung.FORGET, Rung.EVICT, Rung.SPLIT)  # tried for every node
+DEFAULT_RUNGS = (Rung.FORGET, Rung.EVICT, Rung.SPLIT)  # tried for every node
 
 
 class Bypass(Protocol):

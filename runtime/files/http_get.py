@@ -67,7 +67,7 @@ def user_agent() -> str:
 def http_get(url: str, accept: str, limits: Limits) -> Iterator[http.client.HTTPResponse]:
     """The answer to one GET; any failure, here or while it is read, is a FetchFailed."""
     parts = urlsplit(url)
-    line = Line()
+    line = SocketConnection()
     timer = threading.Timer(limits.seconds_left, line.cut)
     timer.daemon = True
     connection = http.client.HTTPConnection(parts.hostname or "", _port(parts))
@@ -110,7 +110,7 @@ def status_text(response: http.client.HTTPResponse) -> str:
 
 
 @dataclass
-class Line:
+class SocketConnection:
     """The socket in use, which a timer shuts down at the deadline, whatever it is doing then."""
 
     socket: socket.socket | None = None
@@ -143,7 +143,7 @@ def _target(parts: SplitResult) -> str:
     return quote(parts.path or "/", safe=UNQUOTED) + query
 
 
-def _connect(line: Line, parts: SplitResult, limits: Limits) -> None:
+def _connect(line: SocketConnection, parts: SplitResult, limits: Limits) -> None:
     """Connect to a host at an address that was checked, with TLS for https."""
     host = parts.hostname or ""
     _open_socket(line, host, _port(parts), limits)
@@ -151,7 +151,7 @@ def _connect(line: Line, parts: SplitResult, limits: Limits) -> None:
         _start_tls(line, host)
 
 
-def _open_socket(line: Line, host: str, port: int, limits: Limits) -> None:
+def _open_socket(line: SocketConnection, host: str, port: int, limits: Limits) -> None:
     """Connect to the first address that answers. All must be public, unless any is allowed.
 
     The host is looked up once, so a second answer of the name server cannot differ.
@@ -174,7 +174,7 @@ def _open_socket(line: Line, host: str, port: int, limits: Limits) -> None:
     raise problem
 
 
-def _start_tls(line: Line, host: str) -> None:
+def _start_tls(line: SocketConnection, host: str) -> None:
     assert line.socket is not None
     wrapped = ssl.create_default_context().wrap_socket(
         line.socket, server_hostname=host, do_handshake_on_connect=False
@@ -184,7 +184,7 @@ def _start_tls(line: Line, host: str) -> None:
 
 
 def _through_proxy(
-    line: Line, parts: SplitResult, proxy: SplitResult, limits: Limits
+    line: SocketConnection, parts: SplitResult, proxy: SplitResult, limits: Limits
 ) -> dict[str, str]:
     """Connect through a proxy; returns the headers that the request itself needs for it."""
     _open_socket(line, proxy.hostname or "", proxy.port or 80, limits)

@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 MAX_BYTES = 100 * 2**20
 CLIP_SECONDS = 300  # to fetch a clip; a picture has the usual time
 SCHEME = re.compile(r"\s*([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
-PICTURES = (
+PICTURE_SOURCES = (
     "a picture: the path of a file, an http(s) or data URL, or from Python a PIL image or an array"
 )
-CLIPS = "a clip: the path of a file, an http(s) or data URL, or from Python an array"
-DATA_URL = "the data URL"
+CLIP_SOURCES = "a clip: the path of a file, an http(s) or data URL, or from Python an array"
+DATA_URL_LABEL = "the data URL"
 
 
 def check_picture(value: Any) -> Any:
@@ -49,10 +49,10 @@ def check_picture(value: Any) -> Any:
     if _is_array(value):
         return _check_array(value)
     if not isinstance(value, str | os.PathLike) or not str(value):
-        raise UserError(f"expects {PICTURES}", help="give the path of a picture")
+        raise UserError(f"expects {PICTURE_SOURCES}", help="give the path of a picture")
     text = str(os.fspath(value))
     if is_data_url(text):
-        with open_image(BytesIO(_data(text)), DATA_URL) as image:
+        with open_image(BytesIO(_data(text)), DATA_URL_LABEL) as image:
             image.verify()
     elif not _is_checked_url(text):
         path = Path(text).expanduser()
@@ -72,7 +72,7 @@ def read_picture(value: Any, label: str, field: str) -> NDArray[np.uint8]:
         if not isinstance(value, str):
             return _from_memory(value)
         if is_data_url(value):
-            with open_image(BytesIO(_data(value)), DATA_URL) as image:
+            with open_image(BytesIO(_data(value)), DATA_URL_LABEL) as image:
                 return rgb_pixels(image)
         if not is_url(value):
             with open_image(Path(value).expanduser()) as image:
@@ -102,7 +102,7 @@ def check_clip(value: Any) -> Any:
             )
         return value
     if not isinstance(value, str | os.PathLike) or not str(value):
-        raise UserError(f"expects {CLIPS}", help="give the path of a clip")
+        raise UserError(f"expects {CLIP_SOURCES}", help="give the path of a clip")
     text = str(os.fspath(value))
     if is_data_url(text):
         _data(text)
@@ -138,7 +138,7 @@ def read_clip(
 
         with TemporaryDirectory(prefix="sglang-clip-") as folder:
             if is_data_url(value):
-                path, name = Path(folder) / "clip", DATA_URL
+                path, name = Path(folder) / "clip", DATA_URL_LABEL
                 path.write_bytes(_data(value))
             else:
                 name = check_url(value)
@@ -173,8 +173,8 @@ def _is_checked_url(text: str) -> bool:
 
 
 def _data(url: str) -> bytes:
-    data = data_url_bytes(url, DATA_URL)
-    _check_bytes(len(data), DATA_URL, "give a smaller one")
+    data = data_url_bytes(url, DATA_URL_LABEL)
+    _check_bytes(len(data), DATA_URL_LABEL, "give a smaller one")
     return data
 
 

@@ -26,18 +26,18 @@ COMPLETE = frozenset({200, 203})  # 203: a proxy changed the answer
 CHUNK = 2**16
 GZIP_OR_ZLIB, RAW_DEFLATE = 47, -15  # window sizes as zlib names formats
 IDENTITY = frozenset({"", "identity", "none"})
-COMPRESSED = frozenset({"gzip", "x-gzip", "deflate"})
+COMPRESSED_ENCODINGS = frozenset({"gzip", "x-gzip", "deflate"})
 
 
-class Wanted(NamedTuple):
+class MediaKind(NamedTuple):
     """What a URL should answer with. name: for messages. accept: the header."""
 
     name: str
     accept: str
 
 
-PICTURE = Wanted("picture", "image/*, */*;q=0.5")
-CLIP = Wanted("clip", "video/*, image/*;q=0.8, */*;q=0.5")
+PICTURE = MediaKind("picture", "image/*, */*;q=0.5")
+CLIP = MediaKind("clip", "video/*, image/*;q=0.8, */*;q=0.5")
 
 
 def fetch(
@@ -45,7 +45,7 @@ def fetch(
     folder: Path,
     *,
     max_bytes: int,
-    wanted: Wanted = PICTURE,
+    wanted: MediaKind = PICTURE,
     check: Callable[[Path, str], str] | None = None,
     allow_private: bool = False,
     timeout_seconds: float = 30,
@@ -108,7 +108,9 @@ def check_url(url: str) -> str:
     return label if len(label) <= 80 else label[:77] + "..."
 
 
-def _body(url: str, wanted: Wanted, limits: Limits, max_bytes: int) -> Generator[bytes, None, None]:
+def _body(
+    url: str, wanted: MediaKind, limits: Limits, max_bytes: int
+) -> Generator[bytes, None, None]:
     """The body behind a URL and its redirects, decompressed."""
     for _ in range(MAX_REDIRECTS + 1):
         with http_get(url, wanted.accept, limits) as response:
@@ -144,7 +146,7 @@ def _encodings(response: HTTPResponse) -> list[str]:
     names = [name.strip().lower() for name in header.split(",")]
     encodings = [name for name in reversed(names) if name not in IDENTITY]
     for name in encodings:
-        if name not in COMPRESSED:
+        if name not in COMPRESSED_ENCODINGS:
             reason = f"the server compressed its answer with `{name[:20]}`, without being asked to"
             raise FetchFailed(reason, from_server=True)
     return encodings

@@ -15,8 +15,10 @@ import yaml
 
 from runtime.errors import UserError, nearest
 
-ABSENT = object()
-HEAD = (*("title", "task", "reference", "checkpoints", "known_defects", "checkpoint", "matches"),)
+NO_VALUE = object()
+# Keys of a graph that describe it; nothing of them is computed.
+DESCRIPTION_KEYS = ("title", "task", "reference", "checkpoints", "known_defects")
+CATALOG_KEYS = (*DESCRIPTION_KEYS, "checkpoint", "matches")
 SEARCH_PATH_VARIABLE = "SGLANG_GRAPH_PATH"
 
 
@@ -103,11 +105,11 @@ def _entry(path: Path, search: tuple[Path, ...]) -> Entry:
     head: dict[str, Any] = {}
     for file in graph_files(path, search):
         raw = read_yaml(file)
-        head_of_file: dict[str, Any] = {k: raw[k] for k in HEAD if k in raw}
+        head_of_file: dict[str, Any] = {k: raw[k] for k in CATALOG_KEYS if k in raw}
         place = head_of_file.get("checkpoint")
         if isinstance(place, str) and place.startswith("."):
             head_of_file["checkpoint"] = str(file.parent / place)
-        head = merge(head, head_of_file)
+        head = merge_maps(head, head_of_file)
     place = head.get("checkpoint")
     return Entry(
         path.stem, path, str(head.get("title") or ""), None if place is None else str(place),
@@ -162,12 +164,12 @@ def extended_file(base: str, folders: Iterable[Path]) -> Path | None:
     return next((c for c in candidates if c.is_file() and not extends_itself(c)), None)
 
 
-def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def merge_maps(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Deep merge of plain mappings: `over` wins."""
     out = dict(base)
     for key, value in over.items():
         both = isinstance(value, Mapping) and isinstance(out.get(key), Mapping)
-        out[key] = merge(out[key], value) if both else value
+        out[key] = merge_maps(out[key], value) if both else value
     return out
 
 

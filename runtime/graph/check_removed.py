@@ -9,7 +9,7 @@ from runtime.errors import did_you_mean
 from runtime.graph.model import Finding, Graph, Ref
 from runtime.graph.typed import TypedGraph
 
-WORDS = {
+SECTION_NOUNS = {
     "nodes": "node", "request": "request field", "outputs": "output", "components": "component",
     "constants": "constant", "inputs": "input", "params": "parameter",
 }  # fmt: skip
@@ -55,7 +55,7 @@ def removal_findings(typed: TypedGraph, removed: Mapping[Ref, list[Reader]]) -> 
         section = "request" if source.node == "request" else "nodes"
         yield Finding(
             f"{section}.{name}",
-            f"{WORDS[section]} `{name}` is removed here, and still needed by "
+            f"{SECTION_NOUNS[section]} `{name}` is removed here, and still needed by "
             f"{', '.join(map(str, readers))}.",
             _stand_in(typed, readers),
         )
@@ -85,7 +85,7 @@ def _removes_nothing(typed: TypedGraph, path: str) -> Iterator[Finding]:
     if not rest:
         if section == "components" and name in there["components"]:
             return  # it removes what a node would bind by its own name
-        what, names = WORDS[section], there[section]
+        what, names = SECTION_NOUNS[section], there[section]
         yield _nothing(path, what, name, names)
         return
     known, node = typed.declarations.get(name), graph.nodes.get(name)
@@ -98,7 +98,7 @@ def _removes_nothing(typed: TypedGraph, path: str) -> Iterator[Finding]:
     }[part]  # fmt: skip
     other = "params" if part == "inputs" else "inputs"
     if port not in ports:
-        yield _nothing(path, WORDS[part].removesuffix("s"), port, ports)
+        yield _nothing(path, SECTION_NOUNS[part].removesuffix("s"), port, ports)
     elif port in (node.params if part == "inputs" else node.inputs) and part != "components":
         message = f"this removes nothing: `{port}` is given under `{other}`."
         yield Finding(path, message, f"write {other}: {{{port}: null}}")

@@ -8,7 +8,7 @@ from runtime.contract.declare import options
 from runtime.contract.values import VideoStream
 from runtime.graph.model import Finding, Graph, Ref
 from runtime.graph.order import ancestors, cycles, has_cycle
-from runtime.graph.parse import WHOLE
+from runtime.graph.parse import WHOLE_PIPELINE
 from runtime.graph.source_positions import origin
 from runtime.graph.typed import TypedGraph
 
@@ -78,7 +78,7 @@ def _unused_components(typed: TypedGraph) -> Iterator[Finding]:
         if (known := typed.declarations.get(node.name))
         for field in known.components
     }
-    for name in graph.components if WHOLE not in bound else ():
+    for name in graph.components if WHOLE_PIPELINE not in bound else ():
         if name not in bound and name not in graph.borrowed and not typed.unknown:
             listed = ", ".join(sorted(bound)) or "none"
             message = f"no node needs component `{name}`. Needed: {listed}."

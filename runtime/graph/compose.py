@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from runtime.errors import GraphError, Position, Problem, UserError
 from runtime.graph.catalog import extends_itself, graph_files, read_yaml
-from runtime.graph.source_positions import display_path, positions
+from runtime.graph.source_positions import display_path, yaml_positions
 
 # What else merging may raise, for example where a list meets a map.
 PLAIN_ERRORS = (ValueError, TypeError, AssertionError, RecursionError)
@@ -90,7 +90,7 @@ def _not_composed(path: Path, search: Sequence[Path], problem: Exception) -> Use
     for index, file in enumerate(files):
         for base in files[:index]:
             for at, own, other in _kinds_that_differ(read_yaml(file), read_yaml(base), ""):
-                place = positions(file).get(at, Position(display_path(file)))
+                place = yaml_positions(file).get(at, Position(display_path(file)))
                 message = f"`{at}` is {own} here, and {other} in {display_path(base)}"
                 fix = "write it as the other file does"
                 return GraphError(path.stem, [Problem(place, at, message, fix)])

@@ -14,7 +14,8 @@ from typing import Any
 from runtime.graph import catalog
 from runtime.paths import cache_root
 
-RULES = 2  # counts changes of what `syntax` refuses: what it accepted before is checked anew
+# Counts changes of the rules in `syntax`: graphs that passed the older rules are checked again.
+SYNTAX_VERSION = 2
 PLAIN = re.compile(r"[^\W\d]\w*(/[^\W\d]\w*)*")  # a graph or `_self_`, or a fragment in a folder
 
 
@@ -39,7 +40,7 @@ def _key(path: Path, search: tuple[Path, ...], options: Mapping[str, str]) -> st
     """A cache key over the names and contents of all files that contribute."""
     files = [*catalog.graph_files(path, search), *sorted(catalog.packaged("conf").glob("*/*.yaml"))]
     facts = [(str(f), hashlib.sha256(f.read_bytes()).hexdigest()) for f in files]
-    versions = [RULES, version("hydra-core")]
+    versions = [SYNTAX_VERSION, version("hydra-core")]
     facts_of_key = [str(path.resolve()), facts, sorted(options.items()), versions]
     return hashlib.sha256(json.dumps(facts_of_key).encode()).hexdigest()[:32]
 

@@ -13,7 +13,7 @@ from runtime.errors import did_you_mean
 from runtime.graph.model import Finding
 from runtime.settings.field import show
 
-HEAD = "constants."
+CONSTANT_PREFIX = "constants."
 READERS = ("request", "components", "nodes")  # sections that may name a constant
 EDGES = frozenset({"inputs", "each"})  # below these a constant is a literal, never an edge
 
@@ -44,13 +44,15 @@ def _filled(
         return {k: _filled(v, f"{path}.{k}", constants, used, found) for k, v in value.items()}
     if isinstance(value, list):
         return [_filled(v, path, constants, used, found) for v in value]
-    if not isinstance(value, str) or not value.startswith(HEAD):
+    if not isinstance(value, str) or not value.startswith(CONSTANT_PREFIX):
         return value
-    name = value.removeprefix(HEAD)
+    name = value.removeprefix(CONSTANT_PREFIX)
     if name not in constants:
         listed = ", ".join(constants) or "none"
         message = f"there is no constant `{name}`. There are: {listed}."
-        found.append(Finding(path, message, did_you_mean(name, constants, f"`{HEAD}{{}}`")))
+        found.append(
+            Finding(path, message, did_you_mean(name, constants, f"`{CONSTANT_PREFIX}{{}}`"))
+        )
         return None
     used.add(name)
     constant = constants[name]

@@ -9,7 +9,7 @@ from typing import Any
 from runtime.graph import catalog
 from runtime.settings.setting import Setting, graph_value
 
-SECTIONS = ("constants", "request", "components", "nodes", "outputs")
+REMOVABLE_SECTIONS = ("constants", "request", "components", "nodes", "outputs")
 PORTS = ("inputs", "params", "components")  # maps of a node whose entries null removes
 
 
@@ -28,7 +28,7 @@ def null_entries(
 
 
 def _nulls(data: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
-    for section in SECTIONS:
+    for section in REMOVABLE_SECTIONS:
         entries = data.get(section)
         for name, entry in entries.items() if isinstance(entries, Mapping) else ():
             if entry is None:

@@ -11,15 +11,14 @@ from typing import Any, NamedTuple, TypeAlias
 
 from runtime.contract.rules import ROLES
 from runtime.errors import UserError, did_you_mean
+from runtime.graph.catalog import DESCRIPTION_KEYS
 from runtime.graph.model import ComponentSpec, Finding, NodeSpec, Ref, SubGraph
 from runtime.graph.parse_node import NodeParser
 from runtime.settings.field import PIXELS, TYPES, Field, show
 from runtime.settings.trained import Trained
 
-# For readers and for the catalog.
-HEAD = ("title", "task", "reference", "checkpoints", "known_defects")
 TOP = (
-    *(*HEAD, "matches", "checkpoint", "constants", "anchors"),
+    *(*DESCRIPTION_KEYS, "matches", "checkpoint", "constants", "anchors"),
     *("request", "components", "nodes", "outputs"),
 )
 FIELD = tuple(f.name for f in dataclasses.fields(Field) if f.name != "name")
@@ -49,12 +48,12 @@ MATCHES: Mapping[str, Shape] = {
     "class": ((str, list), "a name or a list of names"), "config": MAP, "ids": (list, "a list"),
 }  # fmt: skip
 COMPONENT = ("role", "class", "path", "revision", "dtype", "config", "parts")
-WHOLE = "pipeline"  # the component that stands for the whole model with all of its parts
+WHOLE_PIPELINE = "pipeline"  # the component that stands for the whole model with all of its parts
 # Request ports that no user fills directly.
 BUILT_IN = {"rng": "Rng", "destination": "Destination", "store": "Store"}
 
 
-class Parts(NamedTuple):
+class GraphParts(NamedTuple):
     """The parsed sections. An entry that is wrong is left out and named in `findings`."""
 
     title: str
@@ -69,7 +68,7 @@ class Parts(NamedTuple):
     absent: frozenset[str]
 
 
-def parse_sections(data: Mapping[str, Any]) -> Parts:
+def parse_sections(data: Mapping[str, Any]) -> GraphParts:
     """Read every section of a composed graph, collecting all findings. `null` removes an entry."""
     found: list[Finding] = []
     _unknown(data, TOP, "", "a graph", found)
@@ -92,7 +91,7 @@ def parse_sections(data: Mapping[str, Any]) -> Parts:
         )
     elif parsed and not outputs:
         found.append(Finding("outputs", "the graph has no outputs", "outputs: {file: save.file}"))
-    head = {key: data[key] for key in HEAD if data.get(key) is not None}
+    head = {key: data[key] for key in DESCRIPTION_KEYS if data.get(key) is not None}
     _drop_misfits(head, HEAD_SHAPES, "", found)
     title, matches = str(head.get("title") or ""), dict(_section(data, "matches", found))
     _drop_misfits(matches, MATCHES, "matches", found)
@@ -102,7 +101,7 @@ def parse_sections(data: Mapping[str, Any]) -> Parts:
         if isinstance(attributes, Mapping)
         else ()
     )
-    return Parts(
+    return GraphParts(
         title, matches, data.get("checkpoint"), request, components, nodes, graphs, outputs,
         found, frozenset(absent),
     )  # fmt: skip

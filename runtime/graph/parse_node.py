@@ -16,8 +16,8 @@ from runtime.graph.model import Finding, NodeSpec, Ref, SubGraph
 from runtime.graph.renamed import current_type
 from runtime.settings.field import show
 
-NODE = ("type", "graph", "inputs", "params", "components", "each", "behind", "help")
-EDGE = re.compile(r"[^\s.]+\.[^\s.]+")  # `node.port`
+NODE_KEYS = ("type", "graph", "inputs", "params", "components", "each", "behind", "help")
+EDGE_PATTERN = re.compile(r"[^\s.]+\.[^\s.]+")  # `node.port`
 EXAMPLE = "a map such as {type: module.Class, inputs: {...}}"
 
 
@@ -45,11 +45,11 @@ class NodeParser:
             message = "`request` is the request itself" if name == "request" else "`.` ends a name"
             self.found.append(Finding(path, f"{message}; a node needs another name"))
             return None
-        unknown = [key for key in value if key not in NODE]
+        unknown = [key for key in value if key not in NODE_KEYS]
         for key in unknown:
-            listed = ", ".join(NODE)
+            listed = ", ".join(NODE_KEYS)
             message = f"`{key}` is nothing that a node has. It has: {listed}."
-            self.found.append(Finding(f"{path}.{key}", message, did_you_mean(str(key), NODE)))
+            self.found.append(Finding(f"{path}.{key}", message, did_you_mean(str(key), NODE_KEYS)))
         help = self._text(value, "help", path)
         ports = self._ports(value, path)
         components = {k: str(v) for k, v in self._section(value, "components", path)}
@@ -71,7 +71,7 @@ class NodeParser:
 
     def edge(self, path: str, value: Any) -> Ref | None:
         """An edge `node.port`."""
-        if isinstance(value, str) and EDGE.fullmatch(value):
+        if isinstance(value, str) and EDGE_PATTERN.fullmatch(value):
             return Ref(*value.split("."))
         self.found.append(Finding(path, f"expects an edge `node.port`, found {show(value)}"))
         return None
@@ -133,7 +133,7 @@ class NodeParser:
 
     def _is_edge(self, entry: Any, section: str) -> bool:
         """Whether an entry is an edge. Under `params` only text that names a node here is one."""
-        if not isinstance(entry, str) or not EDGE.fullmatch(entry):
+        if not isinstance(entry, str) or not EDGE_PATTERN.fullmatch(entry):
             return False
         head = entry.partition(".")[0]
         return section == "inputs" or head == "request" or head in self.nodes

@@ -50,5 +50,5 @@ def _declared(entry: catalog.Entry) -> dict[str, Attributes]:
     for file in catalog.graph_files(entry.path, catalog.folders()):
         section = catalog.read_yaml(file).get("request")
         if isinstance(section, Mapping):
-            merged = catalog.merge(merged, section)
+            merged = catalog.merge_maps(merged, section)
     return {str(name): field for name, field in merged.items() if isinstance(field, Mapping)}

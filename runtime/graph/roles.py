@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from runtime.graph.model import Graph
-from runtime.graph.parse import WHOLE
+from runtime.graph.parse import WHOLE_PIPELINE
 
 
 def stated_roles(graph: Graph, parts: Iterable[str] = ()) -> dict[str, str]:
@@ -14,7 +14,7 @@ def stated_roles(graph: Graph, parts: Iterable[str] = ()) -> dict[str, str]:
     parts  of the vanilla pipeline, by their keys in model_index.json, where the graph runs it
     """
     roles = {name: spec.role or "" for name, spec in graph.components.items()}
-    whole = graph.components.get(WHOLE)
+    whole = graph.components.get(WHOLE_PIPELINE)
     if whole is not None:
         stated = whole.parts or {}
         roles |= {part: roles.get(part) or stated.get(part, "") for part in parts}

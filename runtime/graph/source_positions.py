@@ -15,7 +15,7 @@ def locate(path: str, sources: Sequence[Path], edits: Iterable[Setting] = ()) ->
     """The position of `path`, or of the nearest thing above it; later sources and edits win."""
     marks: dict[str, Position] = {}
     for source in sources:
-        marks |= positions(source)
+        marks |= yaml_positions(source)
     for edit in edits:
         for length in range(1, len(edit.path)):
             marks.setdefault(".".join(edit.path[:length]), edit.position)
@@ -33,7 +33,7 @@ def locate(path: str, sources: Sequence[Path], edits: Iterable[Setting] = ()) ->
 def origin(path: str, sources: Sequence[Path], edits: Iterable[Setting] = ()) -> int:
     """Index of the last source, or edit after the sources, that sets `path`; -1 where none does."""
     paths = {path, _as_written(path)}
-    written = [bool(paths & positions(source).keys()) for source in sources]
+    written = [bool(paths & yaml_positions(source).keys()) for source in sources]
     written += [f"{path}.".startswith(f"{edit.dotted}.") for edit in edits]
     return max((index for index, here in enumerate(written) if here), default=-1)
 
@@ -45,7 +45,7 @@ def _as_written(path: str) -> str:
     return f"{section}.{name.partition('/')[0]}{dot}{port}" if "/" in name else path
 
 
-def positions(path: Path) -> dict[str, Position]:
+def yaml_positions(path: Path) -> dict[str, Position]:
     """Every key of a YAML file: dotted path to the position of the key."""
     try:
         root = yaml.compose(path.read_text("utf-8"))

@@ -12,15 +12,15 @@ from typing import Any
 
 from runtime.contract.declare import MISSING, Declaration, Port, options, type_name
 from runtime.graph.model import Ref
-from runtime.graph.parse import WHOLE
+from runtime.graph.parse import WHOLE_PIPELINE
 from runtime.graph.roles import component_roles
 from runtime.graph.source_positions import display_path, locate
 from runtime.inspect.look import Look
 from runtime.inspect.rows import ComponentRow, Cost, FieldRow, GraphView, ItemRow, NodeRow, PortRow
-from runtime.plan.items import Free, Load, Recall, Run
+from runtime.plan.items import Free, Load, Recall, RunNode
 from runtime.plan.plan import Plan
 from runtime.plan.planner import bound
-from runtime.settings.field import Field, plain, show
+from runtime.settings.field import Field, plain_number, show
 from runtime.settings.policies import Policies, policy_fields
 
 PRIVATE = {"model", "output", "server", "storage"}
@@ -67,8 +67,8 @@ def portable(path: str) -> str:
 def limits(field: Field) -> str:
     """The limits of a request field in words: range, step and choices."""
     parts_of_rule = [
-        f"at least {plain(field.min)}" if field.min is not None else "",
-        f"at most {plain(field.max)}" if field.max is not None else "",
+        f"at least {plain_number(field.min)}" if field.min is not None else "",
+        f"at most {plain_number(field.max)}" if field.max is not None else "",
         f"multiple of {field.multiple}" if field.multiple else "",
         f"plus {field.offset}" if field.offset else "",
         f"one of {', '.join(field.choices)}" if field.choices else "",
@@ -186,7 +186,7 @@ def _components(look: Look) -> Iterator[ComponentRow]:
     roles = component_roles(graph)
     for name in dict.fromkeys([*graph.components, *users]):
         spec, fact = graph.components.get(name), look.facts.get(name)
-        inside = (model if name == WHOLE else f"{model}/{name}") if fact and model else ""
+        inside = (model if name == WHOLE_PIPELINE else f"{model}/{name}") if fact and model else ""
         yield ComponentRow(
             name=name,
             class_name=fact.class_name if fact else "",
@@ -243,7 +243,7 @@ def _port(port: Port, notes: Mapping[str, str], look: Look, ref: Ref | None = No
 
 def _predicted(plan: Plan | None, name: str) -> int | None:
     items = plan.items if plan else ()
-    return next((i.nbytes for i in items if isinstance(i, Run) and i.node == name), None)
+    return next((i.nbytes for i in items if isinstance(i, RunNode) and i.node == name), None)
 
 
 def _items(plan: Plan) -> Iterator[ItemRow]:
@@ -255,7 +255,7 @@ def _items(plan: Plan) -> Iterator[ItemRow]:
                 what = f"{item.class_name} {item.dtype}".strip()
                 what += ", at its first step" if item.at_call else ""
                 yield ItemRow("load", item.component, what, item.nbytes, held)
-            case Run():
+            case RunNode():
                 yield ItemRow("run", item.node, item.type, item.nbytes, held)
             case Recall():
                 yield ItemRow("recall", item.node, item.type, None, held)

@@ -11,7 +11,7 @@ from typing import Any
 from runtime.errors import UserError
 from runtime.inspect.describe import describe_graph
 from runtime.inspect.diff_graphs import (
-    ABSENT,
+    ABSENT_TEXT,
     Change,
     Compared,
     bytes_beside,
@@ -69,7 +69,7 @@ def _named(path: str) -> tuple[str, str]:
 
 
 def _text(value: Any) -> str:
-    return ABSENT if value is None else show(value)
+    return ABSENT_TEXT if value is None else show(value)
 
 
 def compared(

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from runtime.inspect.rows import ComponentRow, FieldRow, GraphView
 from runtime.plan.text import size
 
-ABSENT = "-"
-SECTIONS = {
+ABSENT_TEXT = "-"
+DIFF_SECTIONS = {
     "graph": "graph", "request": "request", "components": "components", "nodes": "nodes",
     "edges": "edges", "parameters": "parameters", "bindings": "components of nodes",
     "outputs": "outputs", "policies": "policies", "passes": "passes",
@@ -47,7 +47,7 @@ def compare_views(one: GraphView, two: GraphView, names: tuple[str, str]) -> Com
     before, after = facts(one, alike), facts(two, alike)
     changes = tuple(
         Change(section, name, old, new)
-        for section in SECTIONS
+        for section in DIFF_SECTIONS
         for name, old, new in _beside(before[section], after[section])
         if old != new
     )
@@ -65,8 +65,8 @@ def bytes_beside(one: GraphView, two: GraphView) -> dict[str, tuple[str, str]]:
 
 def facts(view: GraphView, files: bool = True) -> dict[str, dict[str, str]]:
     """All that may differ, as text: section to name to value. files: what components are made of"""
-    found: dict[str, dict[str, str]] = {section: {} for section in SECTIONS}
-    found["graph"] = {"name": view.name, "title": view.title, "model": view.model or ABSENT}
+    found: dict[str, dict[str, str]] = {section: {} for section in DIFF_SECTIONS}
+    found["graph"] = {"name": view.name, "title": view.title, "model": view.model or ABSENT_TEXT}
     for field in view.request:
         found["request"] |= dict(_field(field))
     for row in view.components:
@@ -85,12 +85,12 @@ def facts(view: GraphView, files: bool = True) -> dict[str, dict[str, str]]:
 def compared_text(found: Compared) -> str:
     """The differences as a table: name, one side, the other."""
     lines = [f"{found.one}  |  {found.two}"]
-    sections = dict.fromkeys([*SECTIONS, *(change.section for change in found.changes)])
+    sections = dict.fromkeys([*DIFF_SECTIONS, *(change.section for change in found.changes)])
     for section in sections:
         rows = [change for change in found.changes if change.section == section]
         if rows:
             table = _table((c.name, c.one, c.two) for c in rows)
-            lines += [SECTIONS.get(section, section), *table]
+            lines += [DIFF_SECTIONS.get(section, section), *table]
     if not found.changes:
         lines.append("nothing differs")
     if found.nbytes:
@@ -110,7 +110,7 @@ def _beside(
     one: Mapping[str, str], two: Mapping[str, str]
 ) -> Iterator[tuple[str, str, str]]:  # fmt: skip
     for name in dict.fromkeys([*one, *two]):
-        yield name, one.get(name, ABSENT), two.get(name, ABSENT)
+        yield name, one.get(name, ABSENT_TEXT), two.get(name, ABSENT_TEXT)
 
 
 def _field(field: FieldRow) -> Iterator[tuple[str, str]]:
@@ -136,4 +136,4 @@ def _sizes(view: GraphView) -> dict[str, str]:
 
 
 def _peak(view: GraphView) -> str:
-    return size(view.peak_nbytes) if view.plan else ABSENT
+    return size(view.peak_nbytes) if view.plan else ABSENT_TEXT

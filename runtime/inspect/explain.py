@@ -19,7 +19,7 @@ from runtime.plan.text import size
 from runtime.settings.policies import PRECISION_OF, Policies, policy_fields
 from runtime.settings.setting import Setting
 
-RULES = {
+RULE_TEXTS = {
     "bypass": "may be left out",
     "estimate": "predicts its bytes from it",
     "verify": "refuses what it cannot run, before anything is loaded",
@@ -98,7 +98,7 @@ def _rules(field: FieldRow, readers: Iterable[str], seen: Look) -> Iterator[str]
     ports = [reader.partition(".")[::2] for reader in field.readers]
     for node in readers:
         known = seen.before.declarations[node]
-        for rule, effect in RULES.items():
+        for rule, effect in RULE_TEXTS.items():
             asked = _asked(known, rule)
             if any(n == node and (port in asked or "**" in asked) for n, port in ports):
                 doc = inspect.getdoc(getattr(known.cls, rule)) or ""

@@ -22,11 +22,11 @@ from runtime.graph.parse import (
     MATCHES,
     Shape,
 )
-from runtime.graph.parse_node import NODE
+from runtime.graph.parse_node import NODE_KEYS
 from runtime.inspect.describe import port_notes
 from runtime.inspect.node_schema import (
-    EDGE,
-    FILE_TYPE,
+    EDGE_SCHEMA,
+    FILE_TYPE_PATTERN,
     NAMES,
     Schema,
     declared,
@@ -36,7 +36,7 @@ from runtime.inspect.node_schema import (
 from runtime.settings.field import DTYPES, TYPES, Field
 
 DRAFT = "http://json-schema.org/draft-07/schema#"
-WORD: Schema = {"type": "string"}
+STRING: Schema = {"type": "string"}
 DEFAULTS: Mapping[str, Schema] = {  # of a request field, by its type
     "int": {"type": "integer"}, "float": {"type": "number"}, "bool": {"type": "boolean"},
     "seed": {"type": "integer", "minimum": 0}, "dtype": {"enum": sorted(DTYPES)},
@@ -73,7 +73,7 @@ def _top() -> Schema:
         inspect.getdoc(catalog.Entry) or ""
     )
     sections: Schema = {
-        "defaults": {"type": "array", "items": WORD, "description": "the graph that this one "
+        "defaults": {"type": "array", "items": STRING, "description": "the graph that this one "
                      "extends, then `_self_`: what follows says only what differs"},
         **_shaped(HEAD_SHAPES),
         "checkpoint": {"type": ["string", "null"]},
@@ -84,7 +84,7 @@ def _top() -> Schema:
         "request": _names("field", {"not": {"enum": [*BUILT_IN]}}),
         "components": _names("component", {}),
         "nodes": _names("node", {"not": {"const": "request"}}),
-        "outputs": {"type": ["object", "null"], "additionalProperties": EDGE},
+        "outputs": {"type": ["object", "null"], "additionalProperties": EDGE_SCHEMA},
     }  # fmt: skip
     return {
         name: {"description": notes[name], **schema} if name in notes else schema
@@ -130,7 +130,7 @@ def _field() -> Schema:
 
 
 def _default(kind: str, *, many: bool) -> Schema:
-    one = DEFAULTS.get(kind, WORD)
+    one = DEFAULTS.get(kind, STRING)
     listed = [{"type": "array", "items": one}] if many else []
     return {"properties": {"default": {"anyOf": [one, *listed, {"type": "null"}]}}}
 
@@ -160,16 +160,19 @@ def _node(known: Mapping[str, Declaration], plugins: list[str]) -> Schema:
         "anyOf": [
             {"enum": [*known], "enumDescriptions": summaries},
             {"type": "string", "pattern": rf"^{here}[\w-]+:([a-z_]\w*\.)+[A-Z]\w*$"},
-            {"type": "string", "pattern": FILE_TYPE},
+            {"type": "string", "pattern": FILE_TYPE_PATTERN},
         ],
         "errorMessage": "no such node type",
     }
-    sections: Schema = {name: {"type": ["object", "null"]} for name in NODE}
+    sections: Schema = {name: {"type": ["object", "null"]} for name in NODE_KEYS}
     graphs = sorted(catalog.entries())
     sections["graph"] = {"type": ["string", "null"], "examples": graphs,
                          "description": "a graph as a node"}  # fmt: skip
     sections["help"] = {"type": ["string", "null"], "description": "a line for readers"}
-    sections["behind"] = {**EDGE, "description": "an output that others then read from this node"}
+    sections["behind"] = {
+        **EDGE_SCHEMA,
+        "description": "an output that others then read from this node",
+    }
     sections["each"] = {
         "type": ["object", "null"],
         "additionalProperties": {"type": "array", "minItems": 1},

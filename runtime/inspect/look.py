@@ -27,7 +27,6 @@ from runtime.settings.setting import Setting, join_map_entries
 if TYPE_CHECKING:
     from runtime.run.session import Session
 
-STAGES = ("check", "prune", "fold", "plan")
 PROMPT = "a prompt"  # used where no prompt is given: a plan does not depend on its words
 
 

@@ -30,7 +30,8 @@ from runtime.graph.node_files import FILE_TYPE
 from runtime.inspect.describe import signature
 from runtime.inspect.node_schema import declared
 
-USUAL: tuple[tuple[Any, Any], ...] = (  # a type, and the edge or literal that graphs give it
+# A type, and the edge or literal that graphs give it.
+EXAMPLE_VALUES: tuple[tuple[Any, Any], ...] = (
     (Denoiser, "guided.denoiser"), (Latents, "denoise.latents"), (TextEmbeds, "positive.embeds"),
     (Schedule, "schedule.schedule"), (Rng, "request.rng"), (Video, "decode.video"),
     (Image, "decode.image"), (str, "request.prompt"), (int, 64), (float, 1.0),
@@ -124,7 +125,9 @@ def _source(port: Port) -> Any:
     inside = entry_type(port)
     if inside is not None:
         return [_source(Port(port.name, inside)), _source(Port(port.name, inside))]
-    return next((edge for kind, edge in USUAL if accepts(port.type, kind)), f"NODE.{port.name}")
+    return next(
+        (edge for kind, edge in EXAMPLE_VALUES if accepts(port.type, kind)), f"NODE.{port.name}"
+    )
 
 
 def _uses(type: str) -> Iterator[tuple[str, str]]:

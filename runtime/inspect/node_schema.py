@@ -28,12 +28,12 @@ NAMES: Mapping[Any, str] = {
     bool: "boolean", int: "integer", float: "number", str: "string", type(None): "null",
     list: "array", tuple: "array",
 }  # fmt: skip
-EDGE: Schema = {
+EDGE_SCHEMA: Schema = {
     "type": ["string", "null"],
     "pattern": r"^[^\s.]+\.[^\s.]+$",
     "description": "an edge: `node.port`, or `request.field`; null removes it",
 }
-FILE_TYPE = r"^[^:]*\.py:[A-Z]\w*$"  # a class in a file beside the graph
+FILE_TYPE_PATTERN = r"^[^:]*\.py:[A-Z]\w*$"  # a class in a file beside the graph
 VALUE: Schema = {"type": "object", "required": ["value"], "maxProperties": 1}
 
 
@@ -109,9 +109,11 @@ def about(port: Port, notes: Mapping[str, str]) -> str:
 
 def entry(port: Port, notes: Mapping[str, str]) -> Schema:
     """An edge, a literal, or a list of both where the port takes one; null leaves the default."""
-    ways = [*literals(port.type), EDGE, VALUE, {"type": "null"}]
+    ways = [*literals(port.type), EDGE_SCHEMA, VALUE, {"type": "null"}]
     if list_type := entry_type(port):
-        ways.append({"type": "array", "items": {"anyOf": [*literals(list_type), EDGE, VALUE]}})
+        ways.append(
+            {"type": "array", "items": {"anyOf": [*literals(list_type), EDGE_SCHEMA, VALUE]}}
+        )
     if Rng in options(port.type):
         ways.append({"type": "integer", "minimum": 0})
     found: Schema = {"anyOf": [*_unique(ways)]}

@@ -35,7 +35,7 @@ class Option:
 def options_of(name: str, graph: Graph, components: Sequence[str]) -> list[Option]:
     """What an option's name stands for; a UserError where nothing is called so."""
     flat = name.removeprefix("--").replace("-", "_")
-    listed = flag_table()
+    listed = option_table()
     if flat in listed:
         return _of_flag(listed[flat])
     path = _path(flat, name, graph, components)
@@ -54,7 +54,7 @@ def options_of(name: str, graph: Graph, components: Sequence[str]) -> list[Optio
 
 
 @cache
-def flag_table() -> Mapping[str, Mapping[str, Any]]:
+def option_table() -> Mapping[str, Mapping[str, Any]]:
     """Every flag by its flat name, aliases included: `name`, `path`, `help` and `also`."""
     table_file = catalog.read_yaml(catalog.packaged("conf") / "flags.yaml")
     found: dict[str, Mapping[str, Any]] = {}

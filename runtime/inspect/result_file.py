@@ -13,7 +13,7 @@ from runtime.provenance.read_back import has_folder, provenance
 from runtime.settings.setting import Setting
 
 KINDS = frozenset({*MEDIA_TYPES, ".json"})
-EDITS = ("nodes", "components", "outputs", "request", "precision", "vae")
+EXPLAINED_SECTIONS = ("nodes", "components", "outputs", "request", "precision", "vae")
 
 
 def is_result(name: str) -> bool:
@@ -46,5 +46,5 @@ def _recorded(record: dict[str, Any]) -> Iterator[tuple[str, Any]]:
         if not any(isinstance(one, dict) for one in inputs):  # of pictures there are only digests
             yield f"request.{name}", value
     for path, value in record["settings"].items():
-        if path.partition(".")[0] in EDITS and not has_folder(value):
+        if path.partition(".")[0] in EXPLAINED_SECTIONS and not has_folder(value):
             yield path, value

@@ -18,8 +18,8 @@ from runtime.inspect.text import cost_text
 from runtime.plan.text import size
 
 CHAR, LINE, PAD, MARGIN = 7.3, 17.0, 12.0, 24.0  # of the font at 12 px, with some room
-HEAD = 58.0  # of the drawing's title
-LONGEST = 50  # characters of a line; the page shows all
+TITLE_HEIGHT = 58.0  # of the drawing's title
+LONGEST_LINE = 50  # characters of a line; the page shows all
 PANEL = 72  # of a line of what is known of a component
 COLOURS = 8  # of the style sheet, for the types that travel on edges
 
@@ -89,7 +89,7 @@ def drawing(view: GraphView, inside: str = "") -> str:
             f'<rect class="paper" width="{width:.0f}" height="{height:.0f}"/>',
             f'<text class="title" x="{MARGIN}" y="30">{escape(title)}</text>',
             f'<text class="dim" x="{MARGIN}" y="50">{escape(subtitle(view))}</text>',
-            f'<g transform="translate({MARGIN} {HEAD + MARGIN / 2})">',
+            f'<g transform="translate({MARGIN} {TITLE_HEIGHT + MARGIN / 2})">',
             *curves,
             *boxes,
             "</g>",
@@ -243,7 +243,7 @@ def _mark(line: BoxLine, width: float, y: float, colour: int | None) -> str:
 def _extent(placed: Layout, view: GraphView) -> tuple[float, float]:
     title = (cells(f"{view.name}: {view.title}") + 4) * CHAR * 1.35
     width = max(placed.width, title, cells(subtitle(view)) * CHAR)
-    return width + 2 * MARGIN, placed.height + HEAD + 2 * MARGIN
+    return width + 2 * MARGIN, placed.height + TITLE_HEIGHT + 2 * MARGIN
 
 
 def cells(text: str) -> int:
@@ -251,7 +251,7 @@ def cells(text: str) -> int:
     return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
-def cut(text: str, most: int = LONGEST) -> str:
+def cut(text: str, most: int = LONGEST_LINE) -> str:
     """A text of at most so many characters."""
     return text if len(text) <= most else f"{text[: most - 1]}…"
 

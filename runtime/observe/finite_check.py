@@ -32,7 +32,9 @@ class FiniteCheck:
         def look(name: str) -> Any:
             def hook(_: Any, __: Any, result: Any) -> None:
                 if not self._found:
-                    self._found += [f"`{name}` made {odd_values}" for _, odd_values in odd(result)][:1]
+                    self._found += [f"`{name}` made {odd_values}" for _, odd_values in odd(result)][
+                        :1
+                    ]
 
             return hook
 
@@ -55,7 +57,9 @@ class FiniteCheck:
 
     def stepped(self, node: str, message: StepDone) -> None:
         """Look at the latents that a step leaves."""
-        wrong = [f"`latents.{name}` has {odd_values}" for name, odd_values in odd(message.state.parts)]
+        wrong = [
+            f"`latents.{name}` has {odd_values}" for name, odd_values in odd(message.state.parts)
+        ]
         self._refuse(wrong, f" in step {message.state.index} of {message.count}")
 
     def explain(self, node: str, problem: Exception) -> Exception:

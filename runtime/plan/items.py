@@ -88,7 +88,7 @@ class Recall:
 
 
 @dataclass(frozen=True)
-class Run:
+class RunNode:
     """Run a node. nbytes: predicted outputs and working set; none where the node does not tell."""
 
     node: str
@@ -103,4 +103,4 @@ class Free:
     node: str
 
 
-Item: TypeAlias = Load | Recall | Run | Free
+Item: TypeAlias = Load | Recall | RunNode | Free

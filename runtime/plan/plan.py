@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from runtime.graph.check import Checked
 from runtime.graph.model import Ref
-from runtime.plan.items import Facts, Free, Item, Load, Recall, Run
+from runtime.plan.items import Facts, Free, Item, Load, Recall, RunNode
 from runtime.plan.text import size
 
 
@@ -50,14 +50,14 @@ class Plan:
         for item in self.items:
             if isinstance(item, Load):
                 held += item.nbytes
-            peak = max(peak, held + (item.nbytes or 0 if isinstance(item, Run) else 0))
+            peak = max(peak, held + (item.nbytes or 0 if isinstance(item, RunNode) else 0))
         return peak
 
 
 def plan_text(plan: Plan) -> str:
     """A plan, one line per item, with predicted bytes and what is resident after each."""
     graph, facts = plan.checked.graph, plan.facts
-    runs = sum(isinstance(i, Run) for i in plan.items)
+    runs = sum(isinstance(i, RunNode) for i in plan.items)
     verb = "node runs" if runs == 1 else "nodes run"
     lines = [f"plan of graph `{graph.name}` on {facts.device}: {runs} {verb}"]
     held = sum(facts.components[c].nbytes for c in facts.resident if c in facts.components)
@@ -70,7 +70,7 @@ def plan_text(plan: Plan) -> str:
                 what = f"{item.class_name} {item.dtype}".strip()
                 what += ", at its first step" if item.at_call else ""
                 row = ("load", item.component, what, size(item.nbytes) if item.nbytes else "")
-            case Run():
+            case RunNode():
                 row = ("run", item.node, item.type, size(item.nbytes))
             case Recall():
                 row = ("recall", item.node, item.type, "")
@@ -81,7 +81,7 @@ def plan_text(plan: Plan) -> str:
         lines.append(f"{number:4}  {verb:6}  {name:16} {what:44} {cost:>9}  {tail}".rstrip())
     lines += [f"      not run {name:16} {why}" for name, why in plan.dropped.items()]
     lines += [f"      note: {note}" for note in plan.notes]
-    silent = sum(isinstance(i, Run) and i.nbytes is None for i in plan.items)
+    silent = sum(isinstance(i, RunNode) and i.nbytes is None for i in plan.items)
     tell = "node does not tell what it needs" if runs == 1 else "nodes do not tell what they need"
     untold = f"; {silent} of {runs} {tell}" if silent else ""
     least = "at least " if silent else ""

@@ -11,7 +11,7 @@ from runtime.contract.declare import Declaration, options
 from runtime.contract.rules import is_effect
 from runtime.graph.check import Checked
 from runtime.graph.model import NodeSpec, Ref
-from runtime.plan.items import Facts, Free, Item, Load, Recall, Run
+from runtime.plan.items import Facts, Free, Item, Load, Recall, RunNode
 from runtime.plan.liveness import binds_lazily, last_reader, readers, reads_lazily
 from runtime.plan.passes import fold, known_arguments, prune
 from runtime.plan.plan import Plan
@@ -130,7 +130,7 @@ def _order(
                         Load(component, fact.class_name, fact.dtype, fact.nbytes,
                              at_call=component in waiting)
                     )  # fmt: skip
-            items.append(Run(name, node.type, estimates[name]))
+            items.append(RunNode(name, node.type, estimates[name]))
         items += [Free(n) for n in order if last[n] == name and n not in needed.outputs]
     return items
 

@@ -14,7 +14,7 @@ from importlib import metadata
 
 from runtime.checkpoint.required_files import is_installed
 
-ABSENT = "not installed"
+NOT_INSTALLED = "not installed"
 # Distribution to the module that is imported.
 ALWAYS = {
     "sglang-graph": "runtime", "torch": "torch", "diffusers": "diffusers",
@@ -44,13 +44,13 @@ def versions() -> Mapping[str, str]:
     found = {"python": platform.python_version()}
     found |= {name: _version(name, module) for name, module in ALWAYS.items()}
     optional = {name: _version(name, module) for name, module in OPTIONAL.items()}
-    return found | {name: version for name, version in optional.items() if version != ABSENT}
+    return found | {name: version for name, version in optional.items() if version != NOT_INSTALLED}
 
 
 def _version(name: str, module: str) -> str:
     """The version of a package; what cannot be imported is not installed, whatever is listed."""
     if not is_installed(module):
-        return ABSENT
+        return NOT_INSTALLED
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:

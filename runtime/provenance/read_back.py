@@ -24,10 +24,10 @@ from runtime.files.embedded_text import (
     sidecar_path,
 )
 from runtime.files.image_formats import DECODE_ERRORS, readable_formats
-from runtime.provenance.packages import ABSENT, MARK
+from runtime.provenance.packages import MARK, NOT_INSTALLED
 
-LONGEST = 64 * 2**20
-KNOWN = 1  # the version that is written
+MAX_RECORD_BYTES = 64 * 2**20
+RECORD_VERSION = 1  # the version that is written
 MAPS = (
     *("graph", "model", "request", "settings", "local", "components", "code", "execution"),
     "versions",
@@ -47,7 +47,7 @@ NAMES_ONLY = frozenset({"model", "local", "notes"})
 
 def provenance(path: Path) -> dict[str, Any]:
     """How a file was made; a UserError where it does not say so in a way that can be read."""
-    text = read(path)
+    text = read_record(path)
     found: Any = None
     with suppress(ValueError, RecursionError):
         found = json.loads(text)
@@ -57,9 +57,9 @@ def provenance(path: Path) -> dict[str, Any]:
             help="it was made with `output.metadata=false` or by another program, or edited since",
             field="file",
         )
-    if found[PROVENANCE_KEY] != KNOWN:
+    if found[PROVENANCE_KEY] != RECORD_VERSION:
         raise UserError(
-            f"{path} has provenance of version {found[PROVENANCE_KEY]!r:.20}, not {KNOWN}",
+            f"{path} has provenance of version {found[PROVENANCE_KEY]!r:.20}, not {RECORD_VERSION}",
             help="upgrade this package", field="file",
         )  # fmt: skip
     for name in MAPS:
@@ -86,7 +86,7 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tup
         if path.startswith("versions.") and (one is None or other is None):
             if not lists_optional:
                 continue  # a record of a version that did not look for this package
-            one, other = one or ABSENT, other or ABSENT
+            one, other = one or NOT_INSTALLED, other or NOT_INSTALLED
         if one != other:
             yield path, one, other
 
@@ -132,7 +132,7 @@ def has_folder(value: Any) -> bool:
     return bool(without_folders(value) != (list(value) if isinstance(value, tuple) else value))
 
 
-def read(path: Path) -> str:
+def read_record(path: Path) -> str:
     """The text that a media file carries, or that lies beside it; empty where there is none.
 
     A `.json` file is the text itself. UserError where there is no such file.
@@ -179,6 +179,6 @@ def _of_clip(path: Path) -> str:
 
 
 def _text(path: Path) -> str:
-    if path.stat().st_size > LONGEST:
+    if path.stat().st_size > MAX_RECORD_BYTES:
         return ""
     return path.read_text(encoding="utf-8", errors="replace").rstrip("\n")

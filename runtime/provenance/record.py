@@ -29,8 +29,8 @@ from runtime.plan.planner import bound
 from runtime.provenance.packages import versions
 from runtime.provenance.read_back import (
     ENCODING,
-    KNOWN,
     NOT_RECORDED,
+    RECORD_VERSION,
     RECORDED_ELSEWHERE,
     base_name,
     has_folder,
@@ -89,7 +89,7 @@ def provenance_record(
     edits = _edits(made, local)
     code = {n.type: checked.declarations[name].digest for name, n in checked.graph.nodes.items()}
     return {
-        PROVENANCE_KEY: KNOWN,
+        PROVENANCE_KEY: RECORD_VERSION,
         "graph": {"name": config.graph.name, "digest": graph_digest(config.graph)},
         "model": _model(config),
         "request": _request(config.graph, request, ports),
@@ -103,7 +103,7 @@ def provenance_record(
     }
 
 
-def as_text(record: Mapping[str, Any]) -> str:
+def record_json(record: Mapping[str, Any]) -> str:
     """The text that a file carries: JSON, in ASCII so that no reader can mistake its encoding."""
     return json.dumps(record)
 

@@ -19,7 +19,7 @@ class StoredResult(NamedTuple):
     size: int
 
 
-class Memo:
+class ResultMemo:
     """Content key to a node's outputs. Values are never written in place, so they are shared."""
 
     def __init__(self, max_bytes: int) -> None:

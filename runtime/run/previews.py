@@ -11,7 +11,7 @@ from runtime.contract.denoising import DenoiseState
 from runtime.contract.values import Image, Latents, Rng, Video
 from runtime.errors import UserError
 from runtime.graph.check import Checked
-from runtime.plan.items import Run
+from runtime.plan.items import RunNode
 from runtime.plan.plan import Plan
 from runtime.run.work import Work
 
@@ -42,7 +42,7 @@ def rest_of(made: Plan, work: Work) -> Work:
     same = {n: v for n, v in work.values.items() if made.keys.get(n) == work.plan.keys.get(n)}
     values: dict[str, Any] = {**same, node: known.cls.Out(**out)}
     needed = _needed(made, values)
-    items = tuple(i for i in made.items if isinstance(i, Run) and i.node in needed)
+    items = tuple(i for i in made.items if isinstance(i, RunNode) and i.node in needed)
     plan = dataclasses.replace(made, items=items, lasting=frozenset())
     return Work(plan, work.request, 0, lambda: False, work.wanted, work.memo, values=values)
 

@@ -48,7 +48,7 @@ class Key(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Wanted:
+class WantedComponent:
     """A component that a run asks for, and how it is had.
 
     nbytes  predicted, of its weights
@@ -72,7 +72,7 @@ class Wanted:
         *,
         trusted: bool = False,
         park: bool = False,
-    ) -> Wanted:
+    ) -> WantedComponent:
         """A component as its source describes it. dtype: of its weights; empty: as stored."""
 
         def load() -> Any:
@@ -97,7 +97,7 @@ def variant_of(source: ComponentSource | PipelineSource, dtype: str) -> Variant:
 
 
 @dataclass(eq=False)
-class Entry:
+class ResidencyEntry:
     """A component of the process. leases: calls that use it now. used: when a lease ended."""
 
     key: Key
@@ -120,7 +120,7 @@ class Entry:
 class Lease:
     """Holds a component where it is; as a context it gives the module or tool itself."""
 
-    entry: Entry
+    entry: ResidencyEntry
     make_ready: Callable[[], None]
 
     def __enter__(self) -> Any:
@@ -149,13 +149,13 @@ class Residency:
 
     def __init__(self, free: Callable[[torch.device], int] = devices.free_bytes) -> None:
         self.free = free
-        self._entries: dict[Key, Entry] = {}
+        self._entries: dict[Key, ResidencyEntry] = {}
         self._lock = threading.Lock()
-        self._queue: list[tuple[Wanted, Emit]] = []
+        self._queue: list[tuple[WantedComponent, Emit]] = []
         self._coming: set[Key] = set()
         self._thread: threading.Thread | None = None
 
-    def acquire(self, wanted: Wanted, emit: Emit = lambda event: None) -> Lease:
+    def acquire(self, wanted: WantedComponent, emit: Emit = lambda event: None) -> Lease:
         """A lease: the module or tool, ready on its device for as long as it is open."""
         entry = self._entries.get(wanted.key) or self._entry(wanted)
         return Lease(entry, lambda: self._make_ready(entry, wanted, emit))
@@ -165,7 +165,7 @@ class Residency:
         entry = self._entries.get(key)
         return entry.state if entry else State.ABSENT
 
-    def resident(self) -> list[Entry]:
+    def resident(self) -> list[ResidencyEntry]:
         """Everything that is loaded, oldest first."""
         with self._lock:
             return [e for e in self._entries.values() if e.state in {State.READY, State.HOST}]
@@ -174,7 +174,7 @@ class Residency:
         """Whether a component was told to be on its way: it is prefetched."""
         return key in self._coming
 
-    def prefetch(self, wanted: Wanted, emit: Emit = lambda event: None) -> None:
+    def prefetch(self, wanted: WantedComponent, emit: Emit = lambda event: None) -> None:
         """Make a component ready in the transfer thread, where there is room for it."""
         if self.state(wanted.key) not in {State.ABSENT, State.HOST} or not self.fits(wanted):
             return
@@ -188,7 +188,7 @@ class Residency:
                 self._thread = threading.Thread(target=self._transfer, name="transfer", daemon=True)
                 self._thread.start()
 
-    def make_room(self, wanted: Wanted, emit: Emit) -> list[str]:
+    def make_room(self, wanted: WantedComponent, emit: Emit) -> list[str]:
         """Evict idle components until one that is not ready fits; names of those that went."""
         if not wanted.variant.is_network or self.state(wanted.key) is State.READY:
             return []
@@ -206,7 +206,7 @@ class Residency:
         idle = [e for e in self._idle(str(device)) if e.key != keep]
         return [e.name for e in idle if self._evict(e, emit)]
 
-    def fits(self, wanted: Wanted) -> bool:
+    def fits(self, wanted: WantedComponent) -> bool:
         """Whether a component is ready, or there is room for it without evicting another."""
         ready = not wanted.variant.is_network or self.state(wanted.key) is State.READY
         return ready or self.free(wanted.device) >= wanted.nbytes * HEADROOM
@@ -216,18 +216,18 @@ class Residency:
         with self._lock:
             self._entries = {k: e for k, e in self._entries.items() if e.leases}
 
-    def _entry(self, wanted: Wanted) -> Entry:
+    def _entry(self, wanted: WantedComponent) -> ResidencyEntry:
         with self._lock:
-            made = Entry(wanted.key, wanted.name, wanted.park)
+            made = ResidencyEntry(wanted.key, wanted.name, wanted.park)
             return self._entries.setdefault(wanted.key, made)
 
-    def _idle(self, device: str) -> list[Entry]:
+    def _idle(self, device: str) -> list[ResidencyEntry]:
         """Components of a device that no call uses, least recently used first."""
         with self._lock:
             found = [e for e in self._entries.values() if e.idle and e.key.device == device]
         return sorted(found, key=lambda e: e.used)
 
-    def _make_ready(self, entry: Entry, wanted: Wanted, emit: Emit) -> None:
+    def _make_ready(self, entry: ResidencyEntry, wanted: WantedComponent, emit: Emit) -> None:
         if entry.state is State.READY:
             return
         before, entry.state = entry.state, State.MOVING
@@ -254,7 +254,7 @@ class Residency:
         else:
             emit(Loaded(component=entry.name, nbytes=wanted.nbytes, seconds=seconds))
 
-    def _evict(self, entry: Entry, emit: Emit) -> bool:
+    def _evict(self, entry: ResidencyEntry, emit: Emit) -> bool:
         with entry.lock:
             if not entry.idle:
                 return False

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import torch
 
 from runtime.checkpoint.skeleton import building
-from runtime.contract.batches import Answer, AnyCall, joins, merge, samples, split
+from runtime.contract.batches import Answer, AnyCall, joins, merge_calls, samples, split
 from runtime.contract.calls import STATELESS
 from runtime.contract.rules import Rung
 from runtime.contract.values import map_tensors
@@ -28,7 +28,7 @@ from runtime.errors import Cancelled
 from runtime.events import Event, Loading, NodeDone, Noted, Recovered
 from runtime.plan.items import Load, Recall
 from runtime.run.memo import StoredResult
-from runtime.run.residency import Key, Residency, State, Wanted, residency
+from runtime.run.residency import Key, Residency, State, WantedComponent, residency
 from runtime.run.task import Restart, Task
 from runtime.run.work import Work
 
@@ -52,7 +52,7 @@ class Waiting(NamedTuple):
         return str(self.call.component.name)
 
     @property
-    def wanted(self) -> Wanted:
+    def wanted(self) -> WantedComponent:
         """How that component is had."""
         return self.task.work.wanted[self.component]
 
@@ -65,7 +65,7 @@ class Loop:
         self._lock = threading.RLock()
         self._works: list[Work] = []
         self._tasks: dict[Work, Task] = {}
-        self._loads: deque[tuple[Work, Wanted]] = deque()
+        self._loads: deque[tuple[Work, WantedComponent]] = deque()
         self._announced: set[Key] = set()
 
     def add(self, work: Work) -> None:
@@ -148,7 +148,7 @@ class Loop:
         work.emit(NodeDone(node=node, type=kind, seconds=0.0, memoised=True))
         work.done(node, map_tensors(stored.value, self._here))
 
-    def _load(self, work: Work, wanted: Wanted) -> None:
+    def _load(self, work: Work, wanted: WantedComponent) -> None:
         """Make the next component ready, before the node that needs it."""
         try:
             if self._announce(wanted, [work]):
@@ -163,7 +163,7 @@ class Loop:
             self._loads.remove((work, wanted))
             work.fail(problem)
 
-    def _announce(self, wanted: Wanted, works: Sequence[Work]) -> bool:
+    def _announce(self, wanted: WantedComponent, works: Sequence[Work]) -> bool:
         """Whether a component may be acquired now; else what is to come is told first."""
         here = self._residency.state(wanted.key) is State.READY
         if here or wanted.key in self._announced or self._residency.coming(wanted.key):
@@ -231,7 +231,7 @@ class Loop:
         """One forward for a group, on this device."""
         first = group[0]
         call, observer = first.call, first.task.work.observer
-        batched = map_tensors(merge([one.call for one in group]), self._here)
+        batched = map_tensors(merge_calls([one.call for one in group]), self._here)
         mode = first.task.work.modes.get(first.component)
         looking = observer.calling(first.task.node, call, net) if observer else NOTHING
         with building, torch.inference_mode(), ExitStack() as others:

@@ -25,7 +25,7 @@ from runtime.events import Noted
 from runtime.files.object_store import check_store
 from runtime.graph.check import Checked, check
 from runtime.graph.model import Ref
-from runtime.graph.parse import WHOLE
+from runtime.graph.parse import WHOLE_PIPELINE
 from runtime.graph.roles import component_roles, of_role
 from runtime.observe.finite_check import FiniteCheck
 from runtime.observe.observer import Observer
@@ -35,10 +35,10 @@ from runtime.plan.items import ComponentFacts, Facts, Load, Place, Recall
 from runtime.plan.plan import Plan
 from runtime.plan.planner import bound, plan
 from runtime.plan.without_effect import without_effect
-from runtime.provenance.record import Happened, PlannedRun, as_text, provenance_record
-from runtime.run.memo import Memo
-from runtime.run.previews import rest_of, preview_output
-from runtime.run.residency import State, Wanted, residency, variant_of
+from runtime.provenance.record import Happened, PlannedRun, provenance_record, record_json
+from runtime.run.memo import ResultMemo
+from runtime.run.previews import preview_output, rest_of
+from runtime.run.residency import State, WantedComponent, residency, variant_of
 from runtime.run.scheduler import follow
 from runtime.run.work import Work
 from runtime.settings.policies import left_out, role_dtype
@@ -50,9 +50,9 @@ class Session:
     def __init__(self, config: RunConfig) -> None:
         self.config = config
         asked = config.policies.placement.device
-        self.device = devices.choose(None if asked == "auto" else asked)
+        self.device = devices.choose_device(None if asked == "auto" else asked)
         self._tried: set[tuple[Any, ...]] = set()
-        self.memo = Memo(config.policies.memo.max_mb * 2**20)
+        self.memo = ResultMemo(config.policies.memo.max_mb * 2**20)
         self.residency = residency()
         self.observe: Callable[[], Observer] | None = None  # makes an observer for each run
         if config.policies.checks.finite:
@@ -85,7 +85,7 @@ class Session:
                         f"components.{key} is null, and `{name}` ({node.type}) needs it",
                         help="leave it out, or remove the node too", field=f"components.{key}",
                     )  # fmt: skip
-                if key == WHOLE:
+                if key == WHOLE_PIPELINE:
                     found[key] = pipelines.find_pipeline(
                         self.config.checkpoint, self.config.graph.components,
                         self.config.policies.model, self.config.policies.vae, self._own_dtype,
@@ -111,12 +111,12 @@ class Session:
         return made
 
     @cached_property
-    def wanted(self) -> dict[str, Wanted]:
+    def wanted(self) -> dict[str, WantedComponent]:
         """How each component is had: on which device, and what loads it."""
         trusted, found = self.config.policies.model.trust_remote_code, {}
         for name, source in self.sources.items():
             place = self.place(name)
-            found[name] = Wanted.of(
+            found[name] = WantedComponent.of(
                 source, self.facts[name].dtype, torch.device(place.device), trusted=trusted,
                 park=place.residency == "offload",
             )  # fmt: skip
@@ -150,7 +150,9 @@ class Session:
         made = self._noted(self._plan(ports, outputs, frozenset()), ports)
         return provenance_record(self._made(made), request, ports, destination, Happened())
 
-    def _plan(self, ports: Mapping[str, Any], outputs: Sequence[str], stored: frozenset[str]) -> Plan:
+    def _plan(
+        self, ports: Mapping[str, Any], outputs: Sequence[str], stored: frozenset[str]
+    ) -> Plan:
         wanted = {name: self.checked.graph.outputs[name] for name in outputs}
         facts = Facts(
             device=str(self.device), components=self.facts,
@@ -200,14 +202,16 @@ class Session:
             made, ports, int(request.get(DENOISING_STEPS) or 0), cancelled,
             self.wanted, self.memo,
             observer=self.observe() if self.observe else None, batch=batch,
-            recalled={i.node: stored[made.keys[i.node]] for i in made.items if isinstance(i, Recall)},
+            recalled={
+                i.node: stored[made.keys[i.node]] for i in made.items if isinstance(i, Recall)
+            },
         )  # fmt: skip
         for text in large_pictures(ports):
             work.emit(Noted(text=text))
         if self.config.policies.output.metadata and _writes(made):
 
             def record() -> str:
-                return as_text(
+                return record_json(
                     provenance_record(self._made(made), request, ports, destination, work.happened)
                 )
 

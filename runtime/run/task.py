@@ -17,10 +17,10 @@ from runtime.checkpoint.skeleton import building
 from runtime.contract.batches import Answer, AnyCall
 from runtime.contract.declare import Declaration
 from runtime.contract.denoising import StepDone
-from runtime.contract.rules import USUAL, Rung
+from runtime.contract.rules import DEFAULT_RUNGS, Rung
 from runtime.contract.values import Rng, map_tensors, tensors
 from runtime.device import CPU, Stopwatch, memory
-from runtime.errors import Cancelled, NodeFailed, UserError, chain
+from runtime.errors import Cancelled, NodeFailed, UserError, exception_chain
 from runtime.events import NodeDone, NodeStarted, Noted, Stepped
 from runtime.files.object_store import UploadFailed
 from runtime.graph.model import NodeSpec
@@ -31,7 +31,7 @@ from runtime.run.residency import Residency
 from runtime.run.work import Work
 
 Steps: TypeAlias = Generator[list[AnyCall] | None, list[Answer] | None, None]
-OURS = (UserError, Cancelled, NodeFailed, UploadFailed)  # errors that say all themselves
+COMPLETE_ERRORS = (UserError, Cancelled, NodeFailed, UploadFailed)  # errors that say all themselves
 
 
 class Restart(Exception):
@@ -107,7 +107,7 @@ class Task:
         """What may be done, in order, when a call of this component's runs out of memory."""
         declared = self.work.plan.checked.declarations
         own = {r for n, d in declared.items() if self._binds(n, component) for r in d.ladder}
-        return (*USUAL, *sorted(own - {*USUAL}))
+        return (*DEFAULT_RUNGS, *sorted(own - {*DEFAULT_RUNGS}))
 
     def _binds(self, node: str, component: str) -> bool:
         checked = self.work.plan.checked
@@ -135,7 +135,7 @@ class Task:
             out = map_tensors(out, self._here)
             if work.observer:
                 work.observer.node_result(self.node, out)
-        except OURS:
+        except COMPLETE_ERRORS:
             raise
         except Exception as problem:
             observer = work.observer
@@ -254,10 +254,10 @@ class Task:
     def _failed(self, inputs: dict[str, Any], problem: Exception) -> NodeFailed:
         graph = self.work.plan.checked.graph
         position = locate(f"nodes.{self.node}", graph.sources, graph.edits)
-        cause, *causes = map(_headline, chain(problem))
+        cause, *causes = map(_headline, exception_chain(problem))
         if isinstance(problem, torch.OutOfMemoryError):
             cause += "; a smaller height, width or num_frames needs less, or placement=cpu"
-        described = [f"{port}: {describe(value)}" for port, value in inputs.items()]
+        described = [f"{port}: {describe_value(value)}" for port, value in inputs.items()]
         place, owner = own_code(problem, self.work.plan.checked)
         if owner not in {"", self.node}:
             kind = self.work.plan.checked.graph.nodes[owner].type
@@ -269,7 +269,7 @@ class Task:
         )
 
 
-def describe(value: Any) -> str:
+def describe_value(value: Any) -> str:
     """A value in a message: its tensors as shape, dtype and device; never its content."""
     if isinstance(value, str):
         return f"text of {len(value)} characters"

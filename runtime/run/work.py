@@ -16,11 +16,11 @@ from runtime.device import CPU
 from runtime.events import Event, Freed, Noted, Planned
 from runtime.graph.model import Ref
 from runtime.observe.observer import Observer
-from runtime.plan.items import Item, Load, Recall, Run
+from runtime.plan.items import Item, Load, Recall, RunNode
 from runtime.plan.plan import Plan
 from runtime.provenance.record import Happened
-from runtime.run.memo import StoredResult, Memo
-from runtime.run.residency import Wanted
+from runtime.run.memo import ResultMemo, StoredResult
+from runtime.run.residency import WantedComponent
 
 
 @dataclass(eq=False)
@@ -43,8 +43,8 @@ class Work:
     request: Mapping[str, Any]
     steps: int
     cancelled: Callable[[], bool]
-    wanted: Mapping[str, Wanted]
-    memo: Memo
+    wanted: Mapping[str, WantedComponent]
+    memo: ResultMemo
     observer: Observer | None = None
     recalled: dict[str, StoredResult] = field(default_factory=dict)
     batch: int = 1
@@ -65,13 +65,13 @@ class Work:
         for item in self.plan.items:
             if isinstance(item, Load):
                 loads.append(item)
-            elif isinstance(item, Run | Recall):
+            elif isinstance(item, RunNode | Recall):
                 queue = self._queues.setdefault(self.plan.devices[item.node], deque())
                 queue += [load for load in loads if not load.at_call]
                 loads.clear()
                 queue.append(item)
         self.devices = tuple(self._queues)
-        self._nodes = {i.node for i in self.plan.items if isinstance(i, Run | Recall)}
+        self._nodes = {i.node for i in self.plan.items if isinstance(i, RunNode | Recall)}
 
     @property
     def over(self) -> bool:

@@ -64,7 +64,9 @@ _ELSEWHERE: Mapping[str, str] = {
     "parallel.dp_size": "replicas workers num_workers",
 }  # fmt: skip
 _MEANT = {name: option for option, names in _ELSEWHERE.items() for name in names.split()}
-SIZE = frozenset({"size", "image_size", "img_size", "output_size", "res", "dimensions", "shape"})
+SIZE_NAMES = frozenset(
+    {"size", "image_size", "img_size", "output_size", "res", "dimensions", "shape"}
+)
 
 
 def common_option(name: str) -> str:

@@ -25,10 +25,11 @@ DTYPES = {
     "bf16": "bfloat16", "bfloat16": "bfloat16",
 }  # fmt: skip
 # As people write them: Python would also take 1_000 and the digits of every script.
-WHOLE = re.compile(r"[+-]?[0-9]{1,30}")
+WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,30}")
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?", re.IGNORECASE)
 MOST = 10**30
-RANDOM_SEED = "for another result each time give another number, such as $RANDOM of the shell"
+DEFAULT_SEED = 42  # where neither the request nor the graph states one
+RANDOM_SEED_HELP = "for another result each time give another number, such as $RANDOM of the shell"
 TRUE, FALSE = frozenset({"true"}), frozenset({"false"})
 
 
@@ -152,7 +153,7 @@ class Field:
             ) from problem
 
     def _read_int(self, value: Any, label: str) -> int:
-        if isinstance(value, str) and WHOLE.fullmatch(value.strip()):
+        if isinstance(value, str) and WHOLE_NUMBER.fullmatch(value.strip()):
             return int(value)
         whole = isinstance(value, Integral) or (isinstance(value, float) and value.is_integer())
         if isinstance(value, bool) or not whole or abs(value) > MOST:
@@ -165,7 +166,7 @@ class Field:
         except UserError:
             seed = -1
         if not 0 <= seed < 2**63:
-            raise self._wrong(value, label, "a whole number from 0 to 2^63 - 1", RANDOM_SEED)
+            raise self._wrong(value, label, "a whole number from 0 to 2^63 - 1", RANDOM_SEED_HELP)
         return seed
 
     def _read_float(self, value: Any, label: str) -> float:
@@ -215,11 +216,11 @@ class Field:
     def _check_number(self, value: float, label: str) -> None:
         unit = f" {self.unit}" if self.unit else ""
         if self.min is not None and value < self.min:
-            raise self._wrong(value, label, f"at least {plain(self.min)}{unit}", self.reason)
+            raise self._wrong(value, label, f"at least {plain_number(self.min)}{unit}", self.reason)
         if self.max is not None and value > self.max:
-            raise self._wrong(value, label, f"at most {plain(self.max)}{unit}", self.reason)
+            raise self._wrong(value, label, f"at most {plain_number(self.max)}{unit}", self.reason)
         if self.multiple and (value - self.offset) % self.multiple:
-            options = " or ".join(plain(x) for x in self.neighbours(value))
+            options = " or ".join(plain_number(x) for x in self.neighbours(value))
             help = f"the nearest that {'fit are' if ' or ' in options else 'fits is'} {options}"
             raise self._wrong(value, label, self.rule + unit, help=help)
 
@@ -259,7 +260,7 @@ def _texts(value: str) -> list[str]:
     return found if all(isinstance(text, str) for text in found) else []
 
 
-def plain(number: float) -> str:
+def plain_number(number: float) -> str:
     """A number as a person writes it: 4 rather than 4.0."""
     return str(int(number)) if float(number).is_integer() else str(number)
 

@@ -216,7 +216,7 @@ def policy_fields() -> Mapping[str, Mapping[str, Field]]:
     return found
 
 
-def build(values: Mapping[str, Mapping[str, Any]]) -> Policies:
+def build_policies(values: Mapping[str, Mapping[str, Any]]) -> Policies:
     """Policies from typed values per group; what is not given keeps its default."""
     made: dict[str, Any] = {}
     for group, fields in policy_fields().items():

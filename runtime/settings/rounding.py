@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from runtime.settings.field import Field, plain
+from runtime.settings.field import Field, plain_number
 from runtime.settings.policies import Adjust
 
 
@@ -24,7 +24,7 @@ def parse_rounded(field: Field, value: Any, label: str, adjust: Adjust) -> tuple
     why = f"the graph takes {field.rule}"
     if field.trained and field.trained.values:
         why = "the model was trained for that"
-    note = f"{label or field.name} is rounded to {plain(fit)}{unit}; {why}"
+    note = f"{label or field.name} is rounded to {plain_number(fit)}{unit}; {why}"
     return fit, "" if fit == exact else note
 
 

@@ -16,7 +16,7 @@ import yaml
 from runtime.errors import Position
 
 # A number such as 1e-3 is one in graph files; PyYAML alone takes it for text.
-FLOAT = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][+-]?[0-9]+")
+FLOAT_PATTERN = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][+-]?[0-9]+")
 
 
 class Raw(str):
@@ -106,7 +106,7 @@ def graph_value(edit: Setting) -> Any:
 
 
 def _scalar(text: Raw) -> Any:
-    if FLOAT.fullmatch(text):
+    if FLOAT_PATTERN.fullmatch(text):
         return float(text)
     try:
         value = yaml.safe_load(text)

@@ -13,7 +13,7 @@ from typing import Any
 
 from runtime.errors import UserError, nearest
 
-KEYS = ("values", "words", "needs", "before", "examples")
+TRAINED_KEYS = ("values", "words", "needs", "before", "examples")
 WORD = re.compile(r"[^\W_]+")
 
 
@@ -39,8 +39,8 @@ class Trained:
     def read(cls, data: Mapping[str, Any]) -> Trained:
         """From what a graph says; raises UserError whose field is the key that is wrong."""
         for key in data:
-            if key not in KEYS:
-                raise UserError(f"`{key}` is none of {', '.join(KEYS)}", field=key)
+            if key not in TRAINED_KEYS:
+                raise UserError(f"`{key}` is none of {', '.join(TRAINED_KEYS)}", field=key)
         words = _map_of(data, "words")
         groups = {group: _texts(listed, f"words.{group}") for group, listed in words.items()}
         before = {group: str(other) for group, other in _map_of(data, "before").items()}

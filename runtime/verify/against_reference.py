@@ -13,9 +13,9 @@ from runtime.checkpoint.vanilla_pipeline import RATE_ARGUMENTS, PipelineHandle, 
 from runtime.configure.resolve import edit
 from runtime.configure.select_graph import named_graph
 from runtime.errors import UserError
-from runtime.graph.parse import WHOLE
+from runtime.graph.parse import WHOLE_PIPELINE
 from runtime.settings.policies import policy_fields
-from runtime.verify.compare import Edges, Parity, Results, compare
+from runtime.verify.compare import Edges, Parity, Results, compare_runs
 from runtime.verify.record import Recorder
 
 GRAPH = "diffusers"  # the graph that is a vanilla pipeline
@@ -57,7 +57,7 @@ def verify(
     theirs, other = recorded(reference, "image", given)
     checked = session.plan(outputs=[output], **examples).checked
     ref = session.graph.outputs[output]
-    parity = compare(
+    parity = compare_runs(
         mine, theirs, Edges(checked, mine.stepping), Results(str(ref), result, other), tolerance
     )
     return Verified(class_name, parity, notes)
@@ -83,7 +83,7 @@ def examples_of(session: Runtime) -> dict[str, str]:
 def beside(session: Runtime, class_name: str, request: Mapping[str, Any]) -> Runtime:
     """The vanilla pipeline of a session's checkpoint: same files, components, dtypes, device."""
     config = session.config
-    if WHOLE in session.engine.facts:
+    if WHOLE_PIPELINE in session.engine.facts:
         raise UserError(
             f"graph `{session.graph.name}` is the vanilla pipeline itself",
             help="name a graph that is to be compared with it", field="graph",
@@ -134,7 +134,7 @@ def translated(
 
     own  arguments by the pipeline's own names: they go over those of the request
     """
-    handle = reference.engine.facts[WHOLE].handle
+    handle = reference.engine.facts[WHOLE_PIPELINE].handle
     assert isinstance(handle, PipelineHandle)
     takes = handle.call.parameters
     given: dict[str, Any] = {}

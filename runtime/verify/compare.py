@@ -127,7 +127,7 @@ class Edges:
         return " or ".join(n for n, score in found.items() if score == best) or record.node
 
 
-def compare(
+def compare_runs(
     ours: Recorder, theirs: Recorder, edges: Edges, results: Results, tolerance: float
 ) -> Parity:
     """All rows. tolerance: largest difference, as part of the largest value."""

@@ -23,10 +23,10 @@ from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.checkpoint.component_source import ComponentSource, find_component
 from runtime.checkpoint.folder import Folder
 from runtime.checkpoint.handle import Handle
-from runtime.checkpoint.skeleton import build
+from runtime.checkpoint.skeleton import build_skeleton
 from runtime.errors import UserError
 from runtime.graph.model import ComponentSpec
-from runtime.run.residency import Residency, State, Wanted
+from runtime.run.residency import Residency, State, WantedComponent
 from tests.support.tiny import flux, parts, wan
 
 ROOT = Path(__file__).parents[2]
@@ -62,7 +62,7 @@ def load(folder: Path, dtype: str | None = "float32", **changed: Any) -> Any:
 
 def held(store: Residency, part: ComponentSource, dtype: str | None) -> Any:
     """The loaded component, which stays in the store."""
-    with store.acquire(Wanted.of(part, dtype or "", CPU)) as value:
+    with store.acquire(WantedComponent.of(part, dtype or "", CPU)) as value:
         return value
 
 
@@ -225,15 +225,15 @@ def test_a_buffer_filled_by_hand_is_real() -> None:
         def from_config(cls, config: Any) -> Counts:
             return cls()
 
-    built = build(Counts, {})
+    built = build_skeleton(Counts, {})
     assert built.get_buffer("table").tolist() == [2.0, 2.0]
 
 
 def test_devices() -> None:
-    assert devices.choose("cpu") == CPU
-    assert str(devices.choose(None)) == devices.available()[0]
+    assert devices.choose_device("cpu") == CPU
+    assert str(devices.choose_device(None)) == devices.available()[0]
     with pytest.raises(UserError) as caught:
-        devices.choose("gpu")
+        devices.choose_device("gpu")
     listed = ", ".join(devices.available())
     assert str(caught.value) == (f"there is no device `gpu`.\n    help: this machine has: {listed}")
     assert devices.default_dtype(CPU, "bfloat16") == torch.float32

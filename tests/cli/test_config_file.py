@@ -7,7 +7,7 @@ import pytest
 
 from cli.config_file import read_config
 from cli.environment import read_environment
-from cli.generate import gather
+from cli.generate import gather_settings
 from cli.parser import CommandLine, parse
 from runtime import Raw, Setting
 
@@ -139,7 +139,7 @@ def test_precedence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = write(tmp_path, "a.yaml", "height: 1\nport: 2\n")
     second = write(tmp_path, "b.json", '{"height": 3}')
     argv = ["height=4", "--config", str(first), "--config", str(second), "--height", "5"]
-    settings, line = gather(parse(argv))
+    settings, line = gather_settings(parse(argv))
     assert [(s.dotted, str(s.value)) for s in settings] == [
         ("cache.dit", "True"),
         ("request.height", "1"),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.flags import flat, table
+from cli.flags import flag_table, flat_name
 from cli.help import command_help, is_connected
 from cli.keys import find
 from cli.parser import parse
@@ -20,23 +20,23 @@ def test_every_documented_flag_is_known(data: Path) -> None:
     unknown = [
         name
         for name in lines(data / "flags_a1.txt")
-        if find(table(), tuple(flat(name).split("."))) is None
+        if find(flag_table(), tuple(flat_name(name).split("."))) is None
     ]
     assert unknown == []
 
 
 def test_names_are_frozen(data: Path) -> None:
     """A flag is a promise: flags.txt changes with intent, and only grows."""
-    assert sorted(table().spellings()) == lines(data / "flags.txt")
+    assert sorted(flag_table().spellings()) == lines(data / "flags.txt")
 
 
 def test_no_name_is_taken_twice() -> None:
-    assert len(table().names) == len(table().spellings())
+    assert len(flag_table().names) == len(flag_table().spellings())
 
 
 @pytest.mark.parametrize("command", ["generate", "serve"])
 def test_every_flag_parses(command: str) -> None:
-    for flag in table().flags:
+    for flag in flag_table().flags:
         if command not in flag.commands or flag.own:
             continue
         value = [] if flag.type == "bool" else ["a=1" if flag.type == "map" else "1"]
@@ -46,12 +46,12 @@ def test_every_flag_parses(command: str) -> None:
 @pytest.mark.parametrize("width", [40, 80, 120])
 def test_help_fits_and_names_every_flag(width: int) -> None:
     text = command_help("generate", "all", width=width)
-    for flag in table().flags:
+    for flag in flag_table().flags:
         assert (flag.name in text) == ("generate" in flag.commands), flag.name
     assert all(len(line) <= width for line in text.split("\n")) or width == 40
     head, _, tail = text.partition("not connected in this version")
     assert "--prompt" in head
     consumed = Runtime.consumed()
-    for flag in table().flags:
+    for flag in flag_table().flags:
         if "generate" in flag.commands:
             assert f" {flag.name}" in (head if is_connected(flag, consumed) else tail)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.naming import LONGEST, derived_stem, numbered, split_name
+from cli.naming import LONGEST_NAME, derived_stem, numbered, split_name
 from cli.samples import read_prompts, sample_seeds
 from runtime import UserError
 
@@ -45,7 +45,7 @@ def test_derived_is_always_one_safe_name() -> None:
         prompt = "".join(draw.choices(alphabet, k=draw.randrange(200)))
         stem = derived_stem(prompt, NOW, DIGEST)
         assert stem.endswith(TAIL)
-        assert len(stem) <= LONGEST
+        assert len(stem) <= LONGEST_NAME
         assert len(stem.encode()) <= 200
         assert Path(stem).name == stem
         assert not set(stem) & set('\x00\n/\\:*?"<>|\u202e')

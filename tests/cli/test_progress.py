@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cli import perf_dump
-from cli.progress import Progress, clock, is_logged
+from cli.progress import Progress, clock_text, is_logged
 from runtime import Result
 from runtime.events import Event, Loaded, Loading, NodeDone, NodeStarted, Planned, Stepped
 
@@ -84,7 +84,7 @@ def test_steps_that_are_logged(count: int, expected: list[int]) -> None:
 
 
 def test_clock() -> None:
-    assert [clock(s) for s in (0, 59.6, 61, 3661)] == ["0:00", "1:00", "1:01", "1:01:01"]
+    assert [clock_text(s) for s in (0, 59.6, 61, 3661)] == ["0:00", "1:00", "1:01", "1:01:01"]
 
 
 def result(milliseconds: float) -> Result:
@@ -94,7 +94,7 @@ def result(milliseconds: float) -> Result:
 
 def test_one_dump(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SGLANG_GIT_COMMIT", "abc")
-    dump = perf_dump.describe(result(10.0), 0.02, "a \udcff", "demo")
+    dump = perf_dump.perf_record(result(10.0), 0.02, "a \udcff", "demo")
     perf_dump.write(tmp_path / "new" / "perf.json", [dump])
     read = json.loads((tmp_path / "new" / "perf.json").read_text(encoding="utf-8"))
     assert set(read) == {
@@ -117,7 +117,8 @@ def test_one_dump(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_dump_of_several_runs() -> None:
     runs = [
-        perf_dump.describe(result(ms), ms / 1000, p, "demo") for ms, p in ((10.0, "a"), (30.0, "b"))
+        perf_dump.perf_record(result(ms), ms / 1000, p, "demo")
+        for ms, p in ((10.0, "a"), (30.0, "b"))
     ]
     total = perf_dump.combine(runs)
     assert total["total_duration_ms"] == 40

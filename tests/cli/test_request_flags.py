@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.flags import table
+from cli.flags import flag_table
 from cli.main import main
 from cli.parser import parse
 from cli.request_flags import graph_named
@@ -41,7 +41,7 @@ def settings(*words: str) -> dict[str, object]:
 
 
 def test_every_field_of_every_graph_is_a_flag() -> None:
-    names = table().names
+    names = flag_table().names
     for row in Runtime.graphs():
         fields = Runtime.load(None, graph=row["name"]).fields if row["checkpoint"] else {}
         assert all(names[name].path == ("request", name) for name in fields), row["name"]
@@ -55,7 +55,7 @@ def test_flags_of_a_graph_of_ones_own(graph: str) -> None:
         "request.weights": ["0.5", "1"],
     }
     assert settings(f"graph={graph}", "prompt_2=a") == {"request.prompt_2": "a"}
-    assert table(graph).names["prompt_2"].help == "what the other half shows"
+    assert flag_table(graph).names["prompt_2"].help == "what the other half shows"
 
 
 def test_a_list_ends_where_a_field_begins(graph: str) -> None:

@@ -9,7 +9,7 @@ import av
 import pytest
 import torch
 
-from cli.generate import gather
+from cli.generate import gather_settings
 from cli.main import main
 from cli.parser import parse
 from nodes.hunyuan import DESCRIBE
@@ -49,7 +49,7 @@ def test_it_runs(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 def test_all_in_it_takes_effect(words: list[str]) -> None:
-    settings, _ = gather(parse(words))
+    settings, _ = gather_settings(parse(words))
     engine = Session(resolve(settings))
     assert engine.config.graph.name == "fast_hunyuan"
     request = engine.config.request

@@ -58,7 +58,7 @@ def test_likely_graphs_come_first(capsys: Capture) -> None:
 @pytest.mark.parametrize("name", ["CPU", "cpu:0", " cpu ", "Cpu", "auto", "AUTO"])
 def test_spellings_of_a_device(name: str) -> None:
     best = device.available()[0]
-    assert str(device.choose(name)) in {"cpu", best}
+    assert str(device.choose_device(name)) in {"cpu", best}
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_spellings_of_a_device(name: str) -> None:
 )
 def test_a_device_that_is_not_there(name: str, message: str) -> None:
     with pytest.raises(UserError) as caught:
-        device.choose(name)
+        device.choose_device(name)
     assert caught.value.message == message
     assert caught.value.help == f"this machine has: {', '.join(device.available())}"
     assert caught.value.field == "placement.device"

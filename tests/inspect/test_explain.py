@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cli.flags import table as command_line_table
-from runtime.inspect.option_names import flag_table
+from cli.flags import flag_table
+from runtime.inspect.option_names import option_table
 from runtime.visualize import main
 
 ROOT = Path(__file__).parents[2]
@@ -108,5 +108,5 @@ def test_mistakes(argv: list[str], message: str, capsys: pytest.CaptureFixture[s
 
 
 def test_the_table_of_flags_is_that_of_the_command_line() -> None:
-    flags = {name: ".".join(flag.path) for name, flag in command_line_table().names.items()}
-    assert {name: str(row["path"]) for name, row in flag_table().items()} == flags
+    flags = {name: ".".join(flag.path) for name, flag in flag_table().names.items()}
+    assert {name: str(row["path"]) for name, row in option_table().items()} == flags

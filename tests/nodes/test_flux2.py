@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image as Pillow
 
-from nodes.flux2 import empirical_mu, fitted
+from nodes.flux2 import empirical_mu, fitted_picture
 from runtime import Runtime
 from runtime.contract.values import Image
 from runtime.errors import UserError
@@ -34,7 +34,7 @@ def test_a_reference_is_fitted_as_the_reference_does(size: tuple[int, int]) -> N
     picture = theirs._resize_if_exceeds_area(picture)
     height, width = picture.height // 16 * 16, picture.width // 16 * 16
     expected = theirs.preprocess(picture, height=height, width=width, resize_mode="crop")[0]
-    found = 2 * (fitted(image(*size), CONFIG).float() / 255) - 1
+    found = 2 * (fitted_picture(image(*size), CONFIG).float() / 255) - 1
     assert torch.equal(found.permute(2, 0, 1), expected)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nodes.flux_kontext import scaled, sizes_of_area
+from nodes.flux_kontext import scaled_size, sizes_of_area
 from runtime import Runtime
 from runtime.errors import UserError
 from tests.support.tiny import flux
@@ -48,4 +48,4 @@ def test_sizes_that_are_proposed_pass() -> None:
     sizes = sizes_of_area(1024**2, 16)
     assert (1024, 1024) in sizes
     assert (832, 1248) in sizes
-    assert all(scaled(*size, 1024**2, 16) == size for size in sizes)
+    assert all(scaled_size(*size, 1024**2, 16) == size for size in sizes)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from runtime import Runtime
-from runtime.plan.items import Load, Recall, Run
+from runtime.plan.items import Load, Recall, RunNode
 
 
 @pytest.fixture(autouse=True)
@@ -49,8 +49,8 @@ def test_guidance_off_needs_no_negative_prompt() -> None:
     demo = Runtime.load()
     guided = demo.plan(prompt="x", outputs=["video"])
     plain = demo.plan(prompt="x", outputs=["video"], guidance_scale=1.0)
-    ran = {i.node for i in guided.items if isinstance(i, Run)}
-    without = {i.node for i in plain.items if isinstance(i, Run)}
+    ran = {i.node for i in guided.items if isinstance(i, RunNode)}
+    without = {i.node for i in plain.items if isinstance(i, RunNode)}
     assert ran - without == {"negative", "uncond", "guided"}
 
 
@@ -93,7 +93,7 @@ def test_weights_are_loaded_only_when_a_network_is_asked() -> None:
 
 def test_text_nodes_tell_their_size_and_binding_costs_nothing() -> None:
     plan = Runtime.load().plan(prompt="x", max_sequence_length=100, outputs=["video"])
-    sizes = {i.node: i.nbytes for i in plan.items if isinstance(i, Run)}
+    sizes = {i.node: i.nbytes for i in plan.items if isinstance(i, RunNode)}
     assert sizes["positive"] == 4 * 100 * 96
     assert sizes["cond"] == sizes["guided"] == 0
     assert "3 of 9 nodes do not tell" in str(plan)

@@ -239,7 +239,7 @@ def test_a_strangers_file_reaches_nothing(tmp_path: Path, capsys: Capture) -> No
     write_image(np.zeros((8, 8, 3), np.uint8), start)
     other = changed(path, graph={"name": "demo_edit"}, request={"image_path": str(start)})
     assert generate(tmp_path, "--replay", str(other)) == 2
-    assert "which is not read without your word" in capsys.readouterr().err
+    assert "a file that only a record names is not read" in capsys.readouterr().err
     other = changed(path, graph={"name": f"{tmp_path}/evil.yaml"})
     assert generate(tmp_path, "--replay", str(other)) == 2
     assert "which is not on the search path" in capsys.readouterr().err

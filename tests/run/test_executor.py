@@ -9,7 +9,7 @@ from toy_nodes import arith
 
 from runtime import Cancelled, NodeFailed, Runtime
 from runtime.events import Freed, NodeDone, Planned, Stepped
-from runtime.run.memo import Memo
+from runtime.run.memo import ResultMemo
 
 GRAPHS = Path(__file__).parents[1] / "data/graphs"
 
@@ -120,7 +120,7 @@ def test_events_of_nodes_come_in_data_flow_order() -> None:
 
 
 def test_memo_drops_the_least_recently_used() -> None:
-    memo = Memo(3 * 256)
+    memo = ResultMemo(3 * 256)
     for key in "abc":
         memo.put(key, key)
     assert memo.get("a") == "a"

@@ -15,13 +15,13 @@ from runtime import Runtime
 from runtime.checkpoint.variant import Variant
 from runtime.device import CPU
 from runtime.events import Event, Evicted, Loaded, Moved
-from runtime.run.residency import Key, Residency, State, Wanted, residency
+from runtime.run.residency import Key, Residency, State, WantedComponent, residency
 from tests.support.simdevice import Sim
 
 DEVICE = "sim:0"  # a torch.device only once it is registered
 
 
-def wanted(name: str, device: str = DEVICE, numbers: int = 1000, **options: Any) -> Wanted:
+def wanted(name: str, device: str = DEVICE, numbers: int = 1000, **options: Any) -> WantedComponent:
     """A network of so many float32 numbers."""
 
     where = torch.device(device)
@@ -33,10 +33,10 @@ def wanted(name: str, device: str = DEVICE, numbers: int = 1000, **options: Any)
 
     variant = Variant(name, "Toy", "float32")
     made = {"load": load, **options}
-    return Wanted(name, variant, where, 4 * numbers, **made)
+    return WantedComponent(name, variant, where, 4 * numbers, **made)
 
 
-def use(store: Residency, one: Wanted, events: list[Event] | None = None) -> Any:
+def use(store: Residency, one: WantedComponent, events: list[Event] | None = None) -> Any:
     with store.acquire(one, (events if events is not None else []).append) as net:
         return net
 
@@ -91,7 +91,7 @@ def test_two_devices_have_a_copy_each(sim: Sim) -> None:
 
 
 def test_tools_have_no_device_and_never_leave() -> None:
-    tool = Wanted("t", Variant("t", "Tokenizer", kind="tool"), CPU, 0, object)
+    tool = WantedComponent("t", Variant("t", "Tokenizer", kind="tool"), CPU, 0, object)
     assert tool.key == Key(tool.variant, "")
     store = Residency(free=lambda device: 0)
     first = use(store, tool)

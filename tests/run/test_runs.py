@@ -17,7 +17,7 @@ from runtime import Destination, NodeFailed, Runtime, UserError
 from runtime.checkpoint.variant import Variant
 from runtime.contract.values import Latents
 from runtime.events import NodeDone, Planned, Stepped
-from runtime.run.residency import Wanted, residency
+from runtime.run.residency import WantedComponent, residency
 
 GRAPHS = Path(__file__).parents[1] / "data/graphs"
 CLIP = {"prompt": "a red circle moving right on a blue background", "num_frames": 5}
@@ -101,7 +101,7 @@ def test_a_result_that_is_changed_changes_nothing_that_is_kept() -> None:
 def test_a_node_that_breaks_a_rule_fails_by_name(how: str, says: str) -> None:
     runtime = files()
     session, cpu = runtime.engine, torch.device("cpu")
-    wanted = Wanted("net", Variant("toy", "Toy"), cpu, 0, lambda: None)
+    wanted = WantedComponent("net", Variant("toy", "Toy"), cpu, 0, lambda: None)
     vars(session)["wanted"] = {"net": wanted}
     with pytest.raises(NodeFailed) as caught:
         runtime.generate(outputs=["wrong"], how=how)
