@@ -13,7 +13,7 @@ from runtime.contract.values import Audio
 from runtime.files.image_files import write_frames
 from runtime.files.mp4_comment import replace_mp4_comment
 from runtime.files.video_files import VideoWriter, read_video, write_video
-from runtime.provenance.read_back import read
+from runtime.provenance.read_back import read_record
 
 FRAMES = np.random.default_rng(3).integers(0, 255, (9, 48, 64, 3), np.uint8)
 SOUND = Audio(torch.linspace(-1, 1, 24000)[None], 24000)
@@ -35,7 +35,7 @@ def test_an_mp4_is_the_one_that_had_the_comment_from_the_start(
     write_video(FRAMES, tmp_path / "a.mp4", fps=8, metadata=text, audio=audio)
     write_video(FRAMES, tmp_path / "b.mp4", fps=8, metadata=changing(FIRST, text), audio=audio)
     assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
-    assert read(tmp_path / "b.mp4") == text
+    assert read_record(tmp_path / "b.mp4") == text
     assert {p.name for p in tmp_path.iterdir()} == {"a.mp4", "b.mp4"}
 
 
@@ -49,7 +49,7 @@ def test_every_format_has_the_last_text(suffix: str, tmp_path: Path) -> None:
             writer.write(FRAMES[:4])
             writer.write(FRAMES[4:])
             said.append(TEXTS[1])
-    assert read(path) == TEXTS[1]
+    assert read_record(path) == TEXTS[1]
 
 
 def test_an_mp4_without_a_comment_stays_as_it_is(tmp_path: Path) -> None:
