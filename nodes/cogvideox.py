@@ -6,7 +6,7 @@ import inspect
 from dataclasses import dataclass
 from functools import partial
 from math import cos, pi, prod
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -41,6 +41,7 @@ class FramesNoise:
 
     transformer: Component[Transformer]
     vae: Component[VAE]
+    sized: ClassVar[tuple[str, ...]] = ("height", "width", "num_frames")
 
     class Out(NamedTuple):
         latents: Latents
@@ -162,6 +163,7 @@ class DecodeFrames:
     """
 
     vae: Component[VAE]
+    sized: ClassVar[tuple[str, ...]] = ("num_frames", "fps", "latents")
 
     class Out(NamedTuple):
         video: Video
@@ -184,6 +186,7 @@ class StreamFrames:
     """
 
     vae: Component[VAE]
+    sized: ClassVar[tuple[str, ...]] = ("num_frames", "fps", "latents")
 
     class Out(NamedTuple):
         video: VideoStream

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from nodes.finite import check_finite
 from runtime.contract.calls import Asking
@@ -20,6 +20,8 @@ class Denoise:
     resume   the state at which an earlier run stopped; its latents and rng replace the inputs
     latents  the denoised latents, in the shapes and dtype of the input
     """
+
+    sized: ClassVar[tuple[str, ...]] = ("latents",)
 
     class Out(NamedTuple):
         latents: Latents

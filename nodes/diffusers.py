@@ -24,6 +24,7 @@ from runtime.checkpoint.vocabulary import unlimited_tokenizer
 from runtime.contract.calls import Asking, Call
 from runtime.contract.declare import Component
 from runtime.contract.denoising import DenoiseState, StepDone
+from runtime.contract.result_size import differences
 from runtime.contract.values import Audio, Image, Rng, Video
 from runtime.errors import UserError
 from runtime.events import Noted
@@ -89,7 +90,12 @@ class RunPipeline:
             yield Noted(
                 text=f"the audio that {call.sound} makes is discarded: its sample rate is not known"
             )
-        return self.Out(media(call.result, call.rate), call.audio)
+        made = media(call.result, call.rate)
+        asked = {"height": height, "width": width, "num_frames": num_frames, "fps": fps}
+        wanted = {name: number for name, number in asked.items() if number}
+        if other := ", ".join(differences(made, wanted)):
+            yield Noted(text=f"{self.pipeline.class_name} made {other}")
+        return self.Out(made, call.audio)
 
 
 @dataclass(eq=False)  # hashable: shared values of calls are

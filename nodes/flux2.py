@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import sqrt
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -181,6 +181,7 @@ class DecodePatches:
     """
 
     vae: Component[PatchVAE]
+    sized: ClassVar[tuple[str, ...]] = ("latents",)
 
     class Out(NamedTuple):
         image: Image

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -25,6 +25,8 @@ class Resize:
     Source: diffusers 0.42, `VaeImageProcessor.resize` in its default mode, which keeps no ratio.
     """
 
+    sized: ClassVar[tuple[str, ...]] = ("height", "width")
+
     class Out(NamedTuple):
         image: Image
 
@@ -41,6 +43,8 @@ class RepeatImage:
     fps         frames per second
     video       f h w c, uint8: every frame is the picture
     """
+
+    sized: ClassVar[tuple[str, ...]] = ("num_frames", "fps", "image")
 
     class Out(NamedTuple):
         video: Video
@@ -59,6 +63,8 @@ class ResizeClip:
     fps            frames per second of the result; None keeps those of the clip, or 16 where it
                    states none
     """
+
+    sized: ClassVar[tuple[str, ...]] = ("height", "width", "num_frames", "fps")
 
     class Out(NamedTuple):
         video: Video

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor
 
@@ -26,6 +26,7 @@ class VideoNoise:
 
     transformer: Component[Transformer]
     vae: Component[VAE]
+    sized: ClassVar[tuple[str, ...]] = ("height", "width", "num_frames")
 
     class Out(NamedTuple):
         latents: Latents
@@ -73,6 +74,7 @@ class ImageNoise:
     patches: Component[Transformer] | None = None
     patch_size: int = 1
     packed: bool = False
+    sized: ClassVar[tuple[str, ...]] = ("height", "width")
 
     class Out(NamedTuple):
         latents: Latents
@@ -109,6 +111,8 @@ class ScaleNoise:
     latents   in the shapes of the noise
     """
 
+    sized: ClassVar[tuple[str, ...]] = ("noise",)
+
     class Out(NamedTuple):
         latents: Latents
 
@@ -129,6 +133,8 @@ class AddNoise:
     Source: SDEdit, arXiv:2108.01073; for flow matching (1 - sigma) x + sigma noise, as in diffusers
     0.42, `add_noise` of schedulers/scheduling_unipc_multistep.py.
     """
+
+    sized: ClassVar[tuple[str, ...]] = ("noise",)
 
     class Out(NamedTuple):
         latents: Latents

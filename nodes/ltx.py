@@ -6,7 +6,7 @@ Source of all here: LTX-Video, arXiv:2501.00103; diffusers 0.42, pipelines/ltx/p
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -64,6 +64,7 @@ class DecodeLTXVideo:
     """
 
     vae: Component[VAE]
+    sized: ClassVar[tuple[str, ...]] = ("latents", "fps")
 
     class Out(NamedTuple):
         video: Video

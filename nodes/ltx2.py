@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -94,6 +94,7 @@ class AudioNoise:
     """
 
     audio_vae: Component[SoundNetwork]
+    sized: ClassVar[tuple[str, ...]] = ("video",)
 
     class Out(NamedTuple):
         latents: Latents
@@ -180,6 +181,7 @@ class DecodeVideo:
     """
 
     vae: Component[VAE]
+    sized: ClassVar[tuple[str, ...]] = ("latents", "fps")
 
     class Out(NamedTuple):
         video: Video

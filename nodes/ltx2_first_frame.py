@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -71,6 +71,8 @@ class PlaceFirstFrame:
     latents  `video`: 1 c t h w, and other modalities, which stay
     first    `video`: 1 c 1 h w; no part: the latents stay as they are
     """
+
+    sized: ClassVar[tuple[str, ...]] = ("latents",)
 
     class Out(NamedTuple):
         latents: Latents

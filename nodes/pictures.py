@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, NamedTuple, TypeVar
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -104,6 +104,7 @@ class Resize:
     """
 
     method: Literal["lanczos", "bicubic", "bilinear", "nearest"] = "lanczos"
+    sized: ClassVar[tuple[str, ...]] = ("height", "width")
 
     class Out(NamedTuple, Generic[M]):
         picture: M
@@ -124,6 +125,7 @@ class Sharpen:
 
     amount: float = 1.0
     radius: float = 1.0
+    sized: ClassVar[tuple[str, ...]] = ("picture",)
 
     class Out(NamedTuple, Generic[M]):
         picture: M

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -149,6 +149,7 @@ class DecodePicture:
     """
 
     vae: Component[VAE]
+    sized: ClassVar[tuple[str, ...]] = ("latents",)
 
     class Out(NamedTuple):
         image: Image

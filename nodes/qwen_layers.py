@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -141,6 +141,7 @@ class LayerNoise:
     """
 
     vae: Component[VAE]
+    sized: ClassVar[tuple[str, ...]] = ("height", "width")
 
     class Out(NamedTuple):
         latents: Latents
@@ -194,6 +195,7 @@ class DecodeLayers:
     """
 
     vae: Component[VAE]
+    sized: ClassVar[tuple[str, ...]] = ("latents",)
 
     class Out(NamedTuple):
         images: tuple[Image, ...]

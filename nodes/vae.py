@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -72,6 +72,7 @@ class DecodeVideo:
     """
 
     vae: Component[VAE]
+    sized: ClassVar[tuple[str, ...]] = ("latents", "fps")
 
     class Out(NamedTuple):
         video: Video
@@ -95,6 +96,7 @@ class DecodeImage:
 
     vae: Component[VAE]
     scaled: bool = True
+    sized: ClassVar[tuple[str, ...]] = ("height", "width", "latents")
 
     class Out(NamedTuple):
         image: Image

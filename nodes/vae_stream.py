@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -34,6 +34,7 @@ class DecodeCausal:
     """
 
     vae: Component[VAE]
+    sized: ClassVar[tuple[str, ...]] = ("latents", "fps")
 
     class Out(NamedTuple):
         video: VideoStream

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from PIL import Image as Pillow
@@ -174,6 +174,8 @@ class RestoreFirstFrame:
     latents  `video`: 1 c t h w
     first    `video`: 1 c 1 h w; no part: the latents stay as they are
     """
+
+    sized: ClassVar[tuple[str, ...]] = ("latents",)
 
     class Out(NamedTuple):
         latents: Latents

@@ -11,6 +11,10 @@ with those that are known before the node runs. `check` refuses a rule with any 
             tokenizers are loaded for it
 
 `ladder` is what may be done, in order, when a call of the node's runs out of memory.
+
+`sized` names the inputs that the size of the node's result comes from, first come first: `height`,
+`width`, `num_frames` and `fps` are measures themselves, any other input is a value of that size. A
+result of another size fails the node. Nodes that change sizes by rules of their own state nothing.
 """
 
 from __future__ import annotations
@@ -80,6 +84,12 @@ class Recovers(Protocol):
     """A node with rungs of its own, tried after the usual ones."""
 
     ladder: ClassVar[tuple[Rung, ...]]
+
+
+class Sized(Protocol):
+    """A node whose result has the size of its inputs, or that they state; not inherited."""
+
+    sized: ClassVar[tuple[str, ...]]
 
 
 def role(name: str, ladder: tuple[Rung, ...] = ()) -> Callable[[C], C]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from io import BytesIO
 from itertools import chain
@@ -51,6 +52,19 @@ def same_size(first: Picture, others: Iterator[Picture]) -> Iterator[Picture]:
         if picture.shape != first.shape:
             raise ValueError(f"frames differ in shape: {first.shape} and {picture.shape}")
         yield picture
+
+
+@dataclass
+class Counted:
+    """Pictures on their way into a file, and how many went."""
+
+    pictures: Iterable[Picture]
+    count: int = 0
+
+    def __iter__(self) -> Iterator[Picture]:
+        for picture in self.pictures:
+            self.count += 1
+            yield picture
 
 
 def exact_flags() -> Any:

@@ -36,8 +36,16 @@ from runtime.files.image_files import (
 )
 from runtime.files.image_formats import DECODE_ERRORS
 from runtime.files.mp4_comment import replace_mp4_comment
+from runtime.files.video_check import check_written
 from runtime.files.video_decode import Animation, CutOff, EncodedClip, NotAClip
-from runtime.files.video_encode import frame_pixels, same_size, write_gif, write_mp4, write_webp
+from runtime.files.video_encode import (
+    Counted,
+    frame_pixels,
+    same_size,
+    write_gif,
+    write_mp4,
+    write_webp,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,7 +86,8 @@ def write_video(
     if first is None:
         raise ValueError(f"no frames for {path}")
     check_size(suffix, *first.shape[:2])
-    pictures = same_size(first, pictures)
+    written = Counted(same_size(first, pictures))
+    pictures = iter(written)
     with atomic_write(path) as temporary:
         if suffix == ".mp4":
             text = text_of(metadata)
@@ -93,6 +102,7 @@ def write_video(
             embedded_text.add_to_webp(temporary, text_of(metadata))
         else:
             write_gif(pictures, temporary, rate)
+        check_written(temporary, suffix, (first.shape[0], first.shape[1]), written.count, rate)
     embedded_text.write_sidecar(path, text_of(metadata) if suffix == ".gif" else "")
 
 

@@ -72,6 +72,10 @@ class _Checker:
     def rules(self, node: NodeSpec) -> Iterator[Finding]:
         """Rules of the class whose parameters are neither inputs nor parameters of the node."""
         known = self.typed.plain[node.name]
+        for name in {*vars(known.cls).get("sized", ())} - {*known.inputs, *known.params}:
+            message = f"`sized` of {node.type} names `{name}`, which is no input of it. It has: "
+            message += f"{', '.join(sorted(known.inputs))}."
+            yield Finding(f"nodes.{node.name}.type", message, did_you_mean(name, known.inputs))
         for rule in RULES:
             made = getattr(known.cls, rule, None)
             parameters = inspect.signature(made).parameters.values() if made else ()

@@ -26,6 +26,7 @@ from runtime.files.object_store import UploadFailed
 from runtime.graph.model import NodeSpec
 from runtime.graph.source_positions import locate
 from runtime.observe.faults import check_outputs, own_code
+from runtime.observe.size_check import as_asked, asked_size
 from runtime.plan.planner import bound
 from runtime.run.residency import Residency
 from runtime.run.work import Work
@@ -132,6 +133,7 @@ class Task:
         try:
             out = yield from self._run(inputs)
             check_outputs(self.known, out)
+            out = as_asked(out, asked_size(work.plan.checked, self.node, work.number))
             out = map_tensors(out, self._here)
             if work.observer:
                 work.observer.node_result(self.node, out)

@@ -60,6 +60,7 @@ class Work:
     def __post_init__(self) -> None:
         self._queues: dict[str, deque[Item]] = {}
         self._notes: dict[str, tuple[str, ...]] = {}
+        self._numbers: dict[Ref, float] = {}
         self._done: set[str] = set(self.values)
         loads: list[Load] = []
         for item in self.plan.items:
@@ -121,9 +122,15 @@ class Work:
             return self.request[ref.port]
         return getattr(self.values[ref.node], ref.port)
 
+    def number(self, ref: Ref) -> Any:
+        """The value of an edge that is a number, also after its node's values were dropped."""
+        return self.request[ref.port] if ref.node == "request" else self._numbers[ref]
+
     def done(self, node: str, out: Any) -> None:
         """Keep a node's value, and drop those that are not needed any more."""
         self.values[node] = out
+        named = zip(out._fields, out, strict=True)
+        self._numbers |= {Ref(node, n): v for n, v in named if isinstance(v, int | float)}
         self.notes(node)
         self._done.add(node)
         outputs = {ref.node for ref in self.plan.outputs.values()}
