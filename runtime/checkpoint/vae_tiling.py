@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from runtime.errors import UserError
@@ -72,3 +74,13 @@ def _unit(model: Any, name: str) -> int:
 
 def _wrong(key: str, problem: str, help: str) -> UserError:
     return UserError(f"vae.config.{key}: {problem}", help=help, field=f"vae.config.{key}")
+
+
+@contextmanager
+def tiled(vae: Any) -> Iterator[None]:
+    """Let a VAE work in tiles while this is open, and as before afterwards."""
+    vae.enable_tiling()
+    try:
+        yield
+    finally:
+        vae.disable_tiling()

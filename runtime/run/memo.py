@@ -33,12 +33,6 @@ class ResultMemo:
         with self._lock:
             return frozenset(self._results)
 
-    def get(self, key: str) -> Any:
-        """The kept result; it becomes the most recently used. KeyError where it has gone."""
-        with self._lock:
-            self._results.move_to_end(key)
-            return self._results[key].value
-
     def find(self, key: str) -> StoredResult | None:
         """The kept result, or none."""
         with self._lock:

@@ -12,13 +12,14 @@ import threading
 import traceback
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, nullcontext
 from functools import cache
 from typing import Any, NamedTuple
 
 import torch
 
 from runtime.checkpoint.skeleton import building
+from runtime.checkpoint.vae_tiling import tiled
 from runtime.contract.batches import Answer, AnyCall, joins, merge_calls, samples, split
 from runtime.contract.calls import STATELESS
 from runtime.contract.rules import Rung
@@ -304,16 +305,6 @@ class Loop:
 
     def _here(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor if tensor.device == self.device else tensor.to(self.device)
-
-
-@contextmanager
-def tiled(net: Any) -> Iterator[None]:
-    """A VAE that works in tiles while this is open, and as before afterwards."""
-    net.enable_tiling()
-    try:
-        yield
-    finally:
-        net.disable_tiling()
 
 
 def _limit(one: Waiting) -> int:

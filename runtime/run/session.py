@@ -10,30 +10,28 @@ from typing import Any
 import torch
 
 from runtime import device as devices
-from runtime.checkpoint import vanilla_pipeline as pipelines
 from runtime.checkpoint.component_source import ComponentSource
 from runtime.checkpoint.tile_trial import check_tiles
-from runtime.checkpoint.vae_tiling import has_vae_settings, tile_settings
+from runtime.checkpoint.vae_tiling import tile_settings
 from runtime.checkpoint.vanilla_pipeline import PipelineSource, handle_of
+from runtime.configure.component_sources import component_sources
 from runtime.configure.request_values import large_pictures, port_value, sizes
 from runtime.configure.requests import DENOISING_STEPS
 from runtime.configure.run_config import RunConfig, component
 from runtime.contract.outputs import Destination
 from runtime.contract.values import Image, Rng, Video
-from runtime.errors import UserError
 from runtime.events import Noted
 from runtime.files.object_store import check_store
 from runtime.graph.check import Checked, check
 from runtime.graph.model import Ref
-from runtime.graph.parse import WHOLE_PIPELINE
-from runtime.graph.roles import component_roles, of_role
+from runtime.graph.roles import component_roles
 from runtime.observe.finite_check import FiniteCheck
 from runtime.observe.observer import Observer
 from runtime.plan.content_keys import request_keys
 from runtime.plan.input_notes import input_notes
 from runtime.plan.items import ComponentFacts, Facts, Load, Place, Recall
 from runtime.plan.plan import Plan
-from runtime.plan.planner import bound, plan
+from runtime.plan.planner import plan
 from runtime.plan.without_effect import without_effect
 from runtime.provenance.record import Happened, PlannedRun, provenance_record, record_json
 from runtime.run.memo import ResultMemo
@@ -41,7 +39,7 @@ from runtime.run.previews import preview_output, rest_of
 from runtime.run.residency import State, WantedComponent, residency, variant_of
 from runtime.run.scheduler import follow
 from runtime.run.work import Work
-from runtime.settings.policies import left_out, role_dtype
+from runtime.settings.policies import role_dtype
 
 
 class Session:
@@ -71,34 +69,7 @@ class Session:
     @cached_property
     def sources(self) -> dict[str, ComponentSource | PipelineSource]:
         """Every component that a node binds, as found; absent optional ones are left out."""
-        found: dict[str, ComponentSource | PipelineSource] = {}
-        for name, node in self.checked.graph.nodes.items():
-            known = self.checked.declarations[name]
-            for field, key in bound(node, known).items():
-                if key in found:
-                    continue
-                spec = component(self.config.graph, key)
-                if key in self.config.graph.absent and not known.components[field]:
-                    continue
-                if key in self.config.graph.absent:
-                    raise UserError(
-                        f"components.{key} is null, and `{name}` ({node.type}) needs it",
-                        help="leave it out, or remove the node too", field=f"components.{key}",
-                    )  # fmt: skip
-                if key == WHOLE_PIPELINE:
-                    found[key] = pipelines.find_pipeline(
-                        self.config.checkpoint, self.config.graph.components,
-                        self.config.policies.model, self.config.policies.vae, self._own_dtype,
-                        of_role(self.roles, "vae"),
-                    )  # fmt: skip
-                elif known.components[field] or spec.path or self.config.checkpoint.lookup(key):
-                    vae, role = self.config.policies.vae, self.roles.get(key, "")
-                    is_set = role == "vae" and has_vae_settings(vae)
-                    found[key] = dataclasses.replace(
-                        self.config.checkpoint.component(spec), left_out=left_out(vae, role),
-                        vae_settings=vae if is_set else None,
-                    )  # fmt: skip
-        return found
+        return component_sources(self.config, self.checked, self.roles, self._own_dtype)
 
     @cached_property
     def facts(self) -> dict[str, ComponentFacts]:

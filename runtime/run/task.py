@@ -6,7 +6,6 @@ those everything is quick. The loop of its device answers.
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Generator
 from contextlib import ExitStack
 from typing import Any, TypeAlias
@@ -18,14 +17,13 @@ from runtime.contract.batches import Answer, AnyCall
 from runtime.contract.declare import Declaration
 from runtime.contract.denoising import StepDone
 from runtime.contract.rules import DEFAULT_RUNGS, Rung
-from runtime.contract.values import Rng, map_tensors, tensors
+from runtime.contract.values import map_tensors
 from runtime.device import CPU, Stopwatch, memory
-from runtime.errors import Cancelled, NodeFailed, UserError, exception_chain
+from runtime.errors import Cancelled, NodeFailed, UserError
 from runtime.events import NodeDone, NodeStarted, Noted, Stepped
 from runtime.files.object_store import UploadFailed
 from runtime.graph.model import NodeSpec
-from runtime.graph.source_positions import locate
-from runtime.observe.faults import check_outputs, own_code
+from runtime.observe.faults import check_outputs, node_failed
 from runtime.observe.size_check import as_asked, asked_size
 from runtime.plan.planner import bound
 from runtime.run.residency import Residency
@@ -142,7 +140,9 @@ class Task:
         except Exception as problem:
             observer = work.observer
             explained = observer.explain(self.node, problem) if observer else problem
-            raise self._failed(inputs, explained) from explained
+            failed = node_failed(work.plan.checked, self.node, inputs, explained)
+            inputs.clear()
+            raise failed from explained
         if self.lasts and not work.modes and work.memo.takes(out):
             work.memo.put(self.key, map_tensors(out, _to_host), work.notes(self.node))
         self.finish(out)
@@ -252,38 +252,6 @@ class Task:
         used = (now.allocated, now.peak_allocated) if now.allocated else (now.host, now.host_peak)
         return NodeDone(node=self.node, type=self.spec.type, seconds=seconds,
                         nbytes=used[0], peak_nbytes=used[1])  # fmt: skip
-
-    def _failed(self, inputs: dict[str, Any], problem: Exception) -> NodeFailed:
-        graph = self.work.plan.checked.graph
-        position = locate(f"nodes.{self.node}", graph.sources, graph.edits)
-        cause, *causes = map(_headline, exception_chain(problem))
-        if isinstance(problem, torch.OutOfMemoryError):
-            cause += "; a smaller height, width or num_frames needs less, or placement=cpu"
-        described = [f"{port}: {describe_value(value)}" for port, value in inputs.items()]
-        place, owner = own_code(problem, self.work.plan.checked)
-        if owner not in {"", self.node}:
-            kind = self.work.plan.checked.graph.nodes[owner].type
-            described.insert(0, f"the code is that of node `{owner}` ({kind})")
-        traceback.clear_frames(problem.__traceback__)  # its tensors: the message says enough
-        inputs.clear()
-        return NodeFailed(
-            self.node, self.spec.type, str(position), described, cause, causes=causes, place=place
-        )
-
-
-def describe_value(value: Any) -> str:
-    """A value in a message: its tensors as shape, dtype and device; never its content."""
-    if isinstance(value, str):
-        return f"text of {len(value)} characters"
-    if isinstance(value, int | float | bool | None):
-        return repr(value)
-    found = [] if isinstance(value, Rng) else tensors(value)
-    shapes = [f"{tuple(t.shape)} {str(t.dtype).removeprefix('torch.')} {t.device}" for t in found]
-    return f"{type(value).__name__} {', '.join(shapes)}".strip()
-
-
-def _headline(problem: BaseException) -> str:
-    return traceback.format_exception_only(problem)[-1].strip()
 
 
 def _to_host(tensor: torch.Tensor) -> torch.Tensor:
