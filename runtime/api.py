@@ -179,7 +179,7 @@ class Runtime:
     def load(
         cls,
         model: str | Path | Sequence[Setting] | None = None,
-        overrides: Mapping[str, Any] | None = None,
+        overrides: Mapping[str, object] | None = None,
         *,
         graph: str | Path | None = None,
         allow_unused: bool = False,
@@ -253,7 +253,7 @@ class Runtime:
         """What was chosen and why."""
         return self.config.notes
 
-    def validate(self, **request: Any) -> Request:
+    def validate(self, **request: object) -> Request:
         """The complete request, or a UserError. Imports no torch."""
         return complete(self.config, request)
 
@@ -295,7 +295,7 @@ class Runtime:
             pass
         return run.result
 
-    def plan(self, *, outputs: Sequence[str] | None = None, **request: Any) -> Plan:
+    def plan(self, *, outputs: Sequence[str] | None = None, **request: object) -> Plan:
         """What would happen, with predicted bytes. Checks the graph; reads no weights."""
         wanted = self._outputs(outputs)
         return self.engine.plan(complete(self.config, request), wanted, self._destination())
@@ -305,7 +305,7 @@ class Runtime:
         *,
         outputs: Sequence[str] | None = None,
         destination: Destination | None = None,
-        **request: Any,
+        **request: object,
     ) -> dict[str, Any]:
         """What the files of a request would say of how they were made. Takes what `start` takes."""
         wanted = self._outputs(outputs)

@@ -233,7 +233,7 @@ def execution(device: torch.device) -> dict[str, Any]:
     }
 
 
-def force(execution: Mapping[str, Any]) -> None:
+def force(execution: Mapping[str, object]) -> None:
     """Compute as `execution` told elsewhere: with as many threads, and the same kernels."""
     threads = execution.get("threads")
     if isinstance(threads, int) and 0 < threads <= MOST_THREADS:

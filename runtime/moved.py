@@ -104,7 +104,7 @@ PARTS = {
 def old_names(package: str) -> Callable[[str], Any]:
     """`__getattr__` of a package that was a module: its old names, found in its modules."""
 
-    def find(name: str) -> Any:
+    def find(name: str) -> object:
         for part in PARTS.get(package, (MOVED[package],)) if not name.startswith("__") else ():
             module = importlib.import_module(f"runtime.{part}")
             if name in vars(module) and f"{module.__name__}.{name}" not in sys.modules:

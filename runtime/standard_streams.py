@@ -60,7 +60,7 @@ def drop_stdout() -> None:
     os.close(null)
 
 
-def _text(raw: io.FileIO, before: Any, errors: str) -> io.TextIOWrapper:
+def _text(raw: io.FileIO, before: object, errors: str) -> io.TextIOWrapper:
     encoding = getattr(before, "encoding", None) or "utf-8"
     lines = raw.isatty() or isinstance(raw, _Stderr)
     return io.TextIOWrapper(io.BufferedWriter(raw), encoding, errors, line_buffering=lines)

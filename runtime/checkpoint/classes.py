@@ -17,7 +17,7 @@ def find_class(
     name: str,
     library: str,
     class_name: str,
-    config: Mapping[str, Any],
+    config: Mapping[str, object],
     *,
     trust_remote_code: bool = False,
 ) -> Any:
@@ -49,7 +49,9 @@ def find_class(
     )
 
 
-def full_config(library: str, class_name: str, config: Mapping[str, Any]) -> dict[str, Any] | Any:
+def full_config(
+    library: str, class_name: str, config: Mapping[str, object]
+) -> dict[str, Any] | Any:
     """A config with the defaults of its class: a mapping (diffusers) or a config object."""
     found = getattr(_module(library), class_name, None)
     kind = getattr(found, "config_class", None)

@@ -154,9 +154,9 @@ def find_component(
     files: Folder,
     declared: tuple[str, str] | None,
     *,
-    changed: Mapping[str, Any],
+    changed: Mapping[str, object],
     weights: Path | None = None,
-    own: Mapping[str, Any] | None = None,
+    own: Mapping[str, object] | None = None,
 ) -> ComponentSource:
     """The source of a component from its folder.
 

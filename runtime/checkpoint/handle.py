@@ -48,7 +48,7 @@ class Config(Mapping[str, Any]):
         except AttributeError:
             raise KeyError(key) from None
 
-    def __getattr__(self, key: str) -> Any:
+    def __getattr__(self, key: str) -> object:
         if key.startswith("__"):
             raise AttributeError(key)
         if key in self._values:

@@ -10,7 +10,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from runtime.errors import UserError
@@ -130,7 +129,7 @@ def _problems() -> tuple[type[BaseException], ...]:
     return (*errors.HfHubHTTPError.__bases__, OSError)
 
 
-def _explain(id: str, revision: str | None, problem: Any) -> UserError:
+def _explain(id: str, revision: str | None, problem: object) -> UserError:
     """Say in words what the hub answered, and what to do."""
     from huggingface_hub import constants, errors
 

@@ -14,7 +14,6 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from runtime.checkpoint.weight_files import raw_header
 from runtime.paths import cache_root
@@ -25,7 +24,7 @@ PIECES, PIECE = 64, 2**12
 BLOB = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
-def digest_of(*parts: Any) -> str:
+def digest_of(*parts: object) -> str:
     """One name for plain data: equal data, equal name."""
     text = json.dumps(parts, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
@@ -92,11 +91,11 @@ def _edges(path: Path) -> bytes:
         return head + file.read(SAMPLE_BYTES)
 
 
-def _entry(facts: Mapping[str, Any]) -> Path:
+def _entry(facts: Mapping[str, object]) -> Path:
     return cache_root() / "headers" / f"{digest_of(facts['path'])}.json"
 
 
-def _remembered(facts: Mapping[str, Any]) -> str | None:
+def _remembered(facts: Mapping[str, object]) -> str | None:
     try:
         entry = json.loads(_entry(facts).read_text())
         known = entry.pop("header")
@@ -105,7 +104,7 @@ def _remembered(facts: Mapping[str, Any]) -> str | None:
     return known if entry == dict(facts) and isinstance(known, str) else None
 
 
-def _remember(facts: Mapping[str, Any], known: str) -> None:
+def _remember(facts: Mapping[str, object], known: str) -> None:
     """Write one entry whole or not at all; a cache that cannot be written only costs time."""
     target = _entry(facts)
     with suppress(OSError):

@@ -90,7 +90,7 @@ def check_buildable(source: ComponentSource) -> None:
             build_skeleton(cls, source.config)
 
 
-def nbytes(module: Any) -> int:
+def nbytes(module: object) -> int:
     """Bytes of parameters and buffers of a module, or of a pipeline's, tied ones once; else 0."""
     parts = getattr(module, "components", None)
     modules = parts.values() if isinstance(parts, dict) else [module]
@@ -106,7 +106,7 @@ class LeftOut(nn.Module):
         super().__init__()
         self.component, self.part = component, part
 
-    def forward(self, *inputs: Any, **options: Any) -> Any:
+    def forward(self, *inputs: object, **options: object) -> Any:
         """Say who is at fault."""
         raise UserError(
             f"{self.component}.config.load_{self.part} is false, and this graph needs the"
@@ -130,7 +130,7 @@ def _weightless(cls: Any, source: ComponentSource) -> Any:
     return made
 
 
-def _differs_from_file(tokenizer: Any, file: Path) -> bool:
+def _differs_from_file(tokenizer: object, file: Path) -> bool:
     """Whether a tokenizer's class splits text in another way than tokenizer.json says.
 
     The class of some checkpoints sets a pre-tokenizer of its own (`Metaspace`: at spaces) over the
@@ -225,7 +225,7 @@ def _all_cast(cls: Any, config: Any, dtype: torch.dtype) -> bool:
     return not in_float32 and all(t.dtype == dtype for t in floating)
 
 
-def _check_changed(source: ComponentSource, known: Mapping[str, Any]) -> None:
+def _check_changed(source: ComponentSource, known: Mapping[str, object]) -> None:
     for key in source.changed:
         if key not in known:
             raise UserError(
@@ -249,8 +249,8 @@ def _check_floating(source: ComponentSource, tensors: Mapping[str, Any]) -> None
 
 def _check_keys(
     source: ComponentSource,
-    expected: Mapping[str, Any],
-    found: Mapping[str, Any],
+    expected: Mapping[str, object],
+    found: Mapping[str, object],
     ignored: Iterable[str],
 ) -> None:
     missing = [key for key in expected if key not in found]

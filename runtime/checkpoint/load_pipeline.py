@@ -106,7 +106,7 @@ def load_source(
     dtype: torch.dtype | None,
     device: torch.device,
     trust_remote_code: bool = False,
-) -> Any:
+) -> object:
     """Load a component or a whole pipeline, downloading what is missing.
 
     dtype  of floating-point weights; none: as stored

@@ -11,7 +11,6 @@ import inspect
 import sys
 from collections.abc import Iterator, Mapping
 from types import CodeType
-from typing import Any
 
 from runtime.checkpoint.required_files import is_installed, missing_packages
 
@@ -49,7 +48,7 @@ def absent_package(class_name: str, problem: NameError) -> Exception:
     return missing_packages(class_name, [problem.name], "model.path")
 
 
-def _is_absent(name: str, module: Mapping[str, Any], names: set[str]) -> bool:
+def _is_absent(name: str, module: Mapping[str, object], names: set[str]) -> bool:
     """Whether a module imports a package only where it is installed, and it is not."""
     asks = f"is_{name}_available"
     return name not in module and asks in module and asks not in names and not is_installed(name)

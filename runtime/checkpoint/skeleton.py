@@ -15,7 +15,7 @@ from runtime.checkpoint.classes import find_class
 
 
 def predicted_nbytes(
-    name: str, library: str, class_name: str, config: Mapping[str, Any], dtype: str | None
+    name: str, library: str, class_name: str, config: Mapping[str, object], dtype: str | None
 ) -> int:
     """Bytes of a model's weights in `dtype` (none: float32), from its config alone.
 

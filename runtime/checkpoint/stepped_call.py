@@ -63,7 +63,7 @@ class SteppedCall:
             self.done = True
             self._came.release()
 
-    def _pause(self, value: Any) -> None:
+    def _pause(self, value: object) -> None:
         if not self._closed:  # else a wait was interrupted while the function still ran
             self._value = value
             self._came.release()

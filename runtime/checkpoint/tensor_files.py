@@ -152,7 +152,7 @@ def _safetensors(path: Path, dtype: torch.dtype, cast: bool) -> Mapping[str, Laz
     return {key: lazy(key, tensor) for key, tensor in stored.items()}
 
 
-def _pickle(path: Path) -> dict[str, Any]:
+def _pickle(path: Path) -> dict[str, object]:
     """A pickle, read by the unpickler that builds tensors only; it runs no code of the file."""
     import zipfile
     from pickle import UnpicklingError

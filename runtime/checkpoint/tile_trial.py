@@ -24,7 +24,7 @@ TRIAL_SIZE = 512  # px, where a request does not state a size
 FEW = 8  # latent pixels along an axis whose tiles are not tried
 
 
-def check_tiles(source: ComponentSource, vae: Vae, request: Mapping[str, Any]) -> None:
+def check_tiles(source: ComponentSource, vae: Vae, request: Mapping[str, object]) -> None:
     """Refuse tiles with which this VAE cannot decode a request, or makes another size.
 
     vae      the user's settings; without sizes of tiles nothing is tried
@@ -93,7 +93,7 @@ class Form:
             yield torch.empty(*self.leading[:2], count, *size, device="meta")
 
 
-def _check_numbers(model: Any, vae: Vae, form: Form) -> None:
+def _check_numbers(model: object, vae: Vae, form: Form) -> None:
     """Refuse sizes and strides that are no multiple of the scale, and overlaps beyond their range.
 
     With those a VAE that crops the result makes a picture of the right size that is distorted.

@@ -23,7 +23,7 @@ def has_vae_settings(vae: Vae) -> bool:
     return bool(tile_settings(vae)) or vae.tiling is not None or vae.slicing is not None
 
 
-def apply_vae_settings(model: Any, vae: Vae) -> None:
+def apply_vae_settings(model: object, vae: Vae) -> None:
     """Turn tiling and slicing on or off, and size the tiles, where the user says so.
 
     Raises UserError where this class of VAE has none, or no such setting.
@@ -46,7 +46,7 @@ def apply_vae_settings(model: Any, vae: Vae) -> None:
         setattr(model, key, value)
 
 
-def _sized(model: Any, vae: Vae) -> dict[str, Any]:
+def _sized(model: object, vae: Vae) -> dict[str, object]:
     """Settings of tiles with those that follow: strides and latent sizes keep their proportion."""
     settings = tile_settings(vae)
     completed = dict(settings)
@@ -64,7 +64,7 @@ def _sized(model: Any, vae: Vae) -> dict[str, Any]:
     return completed
 
 
-def _unit(model: Any, name: str) -> int:
+def _unit(model: object, name: str) -> int:
     """Of what number a stride in pixels or frames is a multiple, so that tiles meet exactly."""
     if "_stride_" not in name:
         return 1

@@ -48,7 +48,7 @@ def _check(source: ComponentSource, size: int) -> Any:
     return check
 
 
-def unlimited_tokenizer(name: str, part: Any, problem: Exception) -> UserError | None:
+def unlimited_tokenizer(name: str, part: object, problem: Exception) -> UserError | None:
     """The error for a tokenizer that does not say how many tokens its encoder takes.
 
     Padding to that length then fails with a number beyond the machine's.
@@ -61,7 +61,7 @@ def unlimited_tokenizer(name: str, part: Any, problem: Exception) -> UserError |
     return unlimited_length(part, name)
 
 
-def unlimited_length(tokenizer: Any, name: str = "tokenizer") -> UserError:
+def unlimited_length(tokenizer: object, name: str = "tokenizer") -> UserError:
     """The error for a tokenizer whose files do not say how many tokens its encoder takes."""
     folder = getattr(tokenizer, "name_or_path", "") or "its folder"
     return UserError(
@@ -101,6 +101,6 @@ def _tokens(folder: Path) -> dict[int, str]:
     return found | {id: text for text, id in older.items() if isinstance(id, int)}
 
 
-def _object(path: Path) -> Mapping[str, Any]:
+def _object(path: Path) -> Mapping[str, object]:
     value = json_value(path) if path.is_file() else {}
     return value if isinstance(value, Mapping) else {}

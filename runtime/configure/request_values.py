@@ -27,7 +27,7 @@ def port_value(field: Field, value: Any, request: Mapping[str, Any]) -> Any:
     return read if field.many else read[0]
 
 
-def large_pictures(ports: Mapping[str, Any]) -> list[str]:
+def large_pictures(ports: Mapping[str, object]) -> list[str]:
     """Notes on pictures that are much larger than any model takes: reading them is slow."""
     pictures = [
         (name, image)

@@ -22,7 +22,7 @@ UNTRAINED = "SGLANG_GRAPH_UNTRAINED"  # where set: requests that a model was not
 class Request(Mapping[str, Any]):
     """A complete request: every field of the graph with its checked value. Never changes."""
 
-    values_by_field: Mapping[str, Any]
+    values_by_field: Mapping[str, object]
 
     def __getitem__(self, field: str) -> Any:
         return self.values_by_field[field]
@@ -34,7 +34,7 @@ class Request(Mapping[str, Any]):
         return len(self.values_by_field)
 
 
-def complete(config: RunConfig, given: Mapping[str, Any]) -> Request:
+def complete(config: RunConfig, given: Mapping[str, object]) -> Request:
     """Every request field with its value: given, else from settings, else the graph's default.
 
     Raises UserError naming the field, the value and the fix.
@@ -76,7 +76,7 @@ def only_trained(config: RunConfig) -> bool:
     return config.policies.checks.trained and not os.environ.get(UNTRAINED)
 
 
-def _single(name: str, value: Any, many: bool) -> Any:
+def _single(name: str, value: object, many: bool) -> object:
     """One run's value: settings may hold several prompts or seeds, one run each."""
     if many or not isinstance(value, tuple):
         return value

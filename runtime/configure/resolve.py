@@ -138,7 +138,7 @@ def _check_graph(graph: Graph, model: policies.Model) -> None:
         check(graph)
 
 
-def _components(data: Mapping[str, Any]) -> set[str]:
+def _components(data: Mapping[str, object]) -> set[str]:
     """Components that the files declare; reading says what is wrong with that section."""
     section = data.get("components")
     return set(section) if isinstance(section, Mapping) else set()
@@ -184,7 +184,7 @@ def _options(settings: Iterable[Setting], problems: list[UserError]) -> dict[str
 
 def _policy_values(
     settings: Iterable[Setting], problems: list[UserError]
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, dict[str, object]]:
     values: dict[str, dict[str, Any]] = {}
     for setting in settings:
         if len(setting.path) == 1 and not is_nothing(setting.value):
@@ -204,7 +204,7 @@ def _policy_values(
     return values
 
 
-def _typed_options(values: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def _typed_options(values: dict[str, dict[str, object]]) -> dict[str, dict[str, object]]:
     """Options of conf/ come as plain YAML: typed like everything else; null keeps the default."""
     fields = policy_fields()
     return {
@@ -264,12 +264,12 @@ def _request(
     return values, list(notes.values())
 
 
-def edit(path: str, value: Any) -> Setting:
+def edit(path: str, value: object) -> Setting:
     """A setting from Python: `edit("components.vae.path", folder)`."""
     return Setting(tuple(path.split(".")), value, path, Position("python"))
 
 
-def edits(path: str, value: Any) -> list[Setting]:
+def edits(path: str, value: object) -> list[Setting]:
     """The settings of a value from Python that may be nested: `edits("request", {"height": 64})`.
 
     Below `request` only one level is a map of fields: a field's own value may be a map.

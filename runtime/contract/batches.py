@@ -14,7 +14,7 @@ AnyCall: TypeAlias = Call[Any]
 Answer: TypeAlias = tuple[Any, ...]
 
 
-def joins(call: AnyCall) -> tuple[Any, ...] | None:
+def joins(call: AnyCall) -> tuple[object, ...] | None:
     """What calls of a batch have in common, beside the component; none for one that runs alone.
 
     Shapes beyond the first axis, dtypes and devices of tensors, and all shared values.
@@ -30,7 +30,7 @@ def joins(call: AnyCall) -> tuple[Any, ...] | None:
     return call.forward, described, shared
 
 
-def _described(value: Any) -> Any:
+def _described(value: object) -> object:
     if isinstance(value, Tensor):
         return str(value.dtype), str(value.device), tuple(value.shape[1:])
     if isinstance(value, list):
@@ -43,7 +43,7 @@ def samples(call: AnyCall) -> int:
     return max((_length(v) for v in call.batched.values()), default=1)
 
 
-def expanded(call: AnyCall) -> dict[str, Any]:
+def expanded(call: AnyCall) -> dict[str, object]:
     """The entries of a call, each with one item per sample: a single one stands for all."""
     count = samples(call)
     if count == 1:
@@ -67,13 +67,13 @@ def split(answer: Answer, counts: Sequence[int]) -> list[Answer]:
     return [tuple(part[i] for part in parts) for i in range(len(counts))]
 
 
-def _length(value: Any) -> int:
+def _length(value: object) -> int:
     if isinstance(value, Tensor):
         return len(value) if value.ndim else 1
     return len(value) if isinstance(value, list) else 1
 
 
-def _expand(value: Any, count: int) -> Any:
+def _expand(value: object, count: int) -> object:
     if _length(value) == count or count == 1:
         return value
     if isinstance(value, Tensor) and value.ndim:
@@ -89,7 +89,7 @@ def _join(values: Sequence[Any]) -> Any:
     return values[0]
 
 
-def _parts(output: Any, counts: Sequence[int]) -> list[Any]:
+def _parts(output: object, counts: Sequence[int]) -> list[Any]:
     """One output of a merged call for each of its calls."""
     if isinstance(output, Tensor):
         return list(torch.split(output, [*counts]))

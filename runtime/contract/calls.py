@@ -31,7 +31,7 @@ class Call(NamedTuple, Generic[N]):
     component: N
     forward: Callable[Concatenate[N, ...], tuple[Any, ...]]
     batched: Mapping[str, Any]
-    shared: Mapping[str, Any] = {}
+    shared: Mapping[str, object] = {}
     state: Any = STATELESS
 
     @property
@@ -44,7 +44,7 @@ class Call(NamedTuple, Generic[N]):
 Asking: TypeAlias = Generator[Any, Any, T]
 
 
-def gather(*asks: Asking[Any]) -> Asking[list[Any]]:
+def gather(*asks: Asking[object]) -> Asking[list[Any]]:
     """Run generators in lockstep, each round's calls together; their results in order."""
     results: list[Any] = [None] * len(asks)
     wanted: dict[int, list[Call[Any]]] = {}
@@ -67,7 +67,7 @@ def gather(*asks: Asking[Any]) -> Asking[list[Any]]:
     return results
 
 
-def answer(ask: Any) -> Any:
+def answer(ask: object) -> Any:
     """Run a node alone, answering each call at once. A plain result passes through.
 
     The components of the node are then the modules themselves.
@@ -76,7 +76,7 @@ def answer(ask: Any) -> Any:
 
     if not isinstance(ask, Generator):
         return ask
-    reply: Any = None
+    reply: object = None
     while True:
         try:
             message = ask.send(reply)

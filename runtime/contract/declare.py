@@ -137,7 +137,7 @@ def declared_class(type: str, cls: Any) -> Declaration:
     )  # fmt: skip
 
 
-def _node_class(type: str) -> Any:
+def _node_class(type: str) -> object:
     match = re.fullmatch(r"(?:([\w-]+):)?((?:[a-z_]\w*\.)+)([A-Z]\w*)", type)
     if not match:
         raise UnknownType(
@@ -209,25 +209,25 @@ def node_names(module: types.ModuleType) -> list[str]:
     )
 
 
-def _default(field: dataclasses.Field[Any]) -> Any:
+def _default(field: dataclasses.Field[object]) -> Any:
     if field.default_factory is not dataclasses.MISSING:
         return field.default_factory()
     return MISSING if field.default is dataclasses.MISSING else field.default
 
 
-def _is_component(hint: Any) -> bool:
+def _is_component(hint: object) -> bool:
     return any(
         isinstance(m, Needs) for part in (hint, *typing.get_args(hint)) for m in _extras(part)
     )
 
 
-def _component_hint(hint: Any) -> Any:
+def _component_hint(hint: object) -> Any:
     """The part of a field's annotation that is `Component[T]`: of `Component[T] | None` too."""
     parts = (hint, *typing.get_args(hint))
     return next(p for p in parts if any(isinstance(m, Needs) for m in _extras(p)))
 
 
-def _extras(hint: Any) -> tuple[Any, ...]:
+def _extras(hint: object) -> tuple[object, ...]:
     return getattr(hint, "__metadata__", ())
 
 
@@ -245,12 +245,12 @@ def _outputs(cls: Any) -> dict[str, Port]:
     return {n: _port(n, h) for n, h in typing.get_type_hints(cls.Out, include_extras=True).items()}
 
 
-def _port(name: str, hint: Any, default: Any = MISSING) -> Port:
+def _port(name: str, hint: object, default: object = MISSING) -> Port:
     axes = " ".join(str(m) for m in _extras(hint))
     return Port(name, typing.get_args(hint)[0] if _extras(hint) else hint, axes, default)
 
 
-def options(hint: Any) -> tuple[Any, ...]:
+def options(hint: object) -> tuple[Any, ...]:
     """The members of a union or type variable, None included; else the type alone."""
     if isinstance(hint, TypeVar) and (allowed := constrained(hint)) is not hint:
         return options(allowed)
@@ -259,7 +259,7 @@ def options(hint: Any) -> tuple[Any, ...]:
     return (typing.get_args(hint)[0],) if _extras(hint) else (hint,)
 
 
-def constrained(hint: Any) -> Any:
+def constrained(hint: object) -> Any:
     """The union of the types that a type variable allows; any other type as it is."""
     if not isinstance(hint, TypeVar) or not hint.__constraints__:
         return hint
@@ -269,7 +269,7 @@ def constrained(hint: Any) -> Any:
     return allowed
 
 
-def accepts(wanted: Any, found: Any) -> bool:
+def accepts(wanted: object, found: object) -> bool:
     """Whether every value of type `found` may enter a port of type `wanted`. An int is a float."""
     if wanted is Any:
         return True
@@ -280,7 +280,7 @@ def accepts(wanted: Any, found: Any) -> bool:
     )
 
 
-def _list_fits(wanted: Any, found: Any) -> bool:
+def _list_fits(wanted: object, found: object) -> bool:
     """Whether a `tuple[T, ...]` may enter a port of such a type."""
     inside = [typing.get_args(t) if typing.get_origin(t) is tuple else () for t in (wanted, found)]
     if not all(len(args) == 2 and args[1] is Ellipsis for args in inside):
@@ -288,7 +288,7 @@ def _list_fits(wanted: Any, found: Any) -> bool:
     return accepts(inside[0][0], inside[1][0])
 
 
-def type_name(hint: Any) -> str:
+def type_name(hint: object) -> str:
     """A type as a graph author reads it: `Latents`, `int | None`, `tuple[int, ...]`."""
     if hint is type(None) or hint is None:
         return "None"
@@ -310,7 +310,7 @@ def type_name(hint: Any) -> str:
     return getattr(hint, "__name__", str(hint))
 
 
-def value_fits(wanted: Any, value: Any) -> bool:
+def value_fits(wanted: object, value: object) -> bool:
     """Whether a value may be one of that type, as far as can be seen of it."""
     for option in options(wanted):
         origin, arguments = typing.get_origin(option), typing.get_args(option)
@@ -334,7 +334,7 @@ def value_fits(wanted: Any, value: Any) -> bool:
     return False
 
 
-def literal_fits(wanted: Any, value: Any) -> bool:
+def literal_fits(wanted: object, value: object) -> bool:
     """Whether a literal of a graph file may be a parameter of that type."""
     for option in options(wanted):
         origin, arguments = typing.get_origin(option), typing.get_args(option)

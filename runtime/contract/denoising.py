@@ -60,7 +60,7 @@ class Denoiser(Protocol):
 class Solver(Protocol):
     """A sampling method as a pure function of its state."""
 
-    def input(self, x: Tensor, index: int, state: Mapping[str, Any]) -> Tensor:
+    def input(self, x: Tensor, index: int, state: Mapping[str, object]) -> Tensor:
         """The denoiser's input at step `index`, with the state that the step before returned.
 
         Most solvers return x itself.
@@ -68,7 +68,12 @@ class Solver(Protocol):
         ...
 
     def step(
-        self, state: Mapping[str, Any], prediction: Tensor, x: Tensor, index: int, rng: Rng | None
+        self,
+        state: Mapping[str, object],
+        prediction: Tensor,
+        x: Tensor,
+        index: int,
+        rng: Rng | None,
     ) -> tuple[Tensor, Mapping[str, Any], Rng | None]:
         """One step: the next x, the next state, the next rng."""
         ...
@@ -106,7 +111,7 @@ class DenoiseState:
 
     index: int
     parts: Parts
-    solver: Mapping[str, Mapping[str, Any]]
+    solver: Mapping[str, Mapping[str, object]]
     rng: Rng | None
     memory: Mapping[str, Any]
 

@@ -125,11 +125,11 @@ def effect(cls: C) -> C:
     return cls
 
 
-def is_lazy(kind: Any) -> bool:
+def is_lazy(kind: object) -> bool:
     """Whether values of this class only bind."""
     return bool(getattr(kind, "__lazy__", False))
 
 
-def is_effect(kind: Any) -> bool:
+def is_effect(kind: object) -> bool:
     """Whether values of this class say what was done outside."""
     return bool(getattr(kind, "__effect__", False))

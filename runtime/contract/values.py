@@ -113,7 +113,7 @@ class Rng:
         return self.using(lambda g: torch.randn(shape, generator=g, dtype=dtype, device="cpu"))
 
 
-def tensors(value: Any) -> list[Tensor]:
+def tensors(value: object) -> list[Tensor]:
     """Every tensor inside a value, its mappings, sequences and frozen dataclasses."""
     found: list[Tensor] = []
 
@@ -125,7 +125,7 @@ def tensors(value: Any) -> list[Tensor]:
     return found
 
 
-def map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+def map_tensors(value: object, change: Callable[[Tensor], Tensor]) -> Any:
     """The value with `change` applied to its tensors; the same object where none changed.
 
     Values that live on the host (`on_host`) and anything that is no plain data stay as they are.

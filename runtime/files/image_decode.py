@@ -179,7 +179,7 @@ def _float_levels(image: Image) -> NDArray[np.uint8]:
     return scaled
 
 
-def _apply_profile(image: Image, data: Any) -> Image:
+def _apply_profile(image: Image, data: object) -> Image:
     """The picture in sRGB if an ICC profile says that its colours are in another space."""
     from PIL import ImageCms
 

@@ -108,7 +108,7 @@ def to_numpy(pixels: Any) -> NDArray[np.uint8]:
 
 
 def write_image(
-    pixels: Any,
+    pixels: object,
     path: Path,
     *,
     quality: str = "default",

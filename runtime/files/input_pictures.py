@@ -37,7 +37,7 @@ CLIP_SOURCES = "a clip: the path of a file, an http(s) or data URL, or from Pyth
 DATA_URL_LABEL = "the data URL"
 
 
-def check_picture(value: Any) -> Any:
+def check_picture(value: object) -> object:
     """The value as later stages take it; a UserError if it cannot be a picture.
 
     Files and data URLs are opened as far as their header; other URLs are parsed, not fetched.
@@ -61,7 +61,7 @@ def check_picture(value: Any) -> Any:
     return text
 
 
-def read_picture(value: Any, label: str, field: str) -> NDArray[np.uint8]:
+def read_picture(value: object, label: str, field: str) -> NDArray[np.uint8]:
     """The pixels of a checked value, `h w 3`: upright, in sRGB, transparent parts on white.
 
     label, field  how messages name what gave the picture, and the field
@@ -192,7 +192,7 @@ def _named(label: str, field: str) -> Iterator[None]:
         raise UserError(f"{label}: {problem.message}", help=problem.help, field=field) from problem
 
 
-def _from_memory(value: Any) -> NDArray[np.uint8]:
+def _from_memory(value: object) -> NDArray[np.uint8]:
     """The pixels of a PIL image or an array."""
     import numpy as np
     from PIL import Image
@@ -207,7 +207,7 @@ def _from_memory(value: Any) -> NDArray[np.uint8]:
         raise UserError(f"the picture {reason}", help="give an 8-bit picture") from problem
 
 
-def _is_array(value: Any) -> bool:
+def _is_array(value: object) -> bool:
     return hasattr(value, "shape") and hasattr(value, "dtype")
 
 

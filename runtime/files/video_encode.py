@@ -33,7 +33,7 @@ PRESETS = (
 BT601, LIMITED, SRGB_PRIMARIES, SRGB_TRANSFER = 6, 1, 1, 13
 
 
-def frame_pixels(frame: Any) -> Picture:
+def frame_pixels(frame: object) -> Picture:
     """One frame `h w c` as `h w 3`, composited on white."""
     import numpy as np
     from PIL import Image

@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 
 
 def write_video(
-    frames: Iterable[Any],
+    frames: Iterable[object],
     path: Path,
     *,
     fps: float | Fraction,
@@ -114,7 +114,7 @@ class VideoWriter:
     after an exception no file is left.
     """
 
-    def __init__(self, path: Path, **options: Any) -> None:
+    def __init__(self, path: Path, **options: object) -> None:
         self._queue: Queue[Any] = Queue(maxsize=2)
         self._problem: BaseException | None = None
         self._failed = False
@@ -124,7 +124,7 @@ class VideoWriter:
         self._thread.start()
         return self
 
-    def write(self, frames: Any) -> None:
+    def write(self, frames: object) -> None:
         """Add frames `f h w c`, uint8; blocks while two chunks are waiting."""
         self._put(to_numpy(frames))
 
@@ -135,7 +135,7 @@ class VideoWriter:
         if self._problem is not None and problem is None:
             raise self._problem
 
-    def _put(self, chunk: Any) -> None:
+    def _put(self, chunk: object) -> None:
         while self._thread.is_alive():
             try:
                 self._queue.put(chunk, timeout=0.1)

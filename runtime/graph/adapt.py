@@ -64,10 +64,10 @@ def _adapted_class(known: Declaration, lists: Mapping[str, int], fed: set[str]) 
     class Adapted:
         Out = own.Out
 
-        def __init__(self, **values: Any) -> None:
+        def __init__(self, **values: object) -> None:
             self.values = values
 
-        def arguments(self, given: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+        def arguments(self, given: Mapping[str, object]) -> tuple[Any, dict[str, Any]]:
             """The node, and the arguments of its `run`."""
             values = {**self.values, **given}
             for name, count in lists.items():
@@ -75,11 +75,11 @@ def _adapted_class(known: Declaration, lists: Mapping[str, int], fed: set[str]) 
             made = own(**{n: v for n, v in values.items() if n not in known.inputs})
             return made, {n: v for n, v in values.items() if n in known.inputs}
 
-    def asks(self: Adapted, **inputs: Any) -> Asking[Any]:
+    def asks(self: Adapted, **inputs: object) -> Asking[Any]:
         made, arguments = self.arguments(inputs)
         return (yield from made.run(**arguments))
 
-    def computes(self: Adapted, **inputs: Any) -> Any:
+    def computes(self: Adapted, **inputs: object) -> Any:
         made, arguments = self.arguments(inputs)
         return made.run(**arguments)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from runtime.errors import UserError, did_you_mean
 from runtime.graph import catalog
@@ -22,7 +21,7 @@ from runtime.settings.setting import Setting
 
 def build_graph(
     entry: catalog.Entry,
-    data: Mapping[str, Any],
+    data: Mapping[str, object],
     edits: tuple[Setting, ...] = (),
     above: tuple[Path, ...] = (),
 ) -> Graph:

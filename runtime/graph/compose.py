@@ -29,7 +29,7 @@ _one_at_a_time = threading.Lock()  # Hydra keeps its state in process-wide singl
 
 def compose_graph(
     path: Path, search: Sequence[Path], options: Mapping[str, str]
-) -> tuple[dict[str, Any], dict[str, Any]]:
+) -> tuple[dict[str, object], dict[str, object]]:
     """The composed graph of a file, and the policy groups' values, as plain data.
 
     search   folders where the graphs that it extends, and the policy groups, are looked up
@@ -63,7 +63,7 @@ def _extendable(folder: Path, graph: Path, room: str) -> Path:
     return clean
 
 
-def _composed(path: Path, own: Path, search: Sequence[Path], options: Mapping[str, str]) -> Any:
+def _composed(path: Path, own: Path, search: Sequence[Path], options: Mapping[str, str]) -> object:
     overrides = [
         "hydra.searchpath=[" + ",".join(_quoted(folder.as_uri()) for folder in search) + "]",
         *(f"+{group}@policies.{group}={_quoted(name)}" for group, name in options.items()),
@@ -110,7 +110,7 @@ def _kinds_that_differ(own: Any, base: Any, above: str) -> Iterator[tuple[str, s
         yield from _kinds_that_differ(here, there, path)
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     if isinstance(value, Mapping):
         return "a map"
     return "a list" if isinstance(value, list) else "a value"

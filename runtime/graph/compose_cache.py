@@ -53,7 +53,7 @@ def _is_plain(path: Path) -> bool:
     return all(isinstance(n, str) and PLAIN.fullmatch(n) for n in names)
 
 
-def _write_cache(path: Path, data: Any) -> None:
+def _write_cache(path: Path, data: object) -> None:
     try:
         if json.loads(json.dumps(data)) != data:
             return  # JSON would turn keys that are not text into text

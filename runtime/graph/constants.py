@@ -7,7 +7,6 @@ for values with YAML anchors.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from runtime.errors import did_you_mean
 from runtime.graph.model import Finding
@@ -18,7 +17,7 @@ READERS = ("request", "components", "nodes")  # sections that may name a constan
 EDGES = frozenset({"inputs", "each"})  # below these a constant is a literal, never an edge
 
 
-def fill_constants(data: Mapping[str, Any], found: list[Finding]) -> dict[str, Any]:
+def fill_constants(data: Mapping[str, object], found: list[Finding]) -> dict[str, object]:
     """The graph without its constants and anchors; findings for unknown and unused names."""
     filled = {k: v for k, v in data.items() if k not in {"constants", "anchors"}}
     section = data.get("constants")
@@ -38,8 +37,8 @@ def fill_constants(data: Mapping[str, Any], found: list[Finding]) -> dict[str, A
 
 
 def _filled(
-    value: Any, path: str, constants: Mapping[str, Any], used: set[str], found: list[Finding]
-) -> Any:
+    value: object, path: str, constants: Mapping[str, object], used: set[str], found: list[Finding]
+) -> object:
     if isinstance(value, Mapping):
         return {k: _filled(v, f"{path}.{k}", constants, used, found) for k, v in value.items()}
     if isinstance(value, list):

@@ -45,12 +45,12 @@ def unroll(data: Mapping[str, Any], found: list[Finding]) -> dict[str, Any]:
     return {**data, "nodes": unrolled, "outputs": single or outputs}
 
 
-def _without(node: Any) -> Any:
+def _without(node: object) -> Any:
     """A node whose `each` was removed by null."""
     return {k: v for k, v in node.items() if k != "each"} if isinstance(node, Mapping) else node
 
 
-def _copies(name: str, node: Mapping[str, Any], found: list[Finding]) -> dict[str, Any]:
+def _copies(name: str, node: Mapping[str, object], found: list[Finding]) -> dict[str, Any]:
     """One node per entry; the lists of `each` have equal lengths."""
     path, each = f"nodes.{name}.each", node["each"]
     example = "each: {prompt: [a cat, a dog]}"
@@ -75,7 +75,7 @@ def _copies(name: str, node: Mapping[str, Any], found: list[Finding]) -> dict[st
     }
 
 
-def _with_lists(node: Any, counts: Mapping[str, int]) -> Any:
+def _with_lists(node: object, counts: Mapping[str, int]) -> Any:
     """A node whose edges from repeated nodes are lists of edges."""
     if not isinstance(node, Mapping) or not isinstance(node.get("inputs"), Mapping):
         return node
@@ -89,6 +89,6 @@ def _with_lists(node: Any, counts: Mapping[str, int]) -> Any:
     return {**node, "inputs": inputs}
 
 
-def _edges(edge: Any, counts: Mapping[str, int]) -> list[Any]:
+def _edges(edge: object, counts: Mapping[str, int]) -> list[object]:
     node, _, port = edge.partition(".") if isinstance(edge, str) else ("", "", "")
     return [f"{node}/{i + 1}.{port}" for i in range(counts[node])] if node in counts else [edge]

@@ -108,7 +108,7 @@ def parse_sections(data: Mapping[str, Any]) -> GraphParts:
 
 
 def _section(
-    data: Mapping[str, Any], name: str, found: list[Finding], above: str = ""
+    data: Mapping[str, object], name: str, found: list[Finding], above: str = ""
 ) -> list[tuple[str, Any]]:
     section = data.get(name)
     if section is None:
@@ -121,7 +121,7 @@ def _section(
 
 
 def _unknown(
-    value: Mapping[str, Any], known: tuple[str, ...], path: str, what: str, found: list[Finding]
+    value: Mapping[str, object], known: tuple[str, ...], path: str, what: str, found: list[Finding]
 ) -> None:
     for key in value:
         if key not in known:
@@ -144,7 +144,7 @@ def _drop_misfits(
             del attributes[key]
 
 
-def _map(path: str, value: Any, what: str, found: list[Finding]) -> Mapping[str, Any] | None:
+def _map(path: str, value: object, what: str, found: list[Finding]) -> Mapping[str, Any] | None:
     if isinstance(value, Mapping):
         return value
     found.append(Finding(path, f"expects {what}, found {show(value)}"))
@@ -165,7 +165,7 @@ def _shapes(request: Mapping[str, Field]) -> list[Finding]:
     ]
 
 
-def _field(name: str, value: Any, found: list[Finding]) -> Field | None:
+def _field(name: str, value: object, found: list[Finding]) -> Field | None:
     path = f"request.{name}"
     attributes = _map(path, value, "a map such as {type: int, default: 8}", found)
     if attributes is None:
@@ -227,7 +227,7 @@ def _quoted_number(field: Field) -> tuple[str, str] | None:
     return message, f"write it without quotes: {quoted[0]}" if is_literal else ""
 
 
-def _component(name: str, value: Any, found: list[Finding]) -> ComponentSpec | None:
+def _component(name: str, value: object, found: list[Finding]) -> ComponentSpec | None:
     path = f"components.{name}"
     attributes = _map(path, value, "a map such as {dtype: bfloat16}", found)
     if attributes is None:

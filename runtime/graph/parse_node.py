@@ -35,7 +35,7 @@ class NodeParser:
     def __init__(self, nodes: frozenset[str], fields: frozenset[str], found: list[Finding]) -> None:
         self.nodes, self.fields, self.found = nodes, fields, found
 
-    def node(self, name: str, value: Any) -> NodeSpec | SubGraph | None:
+    def node(self, name: str, value: object) -> NodeSpec | SubGraph | None:
         """A node; none where it cannot be used, and then there is a finding."""
         path = f"nodes.{name}"
         if not isinstance(value, Mapping):
@@ -69,19 +69,19 @@ class NodeParser:
             name, current_type(kind), ports.edges, ports.literals, components, help, ref
         )
 
-    def edge(self, path: str, value: Any) -> Ref | None:
+    def edge(self, path: str, value: object) -> Ref | None:
         """An edge `node.port`."""
         if isinstance(value, str) and EDGE_PATTERN.fullmatch(value):
             return Ref(*value.split("."))
         self.found.append(Finding(path, f"expects an edge `node.port`, found {show(value)}"))
         return None
 
-    def _no_type(self, name: str, kind: Any) -> None:
+    def _no_type(self, name: str, kind: object) -> None:
         message = "has no `type`" if kind is None else f"expects `type` as text, found {show(kind)}"
         fix = "type: module.Class, such as vae.DecodeVideo"
         self.found.append(Finding(f"nodes.{name}", f"node `{name}` {message}", fix))
 
-    def _sub_graph(self, made: SubGraph, value: Mapping[str, Any]) -> SubGraph | None:
+    def _sub_graph(self, made: SubGraph, value: Mapping[str, object]) -> SubGraph | None:
         path = f"nodes.{made.name}"
         for key in ("type", "behind"):
             if value.get(key) is not None:
@@ -90,14 +90,16 @@ class NodeParser:
                 return None
         return made
 
-    def _text(self, value: Mapping[str, Any], key: str, path: str) -> str:
+    def _text(self, value: Mapping[str, object], key: str, path: str) -> str:
         text = value.get(key)
         if text is not None and not isinstance(text, str):
             self.found.append(Finding(f"{path}.{key}", f"expects text, found {show(text)}"))
             return ""
         return text or ""
 
-    def _section(self, value: Mapping[str, Any], name: str, path: str) -> Iterator[tuple[str, Any]]:
+    def _section(
+        self, value: Mapping[str, object], name: str, path: str
+    ) -> Iterator[tuple[str, Any]]:
         section = value.get(name)
         if section is not None and not isinstance(section, Mapping):
             message = f"expects a map of names, found {show(section)}"
@@ -105,7 +107,7 @@ class NodeParser:
         elif section:
             yield from ((str(key), v) for key, v in section.items() if v is not None)
 
-    def _ports(self, value: Mapping[str, Any], path: str) -> Ports:
+    def _ports(self, value: Mapping[str, object], path: str) -> Ports:
         """Edges and literals, wherever they are written."""
         ports = Ports()
         for section in ("params", "inputs"):
@@ -131,7 +133,7 @@ class NodeParser:
         else:
             ports.literals[port] = entry
 
-    def _is_edge(self, entry: Any, section: str) -> bool:
+    def _is_edge(self, entry: object, section: str) -> bool:
         """Whether an entry is an edge. Under `params` only text that names a node here is one."""
         if not isinstance(entry, str) or not EDGE_PATTERN.fullmatch(entry):
             return False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from runtime.errors import UserError
 
@@ -22,7 +21,7 @@ def current_type(type: str) -> str:
     return renamed.get(type, type)
 
 
-def renamed_notes(data: Mapping[str, Any]) -> Iterator[str]:
+def renamed_notes(data: Mapping[str, object]) -> Iterator[str]:
     """A note for each node of a composed graph whose type has an old name."""
     nodes = data.get("nodes")
     for name, node in nodes.items() if isinstance(nodes, Mapping) else ():

@@ -180,7 +180,7 @@ class _Outer:
         return ref
 
 
-def _inside(sub: SubGraph, node: NodeSpec, fields: Mapping[str, Any]) -> NodeSpec:
+def _inside(sub: SubGraph, node: NodeSpec, fields: Mapping[str, object]) -> NodeSpec:
     """A node of a sub-graph as a node of the outer graph."""
     inputs: dict[str, Ref] = {}
     params = dict(node.params)
@@ -201,7 +201,7 @@ def _inside(sub: SubGraph, node: NodeSpec, fields: Mapping[str, Any]) -> NodeSpe
     )
 
 
-def _request_source(sub: SubGraph, name: str, fields: Mapping[str, Any]) -> Any:
+def _request_source(sub: SubGraph, name: str, fields: Mapping[str, object]) -> object:
     """The source of `request.NAME` inside a sub-graph. `rng` is that of its first seed."""
     if name != "rng":
         return fields.get(name)

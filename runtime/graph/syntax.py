@@ -190,7 +190,7 @@ def _no_base(file: Path, entry: yaml.Node, name: str, folders: Sequence[Path]) -
 
 
 def _overridden(
-    file: Path, entry: yaml.Node, own: Mapping[str, Any], base: Path
+    file: Path, entry: yaml.Node, own: Mapping[str, object], base: Path
 ) -> Iterator[Problem]:
     """What stands before a base in `defaults` is overridden by it."""
     conflicts = list(_conflicts(own, catalog.read_yaml(base), ""))

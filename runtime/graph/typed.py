@@ -89,14 +89,14 @@ class TypedGraph:
                 made[name] = dataclasses.replace(known, outputs=outputs)
         return made
 
-    def type_of(self, ref: Ref) -> Any:
+    def type_of(self, ref: Ref) -> object:
         """The type that an edge brings; None where its source does not exist."""
         if ref.node == "request":
             return request_port(self.graph, ref.port)
         known = self.declarations.get(ref.node)
         return known.outputs[ref.port].type if known and ref.port in known.outputs else None
 
-    def fits(self, wanted: Port, found: Any) -> bool:
+    def fits(self, wanted: Port, found: object) -> bool:
         """Whether a type may enter a port. A port with a default takes an empty value too."""
         if not wanted.required:
             return all(accepts(wanted.type, o) for o in options(found) if o is not type(None))

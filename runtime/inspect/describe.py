@@ -8,7 +8,6 @@ import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import is_dataclass
 from pathlib import Path, PurePath
-from typing import Any
 
 from runtime.contract.declare import MISSING, Declaration, Port, options, type_name
 from runtime.graph.model import Ref
@@ -105,7 +104,7 @@ def axes(port: Port) -> str:
     return ", ".join(dict.fromkeys(parts))
 
 
-def _annotations(hint: Any) -> list[str]:
+def _annotations(hint: object) -> list[str]:
     own = [str(note) for note in getattr(hint, "__metadata__", ()) if isinstance(note, str)]
     return own + [note for part in typing.get_args(hint) for note in _annotations(part)]
 
@@ -153,7 +152,7 @@ def _field(look: Look, field: Field) -> FieldRow:
     )
 
 
-def _value_text(value: Any) -> str:
+def _value_text(value: object) -> str:
     """A value of a request, as text; empty for none."""
     if value is None:
         return ""

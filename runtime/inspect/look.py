@@ -137,7 +137,7 @@ def typed(graph: Graph, settings: Sequence[Setting]) -> dict[str, Any]:
     return values
 
 
-def values_of(graph: Graph, given: Mapping[str, Any]) -> dict[str, Any]:
+def values_of(graph: Graph, given: Mapping[str, object]) -> dict[str, object]:
     """Request values after defaults; a required one that is not given is absent."""
     values = {}
     for name, known in graph.request.items():

@@ -138,7 +138,7 @@ def _uses(type: str) -> Iterator[tuple[str, str]]:
                 yield entry.name, _one_line({name: node})
 
 
-def _one_line(entry: Mapping[str, Any]) -> str:
+def _one_line(entry: Mapping[str, object]) -> str:
     flow: str = yaml.safe_dump(
         dict(entry), default_flow_style=True, sort_keys=False, width=1_000_000
     )

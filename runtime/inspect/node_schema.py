@@ -123,7 +123,7 @@ def entry(port: Port, notes: Mapping[str, str]) -> Schema:
     return found
 
 
-def literals(hint: Any) -> Iterator[Schema]:
+def literals(hint: object) -> Iterator[Schema]:
     """A schema for each member of a parameter's type: the same rule as `ports.literal_fits`."""
     for option in options(hint):
         origin, inside = typing.get_origin(option), typing.get_args(option)

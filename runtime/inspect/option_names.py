@@ -82,7 +82,7 @@ def _of_flag(row: Mapping[str, Any]) -> list[Option]:
     ]
 
 
-def _key(row: Mapping[str, Any]) -> tuple[str, str, str]:
+def _key(row: Mapping[str, object]) -> tuple[str, str, str]:
     return str(row["name"]), str(row["path"]), str(row["help"])
 
 

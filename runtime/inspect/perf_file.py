@@ -42,7 +42,7 @@ def _rows(file: str) -> list[Mapping[str, Any]]:
     return rows
 
 
-def _is_row(row: Any) -> bool:
+def _is_row(row: object) -> bool:
     return (
         isinstance(row, Mapping)
         and isinstance(row.get("node"), str)

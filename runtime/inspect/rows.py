@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 
 @dataclass(frozen=True)
@@ -145,7 +144,7 @@ class GraphView:
         return tuple(node for node in self.nodes if not node.dropped)
 
 
-def plain_data(value: Any) -> Any:
+def plain_data(value: object) -> object:
     """A description as JSON takes it, without what is empty."""
     if hasattr(value, "__dataclass_fields__"):
         found = {n: plain_data(getattr(value, n)) for n in value.__dataclass_fields__}

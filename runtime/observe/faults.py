@@ -5,7 +5,6 @@ from __future__ import annotations
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -38,7 +37,7 @@ def own_code(problem: BaseException, checked: Checked) -> tuple[str, str]:
     return "", ""
 
 
-def check_outputs(known: Declaration, out: Any) -> None:
+def check_outputs(known: Declaration, out: object) -> None:
     """Raise TypeError for an output that is not of the type that the node declares."""
     if not isinstance(out, known.cls.Out):
         raise TypeError(f"{known.type} returned {type(out).__name__}, not its Out")

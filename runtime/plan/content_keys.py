@@ -16,7 +16,7 @@ from runtime.files.object_store import ObjectStore
 from runtime.settings.field import PIXELS, Field
 
 
-def digest(value: Any) -> str:
+def digest(value: object) -> str:
     """A digest of plain data."""
     text = json.dumps(value, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:32]

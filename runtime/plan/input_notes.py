@@ -18,7 +18,7 @@ from runtime.plan.planner import bound
 
 
 def input_notes(
-    plan: Plan, request: Mapping[str, Any], load: Callable[[str], Any]
+    plan: Plan, request: Mapping[str, object], load: Callable[[str], Any]
 ) -> tuple[str, ...]:
     """The notes of every node of a plan, each with the request field that it is about.
 

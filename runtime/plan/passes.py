@@ -18,7 +18,7 @@ from runtime.plan.content_keys import digest
 
 
 def prune(
-    checked: Checked, request: Mapping[str, Any], outputs: Mapping[str, Ref]
+    checked: Checked, request: Mapping[str, object], outputs: Mapping[str, Ref]
 ) -> tuple[Checked, dict[str, Ref], dict[str, str]]:
     """What the wanted outputs need of this request.
 
@@ -42,12 +42,12 @@ def prune(
     return small, wanted, dropped
 
 
-def _is_empty(ref: Ref, request: Mapping[str, Any]) -> bool:
+def _is_empty(ref: Ref, request: Mapping[str, object]) -> bool:
     """Whether an edge brings nothing: only the node itself knows the default that stands in."""
     return ref.node == "request" and ref.port in request and request[ref.port] is None
 
 
-def bypassed(node: NodeSpec, known: Declaration, request: Mapping[str, Any]) -> str | None:
+def bypassed(node: NodeSpec, known: Declaration, request: Mapping[str, object]) -> str | None:
     """The input port that stands in for a node on this request, by the node's own `bypass`."""
     rule = getattr(known.cls, "bypass", None)
     if rule is None:
@@ -69,7 +69,7 @@ def known_arguments(
     return None if any(v is MISSING for v in found.values()) else found
 
 
-def _known(name: str, node: NodeSpec, known: Declaration, request: Mapping[str, Any]) -> Any:
+def _known(name: str, node: NodeSpec, known: Declaration, request: Mapping[str, object]) -> Any:
     if name in known.params:
         return node.params.get(name, known.params[name].default)
     port = known.inputs.get(name)

@@ -18,7 +18,7 @@ from runtime.plan.plan import Plan
 
 
 def plan(
-    checked: Checked, request: Mapping[str, Any], outputs: Mapping[str, Ref], facts: Facts
+    checked: Checked, request: Mapping[str, object], outputs: Mapping[str, Ref], facts: Facts
 ) -> Plan:
     """Plan a request: prune, fold, then order loads, runs and frees."""
     small, wanted, dropped = prune(checked, request, outputs)
@@ -70,7 +70,7 @@ def lasting(checked: Checked) -> frozenset[str]:
     )
 
 
-def _is_effect(kind: Any) -> bool:
+def _is_effect(kind: object) -> bool:
     """Whether a value of this type says what was done outside: a file, an upload, or several."""
     return any(is_effect(x) for o in options(kind) for x in (o, *get_args(o)))
 
@@ -185,7 +185,7 @@ def device_of(checked: Checked, name: str, facts: Facts) -> str:
 
 
 def estimate(
-    node: NodeSpec, known: Declaration, request: Mapping[str, Any], facts: Facts
+    node: NodeSpec, known: Declaration, request: Mapping[str, object], facts: Facts
 ) -> int | None:
     """Predicted bytes of a node's outputs and working set, by its own `estimate`, if it has one."""
     if not hasattr(known.cls, "estimate"):
@@ -195,7 +195,7 @@ def estimate(
 
 
 def by_its_rule(
-    name: str, node: NodeSpec, known: Declaration, request: Mapping[str, Any], facts: Facts
+    name: str, node: NodeSpec, known: Declaration, request: Mapping[str, object], facts: Facts
 ) -> Any:
     """What a node's rule tells of the inputs that are known before it runs; None if it cannot."""
     rule = getattr(known.cls, name, None)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any
 
 from runtime.graph.check import Checked
 from runtime.graph.model import Ref
@@ -23,7 +22,7 @@ NOT_NEEDED = "nothing that was asked for depends on it"
 
 
 def without_effect(
-    checked: Checked, request: Mapping[str, Any], outputs: Mapping[str, Ref], facts: Facts
+    checked: Checked, request: Mapping[str, object], outputs: Mapping[str, Ref], facts: Facts
 ) -> tuple[str, ...]:
     """A sentence for each option of a complete request that was given and changes nothing."""
     changed = [f for n, f in checked.graph.request.items() if _is_option(f, request.get(n))]
@@ -39,12 +38,12 @@ def without_effect(
     return tuple(notes)
 
 
-def _is_option(field: Field, value: Any) -> bool:
+def _is_option(field: Field, value: object) -> bool:
     """Whether a value was given that a run could do without."""
     return not field.required and field.type != "seed" and not _equal(value, field.default)
 
 
-def _equal(value: Any, default: Any) -> bool:
+def _equal(value: object, default: object) -> bool:
     if isinstance(value, tuple) and isinstance(default, list | tuple):
         return list(value) == list(default)
     if value is None or default is None or isinstance(value, str | int | float):
@@ -54,7 +53,7 @@ def _equal(value: Any, default: Any) -> bool:
 
 def _keys(
     checked: Checked,
-    request: Mapping[str, Any],
+    request: Mapping[str, object],
     outputs: Mapping[str, Ref],
     facts: Facts,
     defaulted: str = "",
@@ -71,7 +70,7 @@ def _keys(
     ]
 
 
-def _ignored(checked: Checked, request: Mapping[str, Any], facts: Facts) -> dict[Ref, str]:
+def _ignored(checked: Checked, request: Mapping[str, object], facts: Facts) -> dict[Ref, str]:
     """Inputs that nodes do not use, as node and port, each with the reason."""
     found: dict[Ref, str] = {}
     for name, node in checked.graph.nodes.items():
@@ -80,7 +79,7 @@ def _ignored(checked: Checked, request: Mapping[str, Any], facts: Facts) -> dict
     return found
 
 
-def _without_ignored(checked: Checked, request: Mapping[str, Any], facts: Facts) -> Checked:
+def _without_ignored(checked: Checked, request: Mapping[str, object], facts: Facts) -> Checked:
     """The graph without the edges to inputs that are not used; for comparison, not to be run."""
     ignored = _ignored(checked, request, facts)
     nodes = {
@@ -93,7 +92,7 @@ def _without_ignored(checked: Checked, request: Mapping[str, Any], facts: Facts)
 
 
 def _reasons(
-    checked: Checked, request: Mapping[str, Any], facts: Facts, field: str
+    checked: Checked, request: Mapping[str, object], facts: Facts, field: str
 ) -> Iterator[str]:
     """Why a field reaches no output: nodes on its way that are bypassed, inputs not used."""
     ignored = _ignored(checked, request, facts)
@@ -111,7 +110,7 @@ def _reasons(
                     todo += [Ref(name, out) for out in checked.declarations[name].outputs]
 
 
-def _of_bypass(checked: Checked, name: str, request: Mapping[str, Any]) -> str:
+def _of_bypass(checked: Checked, name: str, request: Mapping[str, object]) -> str:
     """The sentence of a node's `bypass`, and the options that decided it."""
     node, known = checked.graph.nodes[name], checked.declarations[name]
     rule = known.cls.bypass

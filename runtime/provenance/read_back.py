@@ -77,7 +77,9 @@ def _wrong(path: Path, name: str) -> UserError:
     )  # fmt: skip
 
 
-def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+def differences(
+    then: Mapping[str, object], now: Mapping[str, object]
+) -> Iterator[tuple[str, object, object]]:
     """Dotted path, value then and value now of everything that a result may depend on."""
     old, new = dict(_leaves(then)), dict(_leaves(now))
     lists_optional = MARK in old and MARK in new
@@ -91,7 +93,7 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tup
             yield path, one, other
 
 
-def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+def _leaves(value: object, path: str = "") -> Iterator[tuple[str, object]]:
     if isinstance(value, Mapping) and (value or not path):
         for key, child in value.items():
             inside = f"{path}.{key}" if path else str(key)
@@ -104,11 +106,11 @@ def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield path, list(value) if isinstance(value, tuple) else value
 
 
-def _is_name_of_input(path: str, around: Mapping[str, Any]) -> bool:
+def _is_name_of_input(path: str, around: Mapping[str, object]) -> bool:
     return path.startswith("request.") and path.endswith(".name") and "digest" in around
 
 
-def base_name(value: Any) -> str:
+def base_name(value: object) -> str:
     """The last part of a path or URL; nothing for what has no name."""
     if not isinstance(value, str) or is_data_url(value):
         return ""
@@ -116,7 +118,7 @@ def base_name(value: Any) -> str:
     return PureWindowsPath(text).name if WINDOWS.match(text) else PurePosixPath(text).name
 
 
-def without_folders(value: Any) -> Any:
+def without_folders(value: object) -> Any:
     """A value with base names in place of absolute paths, however deep they are."""
     if isinstance(value, str):
         return base_name(value) if ABSOLUTE.match(value) else value
@@ -127,7 +129,7 @@ def without_folders(value: Any) -> Any:
     return value
 
 
-def has_folder(value: Any) -> bool:
+def has_folder(value: object) -> bool:
     """Whether an absolute path stands anywhere in a value."""
     return bool(without_folders(value) != (list(value) if isinstance(value, tuple) else value))
 

@@ -76,7 +76,7 @@ class Field:
     reason: str = ""
     shape_of: str = ""
 
-    def parse(self, value: Any, label: str = "") -> Any:
+    def parse(self, value: object, label: str = "") -> Any:
         """The typed value of what a user wrote; a UserError names `label`, value and fix."""
         label = label or f"`{self.name}`"
         if value is None or (
@@ -93,7 +93,7 @@ class Field:
             )  # fmt: skip
         return self._one(value, label)
 
-    def _items(self, value: Any) -> Sequence[Any]:
+    def _items(self, value: object) -> Sequence[object]:
         if isinstance(value, Sequence) and not isinstance(value, str):
             return value
         if isinstance(value, Raw) and value.startswith("[") and value.endswith("]"):
@@ -108,19 +108,19 @@ class Field:
             return [Raw(part.strip()) for part in value.split(",")]
         return [value]
 
-    def _one(self, value: Any, label: str) -> Any:
+    def _one(self, value: object, label: str) -> Any:
         reader = getattr(self, f"_read_{self.type}")
         parsed = reader(value, label)
         if isinstance(parsed, int | float) and not isinstance(parsed, bool):
             self._check_number(parsed, label)
         return parsed
 
-    def _wrong(self, value: Any, label: str, expected: str, help: str = "") -> UserError:
+    def _wrong(self, value: object, label: str, expected: str, help: str = "") -> UserError:
         return UserError(
             f"{label} expects {expected}, got {show(value)}", help=help, field=self.name
         )
 
-    def _read_text(self, value: Any, label: str) -> str:
+    def _read_text(self, value: object, label: str) -> str:
         if not isinstance(value, str):
             raise self._wrong(
                 value, label, "text", help=f"put it in quotes: {json.dumps(str(value))}"
@@ -134,17 +134,17 @@ class Field:
 
     _read_path = _read_file = _read_text
 
-    def _read_image(self, value: Any, label: str) -> Any:
+    def _read_image(self, value: object, label: str) -> object:
         from runtime.files.input_pictures import check_picture
 
         return self._checked(check_picture, value, label)
 
-    def _read_video(self, value: Any, label: str) -> Any:
+    def _read_video(self, value: object, label: str) -> object:
         from runtime.files.input_pictures import check_clip
 
         return self._checked(check_clip, value, label)
 
-    def _checked(self, check: Callable[[Any], Any], value: Any, label: str) -> Any:
+    def _checked(self, check: Callable[[Any], Any], value: object, label: str) -> object:
         try:
             return check(value)
         except UserError as problem:
@@ -160,7 +160,7 @@ class Field:
             raise self._wrong(value, label, "a whole number")
         return int(value)
 
-    def _read_seed(self, value: Any, label: str) -> int:
+    def _read_seed(self, value: object, label: str) -> int:
         try:
             seed = self._read_int(value, label)
         except UserError:
@@ -180,7 +180,7 @@ class Field:
             raise self._wrong(value, label, "a number")
         return number
 
-    def _read_bool(self, value: Any, label: str) -> bool:
+    def _read_bool(self, value: object, label: str) -> bool:
         if isinstance(value, bool):
             return value
         word = value.strip().lower() if isinstance(value, str) else ""
@@ -188,7 +188,7 @@ class Field:
             raise self._wrong(value, label, "true or false")
         return word in TRUE
 
-    def _read_choice(self, value: Any, label: str) -> str:
+    def _read_choice(self, value: object, label: str) -> str:
         if isinstance(value, str) and value.strip() in self.choices:
             return value.strip()
         listed = ", ".join(self.choices)
@@ -196,12 +196,12 @@ class Field:
             value, label, f"one of {listed}", help=did_you_mean(str(value), self.choices)
         )
 
-    def _read_dtype(self, value: Any, label: str) -> str:
+    def _read_dtype(self, value: object, label: str) -> str:
         if isinstance(value, str) and value.strip().lower() in DTYPES:
             return DTYPES[value.strip().lower()]
         raise self._wrong(value, label, "one of fp32, fp16, bf16")
 
-    def _read_map(self, value: Any, label: str) -> Mapping[str, Any]:
+    def _read_map(self, value: object, label: str) -> Mapping[str, object]:
         if isinstance(value, Raw):
             try:
                 value = json.loads(value)
@@ -265,7 +265,7 @@ def plain_number(number: float) -> str:
     return str(int(number)) if float(number).is_integer() else str(number)
 
 
-def show(value: Any) -> str:
+def show(value: object) -> str:
     """A found value in a message: quoted text, JSON for the rest, at most 60 characters."""
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 60 else text[:57] + "..."

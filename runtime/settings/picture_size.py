@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from math import log
-from typing import Any
 
 from runtime.settings.field import Field
 
@@ -12,7 +11,7 @@ SIDES = ("height", "width")
 AREA_WEIGHT = 0.1  # half of the usual area counts as much as 7 % of distortion
 
 
-def open_sides(fields: Mapping[str, Field], values: Mapping[str, Any]) -> dict[str, None]:
+def open_sides(fields: Mapping[str, Field], values: Mapping[str, object]) -> dict[str, None]:
     """The fields of `SIDES` that a given picture decides, as they enter a request: without value.
 
     values  of all fields but those that have their default
@@ -25,7 +24,7 @@ def open_sides(fields: Mapping[str, Field], values: Mapping[str, Any]) -> dict[s
     }
 
 
-def _is_none(pictures: Any) -> bool:
+def _is_none(pictures: object) -> bool:
     return pictures is None or (isinstance(pictures, tuple | list) and not pictures)
 
 

@@ -9,7 +9,7 @@ from runtime.settings.field import Field, plain_number
 from runtime.settings.policies import Adjust
 
 
-def parse_rounded(field: Field, value: Any, label: str, adjust: Adjust) -> tuple[Any, str]:
+def parse_rounded(field: Field, value: object, label: str, adjust: Adjust) -> tuple[Any, str]:
     """The typed value of what a user wrote, and a note where it was rounded.
 
     Raises UserError as `Field.parse` does; limits are limits, only multiples are rounded to.

@@ -57,7 +57,7 @@ class Trained:
         examples = _texts(data.get("examples") or (), "examples")
         return cls(values, tuple(groups.items()), needs, tuple(before.items()), examples)
 
-    def admit(self, name: str, value: Any, unit: str = "") -> tuple[Any, str]:
+    def admit(self, name: str, value: object, unit: str = "") -> tuple[object, str]:
         """The value, and a note where a word that it lacks was put in.
 
         name  config path of the field, for messages. Raises UserError where it is not trained.
@@ -116,14 +116,14 @@ class Trained:
         )
 
 
-def _map_of(data: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+def _map_of(data: Mapping[str, object], key: str) -> Mapping[str, Any]:
     value = data.get(key) or {}
     if not isinstance(value, Mapping):
         raise UserError("expects a map of groups", field=key)
     return value
 
 
-def _texts(value: Any, key: str) -> tuple[str, ...]:
+def _texts(value: object, key: str) -> tuple[str, ...]:
     if not isinstance(value, list | tuple) or not all(isinstance(one, str) for one in value):
         raise UserError("expects a list of texts (`on` and `off` need quotes)", field=key)
     return tuple(value)

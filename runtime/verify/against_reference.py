@@ -35,7 +35,7 @@ class Verified:
 
 def verify(
     session: Runtime,
-    arguments: Mapping[str, Any] | None = None,
+    arguments: Mapping[str, object] | None = None,
     *,
     class_name: str | None = None,
     tolerance: float = TOLERANCE,
@@ -80,7 +80,7 @@ def examples_of(session: Runtime) -> dict[str, str]:
     }
 
 
-def beside(session: Runtime, class_name: str, request: Mapping[str, Any]) -> Runtime:
+def beside(session: Runtime, class_name: str, request: Mapping[str, object]) -> Runtime:
     """The vanilla pipeline of a session's checkpoint: same files, components, dtypes, device."""
     config = session.config
     if WHOLE_PIPELINE in session.engine.facts:
@@ -109,7 +109,7 @@ def beside(session: Runtime, class_name: str, request: Mapping[str, Any]) -> Run
     return Runtime.load(None, overrides, graph=GRAPH)
 
 
-def components_of(session: Runtime) -> dict[str, Any]:
+def components_of(session: Runtime) -> dict[str, object]:
     """Overrides that give the pipeline the components of the graph: other files, other configs."""
     return {
         f"components.{name}.{'class' if attribute == 'class_name' else attribute}": value
@@ -128,8 +128,8 @@ def shift_key(session: Runtime) -> str:
 
 
 def translated(
-    session: Runtime, reference: Runtime, request: Mapping[str, Any], own: Mapping[str, Any]
-) -> tuple[dict[str, Any], tuple[str, ...]]:
+    session: Runtime, reference: Runtime, request: Mapping[str, object], own: Mapping[str, object]
+) -> tuple[dict[str, object], tuple[str, ...]]:
     """A request as the pipeline takes it, and notes on what it does not take.
 
     own  arguments by the pipeline's own names: they go over those of the request
@@ -164,7 +164,9 @@ def translated(
     return given, tuple(f"{kind} takes no `{name}`: it is not passed on" for name in left)
 
 
-def recorded(runtime: Runtime, output: str, request: Mapping[str, Any]) -> tuple[Recorder, Any]:
+def recorded(
+    runtime: Runtime, output: str, request: Mapping[str, object]
+) -> tuple[Recorder, object]:
     """Run a request to its end with everything recorded; forget its weights afterwards."""
     session, recorder = runtime.engine, Recorder()
     steppers = [n for n, f in session.facts.items() if f.class_name.endswith("Scheduler")]

@@ -105,7 +105,7 @@ class Edges:
         """The denoiser that it follows."""
         return self._source(node, Denoiser)
 
-    def _source(self, node: str, kind: Any) -> str:
+    def _source(self, node: str, kind: object) -> str:
         ports = self.checked.declarations[node].inputs
         refs = self.checked.graph.nodes[node].inputs.items()
         return next((str(r) for p, r in refs if kind in options(ports[p].type)), f"into {node}")
