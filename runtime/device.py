@@ -221,7 +221,7 @@ def _hardware(device: torch.device) -> str:
     return str(naming(device)) if naming else ""
 
 
-def execution(device: torch.device) -> dict[str, Any]:
+def execution(device: torch.device) -> dict[str, object]:
     """What the last bits of a result depend on besides its inputs: device, threads, kernels."""
     host = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
     kernels = {name: get() for name, (get, _) in KERNELS.items()}

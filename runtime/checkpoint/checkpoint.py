@@ -80,7 +80,7 @@ class Checkpoint:
         folder = self.files.child(key)
         return next((c for name in CONFIGS if (c := folder.json(name))), {})
 
-    def lookup(self, key: str) -> Any:
+    def lookup(self, key: str) -> object:
         """A value by dotted key: of model_index.json, or of a component's config; else `ABSENT`.
 
         A component's name alone gives its class, or None where the model leaves it out.

@@ -52,7 +52,7 @@ class ComponentSource:
     files: Folder = field(repr=False)
     config: Mapping[str, Any] = field(repr=False)
     config_name: str = ""
-    changed: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    changed: Mapping[str, object] = field(default_factory=dict, repr=False)
     weights: tuple[Path, ...] = ()
     missing: tuple[str, ...] = ()
     lacking: UserError | None = field(default=None, compare=False, repr=False)
@@ -80,7 +80,7 @@ class ComponentSource:
         return has_index(self.files, [path.name for path in self.weights])
 
     @property
-    def generation(self) -> Mapping[str, Any]:
+    def generation(self) -> Mapping[str, object]:
         """How a language model samples; empty where its folder does not say."""
         return self.files.json(GENERATION)
 
@@ -253,7 +253,7 @@ def _class(
     config_name: str,
     config: Mapping[str, Any],
     declared: tuple[str, str] | None,
-    own: Mapping[str, Any] | None,
+    own: Mapping[str, object] | None,
 ) -> tuple[str, str]:
     """Library and class, from the component's own config first."""
     stated = config.get("_class_name")

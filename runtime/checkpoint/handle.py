@@ -65,7 +65,7 @@ class Config(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self._values)
 
-    def _complete(self) -> Any:
+    def _complete(self) -> object:
         """The config with its class's defaults; the class is imported once one is asked for."""
         if self._full is None:
             from runtime.checkpoint.classes import full_config

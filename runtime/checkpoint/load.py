@@ -106,7 +106,7 @@ class LeftOut(nn.Module):
         super().__init__()
         self.component, self.part = component, part
 
-    def forward(self, *inputs: object, **options: object) -> Any:
+    def forward(self, *inputs: object, **options: object) -> object:
         """Say who is at fault."""
         raise UserError(
             f"{self.component}.config.load_{self.part} is false, and this graph needs the"
@@ -115,7 +115,7 @@ class LeftOut(nn.Module):
         )  # fmt: skip
 
 
-def _weightless(cls: Any, source: ComponentSource) -> Any:
+def _weightless(cls: Any, source: ComponentSource) -> object:
     if source.config_name == SCHEDULER:
         if hasattr(cls, STAND_IN):
             raise stand_in_fault(source, cls)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from diffusers.utils import is_accelerate_available
@@ -24,7 +23,7 @@ from runtime.errors import UserError
 
 def load_pipeline(
     source: PipelineSource, *, dtype: torch.dtype | None, device: torch.device
-) -> Any:
+) -> object:
     """The pipeline with all parts on the device, by its own loader."""
     cls = find_pipeline_class(source)
     fetch_code(source)

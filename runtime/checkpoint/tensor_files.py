@@ -103,7 +103,7 @@ def take_tensor(value: Any, dtype: torch.dtype | None, device: torch.device) -> 
 
 def open_weights(
     paths: Sequence[Path], dtype: torch.dtype, *, cast: bool = False
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Every tensor of the files by key; `value[...]` reads it.
 
     dtype  what most tensors will be in: those stored so are mapped, not read

@@ -52,7 +52,7 @@ class Overlaid:
     """
 
     entry: catalog.Entry
-    data: dict[str, Any]
+    data: dict[str, object]
     base: Mapping[str, Mapping[str, Any]]
     settings: list[Setting]
     edits: tuple[Setting, ...]
@@ -235,7 +235,7 @@ def _request(
     settings: Iterable[Setting],
     problems: list[UserError],
     adjust: policies.Adjust,
-) -> tuple[dict[str, Any], list[str]]:
+) -> tuple[dict[str, object], list[str]]:
     """Typed values of `request.*`, and notes on what was rounded."""
     values: dict[str, Any] = {}
     notes: dict[str, str] = {}

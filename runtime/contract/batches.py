@@ -81,7 +81,7 @@ def _expand(value: object, count: int) -> object:
     return value * count if isinstance(value, list) else value
 
 
-def _join(values: Sequence[Any]) -> Any:
+def _join(values: Sequence[Any]) -> object:
     if isinstance(values[0], Tensor):
         return torch.cat([*values]) if values[0].ndim else values[0]
     if isinstance(values[0], list):

@@ -30,9 +30,9 @@ class Call(NamedTuple, Generic[N]):
 
     component: N
     forward: Callable[Concatenate[N, ...], tuple[Any, ...]]
-    batched: Mapping[str, Any]
+    batched: Mapping[str, object]
     shared: Mapping[str, object] = {}
-    state: Any = STATELESS
+    state: object = STATELESS
 
     @property
     def options(self) -> dict[str, Any]:
@@ -46,10 +46,10 @@ Asking: TypeAlias = Generator[Any, Any, T]
 
 def gather(*asks: Asking[object]) -> Asking[list[Any]]:
     """Run generators in lockstep, each round's calls together; their results in order."""
-    results: list[Any] = [None] * len(asks)
-    wanted: dict[int, list[Call[Any]]] = {}
+    results: list[object] = [None] * len(asks)
+    wanted: dict[int, list[Call[object]]] = {}
 
-    def advance(i: int, answer: list[tuple[Any, ...]] | None) -> None:
+    def advance(i: int, answer: list[tuple[object, ...]] | None) -> None:
         try:
             wanted[i] = asks[i].send(answer)
         except StopIteration as stop:

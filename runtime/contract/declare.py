@@ -209,7 +209,7 @@ def node_names(module: types.ModuleType) -> list[str]:
     )
 
 
-def _default(field: dataclasses.Field[object]) -> Any:
+def _default(field: dataclasses.Field[object]) -> object:
     if field.default_factory is not dataclasses.MISSING:
         return field.default_factory()
     return MISSING if field.default is dataclasses.MISSING else field.default
@@ -221,7 +221,7 @@ def _is_component(hint: object) -> bool:
     )
 
 
-def _component_hint(hint: object) -> Any:
+def _component_hint(hint: object) -> object:
     """The part of a field's annotation that is `Component[T]`: of `Component[T] | None` too."""
     parts = (hint, *typing.get_args(hint))
     return next(p for p in parts if any(isinstance(m, Needs) for m in _extras(p)))
@@ -259,7 +259,7 @@ def options(hint: object) -> tuple[Any, ...]:
     return (typing.get_args(hint)[0],) if _extras(hint) else (hint,)
 
 
-def constrained(hint: object) -> Any:
+def constrained(hint: object) -> object:
     """The union of the types that a type variable allows; any other type as it is."""
     if not isinstance(hint, TypeVar) or not hint.__constraints__:
         return hint

@@ -74,7 +74,7 @@ class Solver(Protocol):
         x: Tensor,
         index: int,
         rng: Rng | None,
-    ) -> tuple[Tensor, Mapping[str, Any], Rng | None]:
+    ) -> tuple[Tensor, Mapping[str, object], Rng | None]:
         """One step: the next x, the next state, the next rng."""
         ...
 

@@ -114,7 +114,7 @@ def check_clip(value: Any) -> Any:
 
 
 def read_clip(
-    value: Any,
+    value: object,
     label: str,
     field: str,
     *,
@@ -215,7 +215,7 @@ def _dtype(value: Any) -> str:
     return str(value.dtype).removeprefix("torch.")
 
 
-def _check_array(value: Any) -> Any:
+def _check_array(value: Any) -> object:
     shape, dtype = tuple(value.shape), _dtype(value)
     channels = shape[2] if len(shape) == 3 else 1
     if len(shape) not in {2, 3} or 0 in shape or channels not in {1, 3, 4} or dtype != "uint8":

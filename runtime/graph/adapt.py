@@ -23,7 +23,7 @@ def list_entry(port: str) -> tuple[str, int] | None:
     return (name, int(index)) if dot and index.isdigit() else None
 
 
-def entry_type(port: Port) -> Any:
+def entry_type(port: Port) -> object:
     """The type of the entries of a port that takes a list; none where it takes no list."""
     if get_origin(port.type) is tuple and (inside := get_args(port.type)):
         return inside[0] if inside[-1] is Ellipsis else None
@@ -57,7 +57,7 @@ def adapted(known: Declaration, node: NodeSpec) -> Declaration:
     return dataclasses.replace(known, cls=cls, inputs=inputs, params=params)
 
 
-def _adapted_class(known: Declaration, lists: Mapping[str, int], fed: set[str]) -> Any:
+def _adapted_class(known: Declaration, lists: Mapping[str, int], fed: set[str]) -> object:
     """A class that is made of all values that are known, and runs the node with the rest."""
     own = known.cls
 
@@ -75,15 +75,15 @@ def _adapted_class(known: Declaration, lists: Mapping[str, int], fed: set[str]) 
             made = own(**{n: v for n, v in values.items() if n not in known.inputs})
             return made, {n: v for n, v in values.items() if n in known.inputs}
 
-    def asks(self: Adapted, **inputs: object) -> Asking[Any]:
+    def asks(self: Adapted, **inputs: object) -> Asking[object]:
         made, arguments = self.arguments(inputs)
         return (yield from made.run(**arguments))
 
-    def computes(self: Adapted, **inputs: object) -> Any:
+    def computes(self: Adapted, **inputs: object) -> object:
         made, arguments = self.arguments(inputs)
         return made.run(**arguments)
 
-    rules: dict[str, Any] = {"run": asks if inspect.isgeneratorfunction(own.run) else computes}
+    rules: dict[str, object] = {"run": asks if inspect.isgeneratorfunction(own.run) else computes}
     for name in ("estimate", "verify"):
         if (rule := getattr(own, name, None)) and (made_rule := _rule(rule, lists, fed)):
             rules[name] = made_rule
@@ -103,7 +103,7 @@ def _rule(rule: Any, lists: Mapping[str, int], fed: set[str]) -> Callable[..., A
     if names & {*lists}:
         return None
 
-    def adapted_rule(self: Any, **given: Any) -> Any:
+    def adapted_rule(self: Any, **given: Any) -> object:
         made, arguments = self.arguments(given)
         return rule(made, **{n: v for n, v in arguments.items() if takes_all or n in names})
 

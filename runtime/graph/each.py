@@ -13,13 +13,13 @@ from runtime.graph.model import Finding
 from runtime.settings.field import show
 
 
-def unroll(data: Mapping[str, Any], found: list[Finding]) -> dict[str, Any]:
+def unroll(data: Mapping[str, Any], found: list[Finding]) -> dict[str, object]:
     """The graph with a node per entry in place of each node that has `each`."""
     nodes = data.get("nodes")
     if not isinstance(nodes, Mapping):
         return dict(data)
     counts: dict[str, int] = {}
-    unrolled: dict[str, Any] = {}
+    unrolled: dict[str, object] = {}
     for name, node in nodes.items():
         if not isinstance(node, Mapping) or node.get("each") is None:
             unrolled[name] = _without(node)
@@ -50,7 +50,7 @@ def _without(node: object) -> Any:
     return {k: v for k, v in node.items() if k != "each"} if isinstance(node, Mapping) else node
 
 
-def _copies(name: str, node: Mapping[str, object], found: list[Finding]) -> dict[str, Any]:
+def _copies(name: str, node: Mapping[str, object], found: list[Finding]) -> dict[str, object]:
     """One node per entry; the lists of `each` have equal lengths."""
     path, each = f"nodes.{name}.each", node["each"]
     example = "each: {prompt: [a cat, a dog]}"
@@ -75,7 +75,7 @@ def _copies(name: str, node: Mapping[str, object], found: list[Finding]) -> dict
     }
 
 
-def _with_lists(node: object, counts: Mapping[str, int]) -> Any:
+def _with_lists(node: object, counts: Mapping[str, int]) -> object:
     """A node whose edges from repeated nodes are lists of edges."""
     if not isinstance(node, Mapping) or not isinstance(node.get("inputs"), Mapping):
         return node

@@ -45,7 +45,7 @@ class NodeSpec:
     name: str
     type: str
     inputs: Mapping[str, Ref] = field(default_factory=dict)
-    params: Mapping[str, Any] = field(default_factory=dict)
+    params: Mapping[str, object] = field(default_factory=dict)
     components: Mapping[str, str] = field(default_factory=dict)
     help: str = ""
     behind: Ref | None = None

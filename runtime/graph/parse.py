@@ -109,7 +109,7 @@ def parse_sections(data: Mapping[str, Any]) -> GraphParts:
 
 def _section(
     data: Mapping[str, object], name: str, found: list[Finding], above: str = ""
-) -> list[tuple[str, Any]]:
+) -> list[tuple[str, object]]:
     section = data.get(name)
     if section is None:
         return []
@@ -132,7 +132,7 @@ def _unknown(
 
 
 def _drop_misfits(
-    attributes: dict[str, Any], shapes: Mapping[str, Shape], path: str, found: list[Finding]
+    attributes: dict[str, object], shapes: Mapping[str, Shape], path: str, found: list[Finding]
 ) -> None:
     """Report and drop every attribute whose value has the wrong type."""
     for key, (kind, expected) in shapes.items():
@@ -250,7 +250,7 @@ def _component(name: str, value: object, found: list[Finding]) -> ComponentSpec 
     return ComponentSpec(name=name, class_name=class_name, **known)
 
 
-def _roles(attributes: Mapping[str, Any]) -> list[tuple[str, Any]]:
+def _roles(attributes: Mapping[str, Any]) -> list[tuple[str, object]]:
     """Every role that a component states, with its path below the component."""
     own = [("role", attributes["role"])] if "role" in attributes else []
     parts = attributes.get("parts") or {}

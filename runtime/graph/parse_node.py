@@ -26,7 +26,7 @@ class Ports:
     """Edges and literals of a node by port; `port.0` is the first entry of a list."""
 
     edges: dict[str, Ref] = field(default_factory=dict)
-    literals: dict[str, Any] = field(default_factory=dict)
+    literals: dict[str, object] = field(default_factory=dict)
 
 
 class NodeParser:

@@ -46,7 +46,7 @@ def _entries(graph: str, *, alone: bool = False) -> Iterator[catalog.Entry]:
 
 def _declared(entry: catalog.Entry) -> dict[str, Attributes]:
     """The request section of a graph and of what it extends, as far as it has the right shape."""
-    merged: dict[str, Any] = {}
+    merged: dict[str, object] = {}
     for file in catalog.graph_files(entry.path, catalog.folders()):
         section = catalog.read_yaml(file).get("request")
         if isinstance(section, Mapping):

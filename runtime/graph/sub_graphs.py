@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
 
 from runtime.errors import UserError, did_you_mean
 from runtime.graph.model import ComponentSpec, Finding, Graph, NodeSpec, Ref, SubGraph
@@ -90,7 +89,7 @@ class _Outer:
                 self.report(f"{sub.name}.inputs.{port}", message,
                             did_you_mean(port, inner.request))  # fmt: skip
 
-    def _source(self, sub: SubGraph, field: Field) -> Any:
+    def _source(self, sub: SubGraph, field: Field) -> object:
         """What stands for a request field of a sub-graph: an edge, or a literal."""
         path = f"{sub.name}.inputs.{field.name}"
         if field.name in sub.inputs:

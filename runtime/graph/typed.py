@@ -117,7 +117,7 @@ class TypedGraph:
         ]
         return f"what fits: {', '.join(fitting[:6])}" if fitting else ""
 
-    def _output_type(self, name: str, port: Port, above: tuple[str, ...]) -> Any:
+    def _output_type(self, name: str, port: Port, above: tuple[str, ...]) -> object:
         """The type of an output; a type variable is that of the inputs which share it."""
         if not isinstance(port.type, TypeVar) or name in above:
             return constrained(port.type)
@@ -138,7 +138,7 @@ class TypedGraph:
                 kind = kind | member
         return kind
 
-    def _source_type(self, ref: Ref, above: tuple[str, ...]) -> Any:
+    def _source_type(self, ref: Ref, above: tuple[str, ...]) -> object:
         if ref.node == "request":
             return request_port(self.graph, ref.port)
         known = self.plain.get(ref.node)
@@ -236,7 +236,7 @@ class TypedGraph:
             self.plain[made.name] = declaration(made.type)
         return dataclasses.replace(self.graph, nodes={**added, **nodes})
 
-    def _seeds(self, node: NodeSpec, known: Declaration) -> Iterator[tuple[str, Any]]:
+    def _seeds(self, node: NodeSpec, known: Declaration) -> Iterator[tuple[str, object]]:
         for port in known.inputs.values():
             if Rng not in options(port.type):
                 continue

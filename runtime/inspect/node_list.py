@@ -38,7 +38,7 @@ EXAMPLE_VALUES: tuple[tuple[Any, Any], ...] = (
 )  # fmt: skip
 
 
-def node_rows(group: str = "") -> list[dict[str, Any]]:
+def node_rows(group: str = "") -> list[dict[str, object]]:
     """Every node as plain data, sorted by group; group: of these only."""
     known, _ = declared()
     rows = [_row(type, node) for type, node in sorted(known.items())]
@@ -120,7 +120,7 @@ def _example(type: str, known: Declaration) -> tuple[str, str]:
     return "", _one_line({known.cls.__name__.lower(): made})
 
 
-def _source(port: Port) -> Any:
+def _source(port: Port) -> object:
     """A usual source of a port: what packaged graphs call the node that gives such a value."""
     inside = entry_type(port)
     if inside is not None:

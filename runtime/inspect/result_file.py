@@ -40,7 +40,7 @@ def recorded_settings(file: str) -> list[Setting]:
     return [Setting(tuple(dotted.split(".")), value, dotted, at) for dotted, value in values]
 
 
-def _recorded(record: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+def _recorded(record: dict[str, Any]) -> Iterator[tuple[str, object]]:
     for name, value in record["request"].items():
         inputs = value if isinstance(value, list) else [value]
         if not any(isinstance(one, dict) for one in inputs):  # of pictures there are only digests

@@ -26,7 +26,7 @@ class FiniteCheck:
         self._found: list[str] = []
 
     @contextmanager
-    def calling(self, node: str, call: Call[Any], net: Any) -> Iterator[None]:
+    def calling(self, node: str, call: Call[Any], net: object) -> Iterator[None]:
         """Look at what a component and its direct parts return; the first that is odd is kept."""
 
         def look(name: str) -> Any:

@@ -58,8 +58,8 @@ def bypassed(node: NodeSpec, known: Declaration, request: Mapping[str, object]) 
 
 
 def known_arguments(
-    rule: Any, node: NodeSpec, known: Declaration, request: Mapping[str, Any]
-) -> dict[str, Any] | None:
+    rule: Any, node: NodeSpec, known: Declaration, request: Mapping[str, object]
+) -> dict[str, object] | None:
     """Arguments of a pure rule (`bypass`, `estimate`) known before running; None if one is not."""
     parameters = inspect.signature(rule).parameters
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
@@ -69,7 +69,7 @@ def known_arguments(
     return None if any(v is MISSING for v in found.values()) else found
 
 
-def _known(name: str, node: NodeSpec, known: Declaration, request: Mapping[str, object]) -> Any:
+def _known(name: str, node: NodeSpec, known: Declaration, request: Mapping[str, object]) -> object:
     if name in known.params:
         return node.params.get(name, known.params[name].default)
     port = known.inputs.get(name)

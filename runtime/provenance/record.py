@@ -139,7 +139,9 @@ def _model(config: RunConfig) -> dict[str, Any]:
     return {"folder": checkpoint.root.resolve().name}
 
 
-def _request(graph: Graph, request: Mapping[str, Any], ports: Mapping[str, Any]) -> dict[str, Any]:
+def _request(
+    graph: Graph, request: Mapping[str, Any], ports: Mapping[str, Any]
+) -> dict[str, object]:
     """Every field with a value; pictures and files as name and digest of what is in them."""
     found: dict[str, Any] = {}
     sides = {n: ports[n] for n in request if graph.request[n].shape_of}  # a picture may decide
@@ -163,7 +165,7 @@ def _request(graph: Graph, request: Mapping[str, Any], ports: Mapping[str, Any])
     return found
 
 
-def _run(plan: Plan, happened: Happened) -> dict[str, Any]:
+def _run(plan: Plan, happened: Happened) -> dict[str, object]:
     """Where components were, if not resident on one device, and what memory made of the plan."""
     places = {n: f"{p.device} {p.residency}" for n, p in plan.facts.places.items()}
     found = {"batch_size": happened.batch, "places": places, "recovery": dict(happened.rungs)}

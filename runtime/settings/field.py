@@ -108,7 +108,7 @@ class Field:
             return [Raw(part.strip()) for part in value.split(",")]
         return [value]
 
-    def _one(self, value: object, label: str) -> Any:
+    def _one(self, value: object, label: str) -> object:
         reader = getattr(self, f"_read_{self.type}")
         parsed = reader(value, label)
         if isinstance(parsed, int | float) and not isinstance(parsed, bool):

@@ -116,7 +116,7 @@ class Trained:
         )
 
 
-def _map_of(data: Mapping[str, object], key: str) -> Mapping[str, Any]:
+def _map_of(data: Mapping[str, object], key: str) -> Mapping[str, object]:
     value = data.get(key) or {}
     if not isinstance(value, Mapping):
         raise UserError("expects a map of groups", field=key)

@@ -70,7 +70,7 @@ class Results:
 
     edge: str
     ours: Any
-    theirs: Any
+    theirs: object
 
 
 @dataclass(frozen=True)

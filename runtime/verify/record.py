@@ -114,7 +114,7 @@ class Recorder:
         def before(_: Any, args: Any, kwargs: Any) -> None:
             self._inside += 1
 
-        def after(module: Any, args: Any, kwargs: Any, result: Any) -> None:
+        def after(module: Any, args: Any, kwargs: object, result: Any) -> None:
             self._inside -= 1
             if self._inside <= depth:
                 self._keep(label, module.forward, args, kwargs, result)
@@ -155,7 +155,7 @@ class Recorder:
                 setattr(owner, name, own)
 
     def _keep(
-        self, label: str, forward: Callable[..., Any], args: Any, kwargs: Any, out: Any
+        self, label: str, forward: Callable[..., Any], args: Any, kwargs: Any, out: object
     ) -> None:
         """Keep the samples of a call."""
         try:
