@@ -19,7 +19,7 @@ from nodes.truncation import Notes, text_truncation
 from nodes.vae import to_bytes
 from runtime.contract.calls import Asking, Call
 from runtime.contract.declare import Component
-from runtime.contract.denoising import Denoiser, Parts, Step
+from runtime.contract.denoising import Denoiser, Parts, Step, component_names
 from runtime.contract.values import Latents, Rng, TextEmbeds, Video
 from runtime.errors import UserError
 
@@ -236,7 +236,7 @@ class JointPrediction:
 
     def touches(self, step: Step) -> frozenset[str]:
         """The one transformer."""
-        return frozenset([self.transformer.name])
+        return component_names(self.transformer)
 
 
 def all_states(net: TextEncoder, ids: Tensor, mask: Tensor) -> tuple[Tensor]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nodes.contracts import Transformer
 from runtime.contract.calls import Asking, Call
-from runtime.contract.denoising import Parts, Step
+from runtime.contract.denoising import Parts, Step, component_names
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +42,7 @@ class Prediction:
 
     def touches(self, step: Step) -> frozenset[str]:
         """The name of the one network."""
-        return frozenset([self.network.name])
+        return component_names(self.network)
 
 
 def to_unit(timestep: Tensor, latents: Tensor) -> Tensor:

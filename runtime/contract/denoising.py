@@ -57,6 +57,15 @@ class Denoiser(Protocol):
         ...
 
 
+def component_names(*components: Any) -> frozenset[str]:
+    """What `touches` returns for denoisers that ask for these components.
+
+    A module itself, which is what a node has that is run alone (`answer`), has no name.
+    """
+    names = (getattr(component, "name", None) for component in components)
+    return frozenset(name for name in names if isinstance(name, str))
+
+
 class Solver(Protocol):
     """A sampling method as a pure function of its state."""
 

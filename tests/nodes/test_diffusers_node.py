@@ -120,7 +120,7 @@ def test_a_clip_has_the_rate_of_its_pipeline_and_no_sound() -> None:
     assert isinstance(made.media, Video)
     assert made.media.fps == 25
     assert [m.text for m in told if isinstance(m, Noted)] == [
-        "the sound that Clips makes is not kept"
+        "the audio that Clips makes is discarded: its sample rate is not known"
     ]
     again, _ = drive(RunPipeline(pipeline=Clips()).run(rng=Rng.from_seed(3), fps=8))
     assert again.media.fps == 8
