@@ -31,7 +31,7 @@ def predicted_nbytes(
     return sum(t.numel() * t.element_size() for t in held.values())
 
 
-def build_skeleton(cls: Any, config: Mapping[str, Any]) -> nn.Module:
+def build_skeleton(cls: Any, config: Mapping[str, object]) -> nn.Module:
     """A model of diffusers whose parameters take no memory; its computed buffers are real."""
     with Skeleton():
         model: nn.Module = cls.from_config(dict(config))
@@ -44,7 +44,7 @@ class Skeleton(TorchFunctionMode):
     """Makes `torch.empty` allocate nothing, in this thread: initialising its results is free."""
 
     def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+        self, func: Any, types: object, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
         if func is torch.empty and kwargs.get("device") is None:

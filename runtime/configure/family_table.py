@@ -50,7 +50,7 @@ def _row(entry: catalog.Entry) -> dict[str, Any]:
     return {**head, "defaults": request_defaults(graph), "components": list(graph.components)}
 
 
-def request_defaults(graph: Graph) -> dict[str, Any]:
+def request_defaults(graph: Graph) -> dict[str, object]:
     """Request fields that have a default, but for texts and the seed."""
     return {
         name: field.default

@@ -43,7 +43,7 @@ def large_pictures(ports: Mapping[str, object]) -> list[str]:
     ]
 
 
-def _read(field: Field, value: Any, request: Mapping[str, Any]) -> Image | Video:
+def _read(field: Field, value: object, request: Mapping[str, Any]) -> Image | Video:
     path = f"request.{field.name}"
     if field.type == "image":
         return Image(torch.from_numpy(read_picture(value, f"`{path}`", path)))

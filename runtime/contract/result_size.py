@@ -23,7 +23,7 @@ def measures(value: Any) -> dict[str, float]:
     return {}
 
 
-def differences(value: Any, wanted: Mapping[str, float]) -> Iterator[str]:
+def differences(value: object, wanted: Mapping[str, float]) -> Iterator[str]:
     """A phrase for each measure of a value, or of its parts, that is not the one that is wanted."""
     if isinstance(value, tuple):
         for part in value:

@@ -61,7 +61,7 @@ class EncodedClip:
         default = [s for s in tracks if s.disposition & Disposition.default]
         return (default or tracks)[0]
 
-    def _read_times(self, file: Any, stream: Any, rate: float) -> tuple[Timing, bool]:
+    def _read_times(self, file: Any, stream: object, rate: float) -> tuple[Timing, bool]:
         """The times of all frames, from the packets alone, and whether the file is complete."""
         import av
 

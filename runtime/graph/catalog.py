@@ -35,7 +35,7 @@ class Configured(Protocol):
         """Class of its pipeline."""
         ...
 
-    def lookup(self, key: str) -> Any:
+    def lookup(self, key: str) -> object:
         """The value at a dotted key of its configs; None where absent."""
         ...
 
@@ -102,10 +102,10 @@ def entries(extra: Iterable[Path] = ()) -> dict[str, Entry]:
 
 
 def _entry(path: Path, search: tuple[Path, ...]) -> Entry:
-    head: dict[str, Any] = {}
+    head: dict[str, object] = {}
     for file in graph_files(path, search):
         raw = read_yaml(file)
-        head_of_file: dict[str, Any] = {k: raw[k] for k in CATALOG_KEYS if k in raw}
+        head_of_file: dict[str, object] = {k: raw[k] for k in CATALOG_KEYS if k in raw}
         place = head_of_file.get("checkpoint")
         if isinstance(place, str) and place.startswith("."):
             head_of_file["checkpoint"] = str(file.parent / place)
@@ -130,7 +130,7 @@ def _matches(value: Any) -> dict[str, Any]:
     return {k: v for k, v in known if isinstance(v, shapes.get(k, object))}
 
 
-def extends(path: Path) -> list[Any]:
+def extends(path: Path) -> list[object]:
     """The `defaults` list of a graph file; composing the graph reports one that is no list."""
     listed = read_yaml(path).get("defaults")
     return listed if isinstance(listed, list) else []
@@ -174,7 +174,7 @@ def merge_maps(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, An
 
 
 @cache
-def _read(path: Path, changed: int) -> dict[str, Any]:
+def _read(path: Path, changed: int) -> dict[str, object]:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         raw = yaml.load(path.read_text("utf-8"), loader)

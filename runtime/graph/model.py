@@ -65,7 +65,7 @@ class SubGraph:
     name: str
     graph: str
     inputs: Mapping[str, Ref] = field(default_factory=dict)
-    params: Mapping[str, Any] = field(default_factory=dict)
+    params: Mapping[str, object] = field(default_factory=dict)
     components: Mapping[str, str] = field(default_factory=dict)
     help: str = ""
 

@@ -14,7 +14,7 @@ PORTS = ("inputs", "params", "components")  # maps of a node whose entries null 
 
 
 def null_entries(
-    data: Mapping[str, Any], sources: Sequence[Path], edits: Sequence[Setting]
+    data: Mapping[str, object], sources: Sequence[Path], edits: Sequence[Setting]
 ) -> dict[str, bool]:
     """Dotted path of each null to whether a file, or an earlier edit, gives it a value."""
     paths = list(_nulls(data))
@@ -41,7 +41,7 @@ def _nulls(data: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
                             yield section, str(name), part, str(port)
 
 
-def _value(data: Any, path: Sequence[str]) -> Any:
+def _value(data: object, path: Sequence[str]) -> object:
     for key in path:
         data = data.get(key) if isinstance(data, Mapping) else None
     return data

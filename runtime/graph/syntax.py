@@ -203,7 +203,7 @@ def _overridden(
     )
 
 
-def _conflicts(own: Mapping[str, Any], base: Mapping[str, Any], above: str) -> Iterable[str]:
+def _conflicts(own: Mapping[str, object], base: Mapping[str, Any], above: str) -> Iterable[str]:
     """Paths that both files set, to different values."""
     for key, value in own.items():
         if key == "defaults" or key not in base or base[key] == value:

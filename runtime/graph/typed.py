@@ -34,7 +34,7 @@ SCALARS: Mapping[str, Any] = {
 }  # fmt: skip
 
 
-def request_port(graph: Graph, name: str) -> Any:
+def request_port(graph: Graph, name: str) -> object:
     """The type of `request.<name>`; None where there is no such port."""
     if name == "rng":
         return Rng if any(f.type == "seed" for f in graph.request.values()) else None

@@ -56,8 +56,8 @@ def between_files(one: Path, two: Path, format: str) -> str:
 
 
 def _leaves_that_differ(
-    one: Mapping[str, Any], two: Mapping[str, Any]
-) -> Iterator[tuple[str, Any, Any]]:
+    one: Mapping[str, object], two: Mapping[str, Any]
+) -> Iterator[tuple[str, object, object]]:
     """What a result depends on, and which model it says that it is of."""
     yield from differences({"model ": one["model"]}, {"model ": two["model"]})
     yield from differences(one, two)
@@ -68,7 +68,7 @@ def _named(path: str) -> tuple[str, str]:
     return head.strip(), rest or head.strip()
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     return ABSENT_TEXT if value is None else show(value)
 
 

@@ -124,7 +124,7 @@ def wanted(graph: Graph, outputs: Sequence[str]) -> dict[str, Ref]:
     return {name: graph.outputs[name] for name in (outputs or list(graph.outputs)[:1])}
 
 
-def typed(graph: Graph, settings: Sequence[Setting]) -> dict[str, Any]:
+def typed(graph: Graph, settings: Sequence[Setting]) -> dict[str, object]:
     """Request values that settings give, by the types of the graph's fields."""
     declared = {name: {"type": field.type} for name, field in graph.request.items()}
     values: dict[str, Any] = {}

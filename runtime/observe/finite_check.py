@@ -30,7 +30,7 @@ class FiniteCheck:
         """Look at what a component and its direct parts return; the first that is odd is kept."""
 
         def look(name: str) -> Any:
-            def hook(_: Any, __: Any, result: Any) -> None:
+            def hook(_: object, __: object, result: object) -> None:
                 if not self._found:
                     self._found += [f"`{name}` made {odd_values}" for _, odd_values in odd(result)][
                         :1

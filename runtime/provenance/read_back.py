@@ -118,7 +118,7 @@ def base_name(value: object) -> str:
     return PureWindowsPath(text).name if WINDOWS.match(text) else PurePosixPath(text).name
 
 
-def without_folders(value: object) -> Any:
+def without_folders(value: object) -> object:
     """A value with base names in place of absolute paths, however deep they are."""
     if isinstance(value, str):
         return base_name(value) if ABSOLUTE.match(value) else value

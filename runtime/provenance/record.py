@@ -75,11 +75,11 @@ class Happened:
 
 def provenance_record(
     made: PlannedRun,
-    request: Mapping[str, Any],
+    request: Mapping[str, object],
     ports: Mapping[str, Any],
     destination: Destination,
     happened: Happened,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """How the files of a run are made, as far as it has come.
 
     request, ports  the complete request, and its values as they travel on edges
@@ -103,7 +103,7 @@ def provenance_record(
     }
 
 
-def record_json(record: Mapping[str, Any]) -> str:
+def record_json(record: Mapping[str, object]) -> str:
     """The text that a file carries: JSON, in ASCII so that no reader can mistake its encoding."""
     return json.dumps(record)
 
@@ -129,7 +129,7 @@ def graph_digest(graph: Graph) -> str:
     return digest([nodes, fields, components, {n: str(r) for n, r in graph.outputs.items()}])
 
 
-def _model(config: RunConfig) -> dict[str, Any]:
+def _model(config: RunConfig) -> dict[str, object]:
     """The checkpoint: on the hub, in a local folder (by its name alone), or the graph's."""
     checkpoint = config.checkpoint
     if checkpoint.files.repo:
@@ -177,7 +177,7 @@ def _of_input(value: str) -> str:
     return identity.of_content(path) if path.is_file() else ""
 
 
-def _settings(config: RunConfig, to: Destination) -> tuple[dict[str, Any], dict[str, str]]:
+def _settings(config: RunConfig, to: Destination) -> tuple[dict[str, object], dict[str, str]]:
     """Policies that change what comes out, where they differ from the defaults; local folders."""
     found: dict[str, Any] = {}
     local: dict[str, str] = {}
@@ -198,7 +198,7 @@ def _settings(config: RunConfig, to: Destination) -> tuple[dict[str, Any], dict[
     return found, local
 
 
-def _edits(made: PlannedRun, local: dict[str, str]) -> dict[str, Any]:
+def _edits(made: PlannedRun, local: dict[str, str]) -> dict[str, object]:
     """What settings changed in the graph; components of this machine go into `local`."""
     found: dict[str, Any] = {}
     for edit in made.config.graph.edits:

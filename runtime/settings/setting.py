@@ -48,7 +48,7 @@ class Setting:
 
 
 def join_map_entries(
-    settings: Iterable[Setting], declared: Any, attributes: Sequence[str]
+    settings: Iterable[Setting], declared: object, attributes: Sequence[str]
 ) -> list[Setting]:
     """Settings of entries of a request field that is a map, each as the whole map by then.
 
@@ -73,7 +73,7 @@ def join_map_entries(
     return made
 
 
-def _with_entry(over: Mapping[str, Any], keys: Sequence[str], value: Any) -> dict[str, Any]:
+def _with_entry(over: Mapping[str, object], keys: Sequence[str], value: Any) -> dict[str, Any]:
     """A nested map with one value more; what was typed means what it would in JSON."""
     if len(keys) == 1:
         return {**over, keys[0]: _plain(value)}
@@ -82,7 +82,7 @@ def _with_entry(over: Mapping[str, Any], keys: Sequence[str], value: Any) -> dic
     return {**over, keys[0]: _with_entry(below, keys[1:], value)}
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     if isinstance(value, list):
         return [_plain(item) for item in value]
     if not isinstance(value, Raw):
@@ -138,12 +138,12 @@ def is_null(text: Raw) -> bool:
     return text in {"null", "None"}
 
 
-def leaves_it_to_us(value: Any) -> bool:
+def leaves_it_to_us(value: object) -> bool:
     """Whether a choice is `auto`, `off` or `manual`: what happens anyway where nothing is built."""
     return isinstance(value, str) and value.strip().lower() in {"auto", "off", "manual"}
 
 
-def is_one_rank(value: Any) -> bool:
+def is_one_rank(value: object) -> bool:
     """Whether a degree of parallelism asks for a single rank, which is always accepted."""
     return str(value).strip() == "1" and value is not True
 

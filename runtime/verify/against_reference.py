@@ -88,7 +88,7 @@ def beside(session: Runtime, class_name: str, request: Mapping[str, object]) -> 
             f"graph `{session.graph.name}` is the vanilla pipeline itself",
             help="name a graph that is to be compared with it", field="graph",
         )  # fmt: skip
-    overrides: dict[str, Any] = {}
+    overrides: dict[str, object] = {}
     for group in ("model", "placement", "vae"):
         values = getattr(config.policies, group)
         for at, field in policy_fields()[group].items():
@@ -138,7 +138,7 @@ def translated(
     assert isinstance(handle, PipelineHandle)
     takes = handle.call.parameters
     given: dict[str, Any] = {}
-    more: dict[str, Any] = dict(own)
+    more: dict[str, object] = dict(own)
     left: list[str] = []
     for name, value in request.items():
         field = session.fields[name]

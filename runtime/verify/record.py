@@ -130,12 +130,12 @@ class Recorder:
                 hook.remove()
 
     @contextmanager
-    def _wrapped(self, label: str, owner: Any, name: str) -> Iterator[None]:
+    def _wrapped(self, label: str, owner: object, name: str) -> Iterator[None]:
         """Record a method of an object or a class for a while."""
         plain, own = getattr(owner, name), vars(owner).get(name)
 
         @functools.wraps(plain)  # callers look at its signature
-        def recorded(*args: Any, **kwargs: Any) -> Any:
+        def recorded(*args: Any, **kwargs: Any) -> object:
             self._inside += 1
             try:
                 result = plain(*args, **kwargs)
