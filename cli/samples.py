@@ -71,7 +71,7 @@ def sample_seeds(given: Sequence[int], samples: int | None, default: int | None)
 
 
 def prompt_notes(session: Runtime) -> list[str]:
-    """Notes on prompts that may not be what was meant: words that lost their quotes, no words."""
+    """Notes on prompts that may not be what was meant: words that lost their quotes."""
     prompts: tuple[str, ...] = session.request.get("prompt", ())
     notes = []
     if len(prompts) > 1 and not any(" " in prompt for prompt in prompts):
@@ -81,8 +81,6 @@ def prompt_notes(session: Runtime) -> list[str]:
             f"note: {len(prompts)} prompts, one file each: {listed}{more}; "
             'a prompt of several words goes in quotes: --prompt "a red circle"'
         )
-    if any(not prompt.strip() for prompt in prompts):
-        notes.append("note: a prompt is empty: the result shows whatever the model likes")
     return notes
 
 

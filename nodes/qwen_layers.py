@@ -63,9 +63,9 @@ IN_CHINESE = (
 
 @dataclass(frozen=True, kw_only=True)
 class ResizeToResolution:
-    """Make a picture opaque and resize it to an area that the model was trained on.
+    """Resize a picture, with its transparency, to an area that the model was trained on.
 
-    image          h w 3, uint8
+    image          h w 3 or h w 4, uint8; without alpha it is opaque
     resolution     px, root of the area
     images         the one picture, h w 4
     height, width  its size, px: that of every layer
@@ -79,7 +79,7 @@ class ResizeToResolution:
     def run(self, *, image: Image, resolution: int) -> Out:
         self.estimate(resolution=resolution)
         opaque = torch.full_like(image.pixels[..., :1], 255)
-        pixels = fitted(torch.cat([image.pixels, opaque], dim=-1), resolution)
+        pixels = fitted(torch.cat([image.pixels, opaque], dim=-1)[..., :4], resolution)
         return self.Out((Image(pixels),), *pixels.shape[:2])
 
     def estimate(self, *, resolution: int) -> int:

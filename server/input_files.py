@@ -113,9 +113,11 @@ def _suffix(param: str, data: bytes, policy: Server) -> str:
     try:
         with open_image(BytesIO(data), f"`{param}`") as image:
             width, height = image.size
-            if width * height > policy.max_pixels:
+            if width * height > policy.max_upload_pixels:
+                most = policy.max_upload_pixels
                 raise bad_request(
-                    f"`{param}` has {width}x{height} pixels; {policy.max_pixels} are the most",
+                    f"`{param}` has {width}x{height} pixels; {most} are the most that this server "
+                    "reads; send a smaller picture",
                     param,
                 )
             srgb(image)

@@ -248,8 +248,6 @@ def _one(field: Field, value: Any, *, as_text: bool) -> Any:
         )
     if field.type == "text" and len(parsed) > MAX_PROMPT:
         raise bad_request(f"`{field.name}` is longer than {MAX_PROMPT} characters", field.name)
-    if field.name == "prompt" and not parsed.strip():
-        raise bad_request("`prompt` is empty; describe what to generate", "prompt")
     return parsed
 
 

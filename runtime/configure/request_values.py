@@ -46,7 +46,7 @@ def large_pictures(ports: Mapping[str, object]) -> list[str]:
 def _read(field: Field, value: object, request: Mapping[str, Any]) -> Image | Video:
     path = f"request.{field.name}"
     if field.type == "image":
-        return Image(torch.from_numpy(read_picture(value, f"`{path}`", path)))
+        return Image(torch.from_numpy(read_picture(value, f"`{path}`", path, alpha=field.alpha)))
     frames, fps = read_clip(
         value, f"`{path}`", path,
         num_frames=request.get(field.frames), fps=request.get(field.fps),

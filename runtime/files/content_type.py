@@ -14,11 +14,13 @@ class Content:
     name       for messages, with its article: `a PNG picture`
     kind       picture | clip | animation (a picture format that may have several frames) | other
     extension  what a file of this kind is usually called, without a dot; empty if unknown
+    demuxer    of a clip: FFmpeg's name of the format
     """
 
     name: str
     kind: str
     extension: str = ""
+    demuxer: str = ""
 
 
 UNKNOWN = Content("a file of an unknown kind", "other")
@@ -28,8 +30,8 @@ SVG = Content("an SVG drawing", "other", "svg")
 TEXT = Content("a text", "other", "txt")
 AVIF = Content("an AVIF picture", "animation", "avif")
 HEIC = Content("a HEIC picture", "picture", "heic")
-MP4 = Content("an MP4 clip", "clip", "mp4")
-MOV = Content("a QuickTime clip", "clip", "mov")
+MP4 = Content("an MP4 clip", "clip", "mp4", "mov")
+MOV = Content("a QuickTime clip", "clip", "mov", "mov")
 PNG = Content("a PNG picture", "animation", "png")
 JPEG = Content("a JPEG picture", "picture", "jpg")
 WEBP = Content("a WebP picture", "animation", "webp")
@@ -59,13 +61,13 @@ SIGNATURES: tuple[tuple[bytes, Content], ...] = (
     (b"#?RADIANCE", Content("a Radiance HDR picture", "other", "hdr")),
     (b"%PDF", Content("a PDF document", "other", "pdf")),
     (b"%!PS", Content("a PostScript document", "other", "ps")),
-    (b"\x1aE\xdf\xa3", Content("a Matroska or WebM clip", "clip", "mkv")),
-    (b"FLV\x01", Content("an FLV clip", "clip", "flv")),
-    (b"0&\xb2u\x8ef\xcf\x11", Content("a Windows Media clip", "clip", "wmv")),
-    (b"\0\0\1\xba", Content("an MPEG clip", "clip", "mpg")),
-    (b"\0\0\1\xb3", Content("an MPEG clip", "clip", "mpg")),
-    (b"OggS", Content("an Ogg file", "clip", "ogg")),
-    (b"YUV4MPEG2", Content("a YUV4MPEG clip", "clip", "y4m")),
+    (b"\x1aE\xdf\xa3", Content("a Matroska or WebM clip", "clip", "mkv", "matroska")),
+    (b"FLV\x01", Content("an FLV clip", "clip", "flv", "flv")),
+    (b"0&\xb2u\x8ef\xcf\x11", Content("a Windows Media clip", "clip", "wmv", "asf")),
+    (b"\0\0\1\xba", Content("an MPEG clip", "clip", "mpg", "mpeg")),
+    (b"\0\0\1\xb3", Content("an MPEG clip", "clip", "mpg", "mpegvideo")),
+    (b"OggS", Content("an Ogg file", "clip", "ogg", "ogg")),
+    (b"YUV4MPEG2", Content("a YUV4MPEG clip", "clip", "y4m", "yuv4mpegpipe")),
     (b"ID3", Content("an MP3 sound", "other", "mp3")),
     (b"fLaC", Content("a FLAC sound", "other", "flac")),
     (b"\x93NUMPY", Content("a NumPy array", "other", "npy")),
@@ -77,7 +79,7 @@ SIGNATURES: tuple[tuple[bytes, Content], ...] = (
 # The kinds of RIFF files, at byte 8, and brands of ISO media files, from byte 8 on.
 RIFF = {
     b"WEBP": WEBP,
-    b"AVI ": Content("an AVI clip", "clip", "avi"),
+    b"AVI ": Content("an AVI clip", "clip", "avi", "avi"),
     b"WAVE": Content("a WAV sound", "other", "wav"),
 }
 AVIF_BRANDS = {b"avif", b"avis"}
@@ -100,7 +102,7 @@ def content_type(head: bytes) -> Content:
     if head[:2] in PNM and head[2:3].isspace():
         return Content("a PNM picture", "picture", "ppm")
     if head[:1] == b"G" and len(head) > 376 and head[188:189] == head[376:377] == b"G":
-        return Content("an MPEG transport stream", "clip", "ts")
+        return Content("an MPEG transport stream", "clip", "ts", "mpegts")
     for signature, content in SIGNATURES:
         if head.startswith(signature):
             return content

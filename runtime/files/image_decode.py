@@ -117,11 +117,15 @@ def srgb(image: Image) -> Image:
     return Image.merge("RGBA", (*rgb.split(), alpha))
 
 
-def rgb_pixels(image: Image) -> NDArray[np.uint8]:
-    """The pixels of a picture, `h w 3`: upright, in sRGB, transparent parts on white."""
+def rgb_pixels(image: Image, *, alpha: bool = False) -> NDArray[np.uint8]:
+    """The pixels of a picture, `h w 3`: upright, in sRGB, transparent parts on white.
+
+    alpha  keep transparency, if there is any, as `h w 4`
+    """
     import numpy as np
 
-    return np.array(flatten_on_white(srgb(image)))
+    upright = srgb(image)
+    return np.array(upright if alpha else flatten_on_white(upright))
 
 
 def _eight_bits(image: Image) -> tuple[Image, Image | None]:

@@ -61,22 +61,25 @@ def check_picture(value: object) -> object:
     return text
 
 
-def read_picture(value: object, label: str, field: str) -> NDArray[np.uint8]:
+def read_picture(
+    value: object, label: str, field: str, *, alpha: bool = False
+) -> NDArray[np.uint8]:
     """The pixels of a checked value, `h w 3`: upright, in sRGB, transparent parts on white.
 
     label, field  how messages name what gave the picture, and the field
+    alpha         keep transparency, if there is any, as `h w 4`
 
     A URL comes from this computer's own user here, who may reach their own network.
     """
     with _named(label, field):
         if not isinstance(value, str):
-            return _from_memory(value)
+            return _from_memory(value, alpha)
         if is_data_url(value):
             with open_image(BytesIO(_data(value)), DATA_URL_LABEL) as image:
-                return rgb_pixels(image)
+                return rgb_pixels(image, alpha=alpha)
         if not is_url(value):
             with open_image(Path(value).expanduser()) as image:
-                return rgb_pixels(image)
+                return rgb_pixels(image, alpha=alpha)
         from runtime.files.safe_fetch import check_url, fetch
 
         with TemporaryDirectory(prefix="sglang-picture-") as folder:
@@ -85,7 +88,7 @@ def read_picture(value: object, label: str, field: str) -> NDArray[np.uint8]:
                 check=lambda part, name: check_image(part, name).suffix,
             )  # fmt: skip
             with open_image(path, check_url(value)) as image:
-                return rgb_pixels(image)
+                return rgb_pixels(image, alpha=alpha)
 
 
 def check_clip(value: Any) -> Any:
@@ -192,16 +195,17 @@ def _named(label: str, field: str) -> Iterator[None]:
         raise UserError(f"{label}: {problem.message}", help=problem.help, field=field) from problem
 
 
-def _from_memory(value: object) -> NDArray[np.uint8]:
+def _from_memory(value: object, alpha: bool) -> NDArray[np.uint8]:
     """The pixels of a PIL image or an array."""
     import numpy as np
     from PIL import Image
 
     try:
         if isinstance(value, Image.Image):
-            return rgb_pixels(value.copy())
+            return rgb_pixels(value.copy(), alpha=alpha)
         array = np.asarray(value)
-        return rgb_pixels(Image.fromarray(array[..., 0] if array.shape[2:] == (1,) else array))
+        picture = Image.fromarray(array[..., 0] if array.shape[2:] == (1,) else array)
+        return rgb_pixels(picture, alpha=alpha)
     except (UnusableLevels, *DECODE_ERRORS) as problem:
         reason = str(problem) if isinstance(problem, UnusableLevels) else f"is damaged: {problem}"
         raise UserError(f"the picture {reason}", help="give an 8-bit picture") from problem

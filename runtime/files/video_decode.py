@@ -38,12 +38,14 @@ class CutOff(Exception):
 class EncodedClip:
     """A clip that PyAV reads. Frames are decoded while they are iterated over."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, demuxer: str = "") -> None:
+        """Read the index. demuxer: FFmpeg's format; without it FFmpeg tries all that it knows."""
         import av
 
-        self._path = path
-        with av.open(str(path), metadata_errors="ignore") as file:
+        self._path, self._demuxer = path, demuxer or None
+        with av.open(str(path), format=self._demuxer, metadata_errors="ignore") as file:
             stream = self._stream(file)
+            self.size = int(stream.height), int(stream.width)
             self.tick = float(stream.time_base or 0)
             rate = float(stream.average_rate or stream.guessed_rate or 0)
             self._announced = int(stream.frames)
@@ -109,7 +111,7 @@ class EncodedClip:
         import av
 
         count = 0
-        with av.open(str(self._path), metadata_errors="ignore") as file:
+        with av.open(str(self._path), format=self._demuxer, metadata_errors="ignore") as file:
             stream = self._stream(file)
             stream.thread_type = "AUTO"
             decoder = self._decoder(stream)

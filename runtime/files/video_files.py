@@ -195,17 +195,27 @@ def read_video(
         return frames, timing.rate
 
 
-def check_video(path: Path, label: str = "") -> str:
+def check_video(path: Path, label: str = "", *, max_pixels: int = 0) -> str:
     """The suffix of a clip by its content; a UserError if it is not a clip.
 
-    label  names the clip in messages; the path if empty
+    label       names the clip in messages; the path if empty
+    max_pixels  of a clip that came from outside: the most that a frame may have. Its first frame is
+                decoded, and only formats whose content is known are opened: FFmpeg also knows
+                playlists, which would make it open other files and addresses
     """
-    with _open_video(path, label):
-        return f".{_content(path).extension or 'mp4'}"
+    content = _content(path) if path.is_file() else UNKNOWN
+    if max_pixels and content == UNKNOWN:
+        raise NotAClip(label or str(path), f"it is {content.name}")
+    with _open_video(path, label, max_pixels) as clip:
+        if max_pixels and next(clip.frames(clip.timing), None) is None:
+            raise NotAClip(label or str(path), "it holds no frames")
+        return f".{content.extension or 'mp4'}"
 
 
 @contextmanager
-def _open_video(path: Path, label: str = "") -> Iterator[EncodedClip | Animation]:
+def _open_video(
+    path: Path, label: str = "", max_pixels: int = 0
+) -> Iterator[EncodedClip | Animation]:
     """A clip whose frames can be read; what is wrong with it, here or later, is a UserError."""
     import av
     from PIL import Image
@@ -220,11 +230,14 @@ def _open_video(path: Path, label: str = "") -> Iterator[EncodedClip | Animation
             with open_image(path, "it") as image:
                 if content in {PNG, AVIF} and getattr(image, "n_frames", 1) < 2:
                     raise NotAClip(label, f"it is {content.name}")
+                _check_pixels(label, image.height, image.width, max_pixels)
                 yield Animation(path, image, 0.01 if content == GIF else 0.001)
             return
         if content.kind != "clip" and content != UNKNOWN:
             raise NotAClip(label, f"it is {content.name}")
-        yield EncodedClip(path)
+        clip = EncodedClip(path, content.demuxer)
+        _check_pixels(label, *clip.size, max_pixels)
+        yield clip
     except PermissionError as problem:
         raise UserError(
             f"{label} may not be read: permission denied", help="allow reading it"
@@ -237,6 +250,11 @@ def _open_video(path: Path, label: str = "") -> Iterator[EncodedClip | Animation
         raise NotAClip(label, problem) from problem
     except (*DECODE_ERRORS, av.error.FFmpegError, Image.DecompressionBombError) as problem:
         raise NotAClip(label, _damage(path, problem)) from problem
+
+
+def _check_pixels(label: str, rows: int, columns: int, most: int) -> None:
+    if most and rows * columns > most:
+        raise NotAClip(label, f"it has {columns}x{rows} pixels; {most} are the most")
 
 
 def _content(path: Path) -> Content:

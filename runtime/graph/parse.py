@@ -26,7 +26,7 @@ Shape: TypeAlias = tuple[Any, str]  # classes of a value, and their name in mess
 TEXT, NUMBER, TRUTH = (str, "text"), ((int, float), "a number"), (bool, "true or false")
 FIELD_SHAPES: Mapping[str, Shape] = {
     "many": TRUTH, "required": TRUTH, "min": NUMBER, "max": NUMBER, "unit": TEXT, "help": TEXT,
-    "reason": TEXT, "shape_of": TEXT,
+    "reason": TEXT, "shape_of": TEXT, "alpha": TRUTH,
     "config": TEXT, "frames": TEXT, "fps": TEXT,
     "multiple": (int, "a whole number"), "offset": (int, "a whole number"),
     "choices": (list, "a list"), "trained": (Mapping, "a map"),

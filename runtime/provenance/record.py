@@ -120,8 +120,9 @@ def graph_digest(graph: Graph) -> str:
     fields = {n: dataclasses.asdict(f) | {"help": ""} for n, f in graph.request.items()}
     for facts in fields.values():
         del facts["reason"]  # words, as `help` is
-        if not facts["shape_of"]:
-            del facts["shape_of"]  # so that older files still name the same graph
+        for later in ("shape_of", "alpha"):
+            if not facts[later]:
+                del facts[later]  # so that older files still name the same graph
     components = {
         n: [c.dtype, dict(c.config), *([c.class_name] if c.class_name else [])]
         for n, c in graph.components.items()

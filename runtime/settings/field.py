@@ -30,6 +30,7 @@ NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?", re.IGNORE
 MOST = 10**30
 DEFAULT_SEED = 42  # where neither the request nor the graph states one
 RANDOM_SEED_HELP = "for another result each time give another number, such as $RANDOM of the shell"
+NOT_EMPTY = "describe what to generate; a variable of the shell may have been empty"
 TRUE, FALSE = frozenset({"true"}), frozenset({"false"})
 
 
@@ -51,6 +52,7 @@ class Field:
               anything else is refused unless `checks.trained` is false
     frames    of a clip: the field that says how many frames are read; the rest is not decoded
     fps       of a clip: the field whose value, if it has one, is the rate at which it is read
+    alpha     of a picture: its transparency is kept, as h w 4; else it is composited on white
     shape_of  of `height` and `width`: the field of a picture or clip whose aspect ratio the size
               has where the request names none; at most the area of the defaults
     help      one line
@@ -75,6 +77,7 @@ class Field:
     help: str = ""
     reason: str = ""
     shape_of: str = ""
+    alpha: bool = False
 
     def parse(self, value: object, label: str = "") -> Any:
         """The typed value of what a user wrote; a UserError names `label`, value and fix."""
@@ -130,6 +133,8 @@ class Field:
                 value.encode("unicode_escape").decode(), label, "text in UTF-8",
                 help="save the file, or set the terminal and the locale, to UTF-8",
             )  # fmt: skip
+        if self.type == "text" and self.required and not value.strip():
+            raise UserError(f"{label} is empty", help=NOT_EMPTY, field=self.name)
         return str(value)
 
     _read_path = _read_file = _read_text

@@ -157,7 +157,12 @@ class Server:
     keep_hours: float = setting(168.0, "float", min=0, help="hours that finished jobs are kept")
     input_save_path: str | None = setting(None, "path", help="folder of uploads")
     max_upload_mb: int = setting(50, "int", min=1, unit="MB", help="largest uploaded file")
-    max_pixels: int = setting(4096 * 4096, "int", min=1, help="largest width times height")
+    max_upload_pixels: int = setting(
+        120_000_000, "int", min=1, help="largest width times height of an uploaded picture"
+    )
+    max_pixels: int = setting(
+        4096 * 4096, "int", min=1, help="largest width times height of a result or a clip"
+    )
     max_frames: int = setting(1024, "int", min=1, help="longest clip")
     max_steps: int = setting(200, "int", min=1, help="most denoising steps")
     log_requests: bool = setting(False, "bool", help="log every request")

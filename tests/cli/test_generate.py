@@ -58,7 +58,7 @@ def test_one_picture(tmp_path: Path, capsys: Capture) -> None:
 
 
 def test_silence(tmp_path: Path, capsys: Capture) -> None:
-    words = ["--prompt", "", "--log-level", "error", "--port", "1", "--output-file-name", "x.JPG"]
+    words = ["--prompt", "x", "--log-level", "error", "--port", "1", "--output-file-name", "x.JPG"]
     assert generate(tmp_path, *words) == 0
     said = capsys.readouterr()
     assert written(tmp_path, said.out) == [tmp_path / "out" / "x.JPG"]

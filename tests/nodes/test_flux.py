@@ -122,7 +122,7 @@ CASES = [
     pytest.param({"true_cfg_scale": 4.0}, id="scale without a negative"),
     pytest.param({"prompt": LONG, "max_sequence_length": 512}, id="prompt beyond the limit"),
     pytest.param({"prompt": LONG}, id="prompt beyond a short limit"),
-    pytest.param({"prompt": ""}, id="empty prompt"),
+    pytest.param({"prompt": "."}, id="shortest prompt"),
     pytest.param({"num_inference_steps": 1}, id="one step"),
 ]
 
