@@ -1,4 +1,4 @@
-"""The HTTP application: routes, middleware, and the start and stop of the service."""
+"""The HTTP application: routes, middleware, and the stop of the service."""
 
 from __future__ import annotations
 
@@ -19,12 +19,11 @@ from server.videos import Videos
 
 
 def make_app(service: Service, runtime: Runtime, policies: Policies) -> Starlette:
-    """The application; it starts the service and stops it."""
+    """The application; it stops the service, which has been started."""
     served = ServedModel.of(runtime, policies)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        await service.start()
         try:
             yield
         finally:

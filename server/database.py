@@ -179,7 +179,7 @@ def _prepare(connection: sqlite3.Connection, path: Path, schema: DatabaseSchema)
 def _unusable(path: Path, why: str) -> UserError:
     return UserError(
         f"jobs cannot be kept in {path.parent}: {why}.",
-        help="make the folder writable, or give another one: --output-path DIR",
+        help="make the folder writable and some space free, or give another one: --output-path DIR",
         field="output.path",
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+import sqlite3
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from server.jobs import Jobs
 from server.servable import check_servable
 from server.served_model import ServedModel
 from server.service import Folders, Service
+from server.storage_errors import is_disk_full
 
 
 def run(settings: Sequence[Setting], runtime: Runtime) -> int:
@@ -72,6 +74,7 @@ async def _serve(settings: Sequence[Setting], runtime: Runtime, listening: socke
     folders = make_folders(Path(policies.output.path), policies.server.input_save_path)
     jobs = await Jobs.open(folders.outputs / "jobs.sqlite3")
     service = Service(settings, runtime, jobs, folders)
+    await _start(service, folders)
     host, port = listening.getsockname()[:2]
     address = f"[{host}]" if ":" in host else host
     config = uvicorn.Config(
@@ -85,6 +88,23 @@ async def _serve(settings: Sequence[Setting], runtime: Runtime, listening: socke
     server = JobServer(config, f"listening on http://{address}:{port}", service)
     await server.serve(sockets=[listening])
     return 0 if server.started else 1
+
+
+async def _start(service: Service, folders: Folders) -> None:
+    """Take up the jobs of an earlier process; UserError where their database cannot be used."""
+    try:
+        await service.start()
+    except (sqlite3.Error, OSError) as problem:
+        full = is_disk_full(problem)
+        reason = "the disk is full" if full else f"{type(problem).__name__}: {problem}"
+        raise UserError(
+            f"the jobs of an earlier server in {folders.outputs} cannot be taken up: {reason}.",
+            help="free some space, or give another folder: `output.path`"
+            if full
+            else "move jobs.sqlite3 away (finished files stay, waiting jobs are lost), or give "
+            "another folder: `output.path`",
+            field="output.path",
+        ) from problem
 
 
 def make_folders(outputs: Path, inputs: str | None) -> Folders:
