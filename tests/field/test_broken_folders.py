@@ -238,7 +238,11 @@ CASES: list[tuple[str, Change, tuple[str, ...]]] = [
         ("`transformer`: WanTransformer3DModel cannot be made from",),
     ),
     ("text-values", edit("text_encoder/config.json", num_layers="two"), ("`text_encoder`",)),
-    ("scheduler-values", edit(SCHEDULER, num_train_timesteps="many"), ("`scheduler`",)),
+    (
+        "scheduler-values",
+        edit(SCHEDULER, num_train_timesteps="many"),
+        ("scheduler", "UniPCMultistepScheduler cannot"),
+    ),
     ("shard", rename(VAE, SHARD.format("", 1)), ("lacks " + SHARD.format("", 2), "index")),
     ("fp16-shard", rename(UNET, SHARD.format(".fp16", 2)), ("lacks " + SHARD.format(".fp16", 1),)),
     (
