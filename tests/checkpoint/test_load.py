@@ -248,13 +248,14 @@ import sys
 from pathlib import Path
 import torch
 from runtime import device
-from runtime.run.residency import Residency, Wanted
+from runtime.run.residency import Residency, WantedComponent
 from runtime.checkpoint.folder import Folder
 from runtime.checkpoint.component_source import find_component
 
 def load(folder):
     source = find_component("part", Folder(Path(folder)), None, changed={})
-    with Residency().acquire(Wanted.of(source, "bfloat16", torch.device("cpu"))) as model:
+    wanted = WantedComponent.of(source, "bfloat16", torch.device("cpu"))
+    with Residency().acquire(wanted) as model:
         return source, model
 
 load(sys.argv[2])  # imports, and whatever the first load of a class costs
