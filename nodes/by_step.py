@@ -22,7 +22,7 @@ class Switch:
 
     @staticmethod
     def bypass(*, at: float) -> str | None:
-        """At 0 `second` replaces the node, at 1 `first`."""
+        """At 0 the node is `second`, at 1 it is `first`."""
         return "second" if at <= 0 else "first" if at >= 1 else None
 
     def run(self, *, first: Denoiser, second: Denoiser, at: float = 0.5) -> Out:
@@ -32,7 +32,7 @@ class Switch:
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
-    """Use one denoiser between two steps and another before and after: guidance for a while.
+    """Use one denoiser in an interval of the steps and another outside, as limited guidance does.
 
     start, stop  fractions of the steps, 0 to 1: `inside` predicts from `start` until before `stop`
     inside       the denoiser of the interval, such as a guided one
@@ -46,7 +46,7 @@ class Interval:
 
     @staticmethod
     def bypass(*, start: float, stop: float) -> str | None:
-        """An interval of all steps is `inside`, one of no step `outside`."""
+        """If the interval has all steps, the node is `inside`; if it has none, `outside`."""
         return "inside" if start <= 0 and stop >= 1 else "outside" if start >= stop else None
 
     def run(

@@ -34,7 +34,7 @@ class FramesNoise:
     height, width  px, multiples of the VAE's scale times the transformer's patch
     num_frames     frames, 1 plus a multiple of the VAE's scale in time
     like           noise is drawn in the dtype of these hidden states
-    latents        `video`: 1 t c h w; where the transformer joins frames, t is filled up in front
+    latents        `video`: 1 t c h w; for a transformer with patches in time, t is padded in front
 
     Source: diffusers 0.42, pipelines/cogvideo/pipeline_cogvideox.py.
     """
@@ -84,14 +84,14 @@ class CogVideoXDenoiser:
         denoiser: Denoiser
 
     def run(self, *, text: TextEmbeds) -> Out:
-        """Bind; no weight is touched. A UserError where the model's positions need more text."""
+        """Bind; no weight is touched. Raises UserError where the text length is not the model's."""
         config, length = self.transformer.config, text.tokens.shape[1]
         if not config.use_rotary_positional_embeddings and length != config.max_text_seq_length:
             raise UserError(
-                f"`max_sequence_length` is {length}, and this checkpoint reads exactly "
+                f"`request.max_sequence_length` is {length}, and this checkpoint reads exactly "
                 f"{config.max_text_seq_length} tokens",
                 help=f"leave it out, or give {config.max_text_seq_length}",
-                field="max_sequence_length",
+                field="request.max_sequence_length",
             )
         bound = {"text": text.tokens}
         return self.Out(Prediction(self.transformer, cogvideox_velocity, bound, "video"))
@@ -124,7 +124,7 @@ class DynamicGuidance:
 
 @dataclass(frozen=True, kw_only=True)
 class CogVideoXSchedule:
-    """Take the schedule as the scheduler spaces it, solved by a scheduler that looks back.
+    """Space the timesteps as the scheduler's config says, for CogVideoX's multistep solvers.
 
     steps  number of steps
     """
@@ -155,7 +155,7 @@ class DecodeFrames:
     """Decode scaled latents to RGB frames.
 
     latents     `video`: 1 t c h w
-    num_frames  frames of the request: what t was filled up with, in front, is not decoded
+    num_frames  frames of the request: the padding in front of t is not decoded
     fps         frames per second
     video       4(t-1)+1 8h 8w 3, uint8, for an odd t (factors as the VAE's config states them)
 
@@ -177,10 +177,10 @@ class DecodeFrames:
 
 @dataclass(frozen=True, kw_only=True)
 class StreamFrames:
-    """Decode as DecodeFrames does, a chunk of latent frames at a time.
+    """Decode as DecodeFrames does, in chunks of latent frames.
 
-    latents, num_frames, fps  as there
-    video                     as there, read by one node
+    latents, num_frames, fps  as for DecodeFrames
+    video                     as for DecodeFrames; one node may read it
 
     Source: diffusers 0.42, `_decode` and `tiled_decode` of autoencoder_kl_cogvideox.py.
     """

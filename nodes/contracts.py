@@ -1,4 +1,4 @@
-"""What nodes ask of components: the little of diffusers' and transformers' interfaces that is used.
+"""Protocols of components: the parts of diffusers' and transformers' interfaces that nodes use.
 
 A network arrives as a handle (name and config) and is itself only inside a `forward`; a tokenizer
 or scheduler has no weights and arrives as the object.
@@ -88,7 +88,7 @@ class Tokenizer(Protocol):
 
 @role("processor")
 class ImageProcessor(Protocol):
-    """What cuts pictures into the patches of a vision model. merge_size: patches per token side."""
+    """A processor that cuts pictures into patches. merge_size: patches per token side."""
 
     merge_size: int
 

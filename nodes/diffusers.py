@@ -29,18 +29,18 @@ from runtime.contract.values import Audio, Image, Rng, Video
 from runtime.errors import UserError
 from runtime.events import Noted
 
-FPS = 24  # of the file, where neither the request nor the pipeline tells
+FPS = 24  # frames per second of the file, where neither the request nor the pipeline states a rate
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunPipeline:
-    """Run the vanilla pipeline with what the request says; diffusers' own defaults hold.
+    """Run the vanilla pipeline with the values of the request, else with diffusers' defaults.
 
     images  pictures to start from
     fps     of the clip; also an argument, where the pipeline takes a rate
     more    other arguments by the pipeline's own names
     media   h w c or f h w c  uint8, as the pipeline itself rounds
-    audio   c n, float32, of a pipeline whose vocoder tells the rate; else none
+    audio   c n, float32, of a pipeline whose vocoder states the rate; else none
     """
 
     pipeline: Component[Pipeline]
@@ -100,7 +100,7 @@ class RunPipeline:
 
 @dataclass(eq=False)  # hashable: shared values of calls are
 class VanillaCall:
-    """One call of a pipeline, step by step. What it makes is in `result` in the end.
+    """One call of a pipeline, step by step. `result` is its output once it has ended.
 
     rate   frames per second of the clip
     sound  the class of a pipeline that made sound too, which cannot be kept
@@ -219,7 +219,7 @@ class ProgressBar:
 
 @contextmanager
 def own_randomness(pipe: Any, call: VanillaCall) -> Iterator[None]:
-    """Let what draws from the global generators have its own, seeded by the request, each step."""
+    """Seed the global generators by the request, and save and restore their states at each step."""
     index, kind = pipe.device.index, pipe.device.type
     found = torch.get_device_module(pipe.device)
     of_device = found if index is not None and hasattr(found, "set_rng_state_all") else None
@@ -256,7 +256,7 @@ class WarningList(logging.Handler):
 
 @contextmanager
 def logged_warnings(call: VanillaCall) -> Iterator[None]:
-    """Take what diffusers logs as the call's, instead of writing it to stderr."""
+    """Collect diffusers' log messages for the call instead of writing them to stderr."""
     logger, handler = logging.getLogger("diffusers"), WarningList(call.warnings)
     others, logger.handlers = logger.handlers, [handler]
     try:
@@ -266,7 +266,7 @@ def logged_warnings(call: VanillaCall) -> Iterator[None]:
 
 
 def _refused(pipe: Any, problem: Exception) -> Exception:
-    """What a pipeline's own check of its inputs says is for the user; other problems are not."""
+    """A UserError where the pipeline's own check of its inputs failed; else the problem itself."""
     if isinstance(problem, OverflowError | TypeError):
         for name, part in pipe.components.items():
             if fault := unlimited_tokenizer(name, part, problem):
@@ -299,7 +299,7 @@ def media(made: Any, rate: float) -> Image | Video:
 
 
 def audio_of(pipe: Any, made: Any) -> Audio | None:
-    """The sound that goes with a pipeline's clip, where its vocoder tells the rate."""
+    """The audio of a pipeline's clip, where its vocoder states the rate."""
     samples = getattr(made, "audio", None)
     config = getattr(getattr(pipe, "vocoder", None), "config", None)
     rate = getattr(config, "output_sampling_rate", None)

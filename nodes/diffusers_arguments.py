@@ -1,4 +1,4 @@
-"""Arguments of a vanilla pipeline's `__call__`: what a request says, checked by its signature."""
+"""Arguments of a vanilla pipeline's `__call__`, checked against its signature."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from runtime.errors import UserError, did_you_mean
 
 PICTURE_ARGUMENTS = ("image", "images", "input_image", "input_images")  # what pipelines call them
 GIVEN_AS = {"prompt": "`request.prompt=TEXT`", "image": "`request.image_path=FILE|URL`"}
-# What the backend sets itself, and what a user gives instead.
+# Arguments that the backend sets itself, each with the option that a user gives instead.
 MANAGED_ARGUMENTS: Mapping[str, str] = {
     **GIVEN_AS, "generator": "`request.seed`",
     **dict.fromkeys(("num_images_per_prompt", "num_videos_per_prompt"), "`output.num_outputs`"),
@@ -25,7 +25,7 @@ INSTEAD = {"image": ("video", "conditions", "image_embeds"), "prompt": ("prompt_
 
 
 def arguments(name: str, call: Signature, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments by the pipeline's own names; a UserError for one that it does not take, or lacks.
+    """Arguments by the pipeline's own names; a UserError where one is unknown or missing.
 
     name  of the pipeline's class, for messages
     inputs  the values of the node's ports; None is not given
@@ -46,7 +46,7 @@ def arguments(name: str, call: Signature, inputs: Mapping[str, Any]) -> dict[str
         if argument in MANAGED_ARGUMENTS or argument in given:
             instead = MANAGED_ARGUMENTS.get(argument)
             raise UserError(
-                f"`diffusers_kwargs` has `{argument}`, which the request itself sets",
+                f"`request.diffusers_kwargs` has `{argument}`, which the request itself sets",
                 help=f"give {instead}" if instead else "leave it out",
                 field="request.diffusers_kwargs",
             )  # fmt: skip
@@ -60,7 +60,7 @@ def arguments(name: str, call: Signature, inputs: Mapping[str, Any]) -> dict[str
 
 
 def taken(call: Signature) -> dict[str, Parameter]:
-    """The parameters that have names of their own; older pipelines swallow any others."""
+    """The named parameters; older pipelines also accept any others through **kwargs."""
     kinds = {Parameter.KEYWORD_ONLY, Parameter.POSITIONAL_OR_KEYWORD}
     return {n: p for n, p in call.parameters.items() if p.kind in kinds and n != "self"}
 
@@ -91,7 +91,7 @@ def _not_taken(
     open_to_all = [n for n in takes if n not in MANAGED_ARGUMENTS or n in GIVEN_AS]
     listed = f"it takes: {', '.join(open_to_all)}"
     return UserError(
-        f"{'`diffusers_kwargs`: ' if inside else ''}{name} takes no `{argument}`",
+        f"{'`request.diffusers_kwargs`: ' if inside else ''}{name} takes no `{argument}`",
         help=f"{did_you_mean(argument, open_to_all)} {listed}".strip(),
         field=_field("diffusers_kwargs" if inside else argument),
     )

@@ -43,19 +43,20 @@ class FixedTimesteps:
         return self.Out(Schedule(fixed, torch.cat([sigmas, torch.zeros(1)]), solver))
 
     def verify(self, *, timesteps: tuple[int, ...], steps: int | None) -> None:
-        """Refuse timesteps that are not in descending order, and another number of steps."""
+        """Refuse timesteps that are not in descending order, and a number of steps that differs."""
         listed = ", ".join(map(str, timesteps))
         if not timesteps or list(timesteps) != sorted(set(timesteps), reverse=True):
             raise UserError(
-                f"`dmd_denoising_steps` expects falling timesteps, got {listed or 'none'}",
-                help="such as 1000, 757, 522", field="dmd_denoising_steps",
+                f"`request.dmd_denoising_steps` expects timesteps in descending order, got"
+                f" {listed or 'none'}",
+                help="such as 1000, 757, 522", field="request.dmd_denoising_steps",
             )  # fmt: skip
         if steps is not None and steps != len(timesteps):
             raise UserError(
-                f"`num_inference_steps` is {steps}, and this model takes {len(timesteps)}: "
+                f"`request.num_inference_steps` is {steps}, and this model takes {len(timesteps)}: "
                 f"{listed}",
-                help=f"leave it out, or give {len(timesteps)}; `dmd_denoising_steps` decides",
-                field="num_inference_steps",
+                help=f"leave it out, or give {len(timesteps)}",
+                field="request.num_inference_steps",
             )
 
 

@@ -1,4 +1,4 @@
-"""NaN and infinity are found where denoising and decoding end, and never become a black picture."""
+"""Check for NaN and infinity after denoising and decoding, so that no black picture is saved."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def decode(
     batched: Mapping[str, Any],
     shared: Mapping[str, Any] | None = None,
 ) -> Asking[Tensor]:
-    """Ask for decoded pixels, b ...; once more in float32 where a half-precision VAE overflows.
+    """Ask for decoded pixels, b ...; where a half-precision VAE overflows, again in float32.
 
     forward  returns pixels as uint8, b ..., and whether each sample was finite before, b
     """
@@ -73,7 +73,7 @@ def retry_note(name: str) -> str:
 
 @dataclass(frozen=True)
 class WatchDecoder:
-    """A forward that also looks at what the network's `decoder` returns.
+    """A forward that also checks the output of the network's `decoder`.
 
     Some VAEs clamp that to [-1, 1], so that infinity would become a white pixel.
 
@@ -110,7 +110,7 @@ def decoder_finite(net: Any) -> Iterator[list[Tensor]]:
 
 @dataclass(frozen=True)
 class InFloat32:
-    """A forward whose network computes in float32, and has its own dtype again afterwards."""
+    """A forward whose network computes in float32 and is restored to its own dtype afterwards."""
 
     forward: Callable[..., tuple[Any, ...]]
 

@@ -1,4 +1,4 @@
-"""NaN and infinity in a vanilla pipeline: looked for where its autoencoders decode."""
+"""Check a vanilla pipeline for NaN and infinity where its autoencoders decode."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def finite_decoders(pipe: Any, notes: list[str]) -> Iterator[None]:
 
     One of half precision that overflows decodes again in float32.
 
-    notes  takes what the user must know of that
+    notes  collects the notes on that for the user
     """
     parts: dict[str, Any] = {
         name: part
@@ -56,7 +56,7 @@ def finite_decode(
         with in_float32(part), decoder_finite(part) as seen:
             decoded = decode(*inputs, **options)
     if not (all_finite(decoded) and all(seen)):
-        raise NotFinite(f"what `{name}` decodes: NaN or infinity; {CAUSES} finds where")
+        raise NotFinite(f"the output of `{name}`: NaN or infinity; {CAUSES} finds where")
     return decoded
 
 

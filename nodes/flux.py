@@ -24,8 +24,8 @@ class FluxDenoiser:
 
     text       tokens 1 l d, of T5
     pooled     pooled 1 d, of CLIP
-    guidance   embedded where the checkpoint was distilled for it, else without effect
-    reference  `image`: 1 c h w, even h and w: the input picture of Kontext; no part: none
+    guidance   embedded in a checkpoint that was distilled with guidance; else no effect
+    reference  `image`: 1 c h w, even h and w: the input picture of Kontext; may have no parts
     denoiser   predicts the velocity of `image`, b c h w with even h and w
 
     Source: diffusers 0.42, pipelines/flux/pipeline_flux.py and pipeline_flux_kontext.py.

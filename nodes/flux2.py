@@ -42,9 +42,9 @@ class EncodeLayers:
     """Encode a prompt as a chat: hidden states of several layers, side by side.
 
     layers               which; 0 is the embeddings
-    system               message before the prompt; without one, the prompt opens the chat and the
-                         reply has begun, without a thought
-    text                 cut, template and all, after `max_sequence_length` tokens; none: empty
+    system               message before the prompt; without one the chat begins with the prompt,
+                         and an empty thought precedes the reply
+    text                 truncated with its template after `max_sequence_length` tokens
     max_sequence_length  l, tokens; padded on the side that the tokenizer states
     embeds               tokens 1 l (layers d); no mask: the transformer attends to the padding
     """
@@ -66,7 +66,7 @@ class EncodeLayers:
         return self.Out(TextEmbeds(states))
 
     def notes(self, *, text: str, max_sequence_length: int) -> Notes:
-        """The words that are not read."""
+        """A note on the words that are truncated."""
 
         def ids(text: str) -> list[int]:
             found = chat_tokens(self.tokenizer, text, self.system, None)["input_ids"][0]
@@ -89,7 +89,7 @@ class Flux2Denoiser:
     """Bind a prompt, and a guidance where one is embedded, to a FLUX.2 transformer.
 
     text        tokens 1 l d
-    guidance    without effect where none was distilled into the checkpoint
+    guidance    no effect on a checkpoint that was not distilled with guidance
     references  reference pictures, 1 c h w each, of any size, in order
     denoiser    predicts the velocity of `image`, b c h w, in patches
     """
@@ -120,7 +120,7 @@ class Flux2Denoiser:
 
 @dataclass(frozen=True, kw_only=True)
 class PictureSize:
-    """Choose the size of the result: as given, else that of the first reference picture.
+    """Choose the size of the result: that of the request, else that of the first reference.
 
     side           px of both sides where there is no reference either
     height, width  px
@@ -146,7 +146,7 @@ class PictureSize:
         return self.Out(height or like[0], width or like[1])
 
     def estimate(self, *, images: tuple[Image, ...]) -> int:
-        """No bytes, but a reference that does not do is refused before anything is loaded."""
+        """No bytes; an invalid reference is refused here, before anything is loaded."""
         for image in images:
             reduced_size(image)
         return 0
@@ -227,7 +227,7 @@ def chat_tokens(tokenizer: Tokenizer, text: str, system: str | None, length: int
     if system is None:
         turns: list[Any] = [{"role": "user", "content": text}]
         reply: dict[str, Any] = {"add_generation_prompt": True, "enable_thinking": False}
-    else:  # a model that also sees takes its turns in parts, and [IMG] for a picture
+    else:  # a vision-language model takes each message as a list of parts, with [IMG] for a picture
         messages = {"system": system, "user": text.replace("[IMG]", "")}
         turns = [{"role": r, "content": [{"type": "text", "text": t}]} for r, t in messages.items()]
         reply = {}
@@ -247,7 +247,7 @@ def layered_states(
     net: TextEncoder, ids: Tensor, mask: Tensor, layers: tuple[int, ...]
 ) -> tuple[Tensor]:
     """Token ids and mask `b l` to hidden states of layers side by side, `b l (layers d)`."""
-    # The last token's logits only: nobody asks for those of a whole vocabulary at every token.
+    # Logits are not used; asking for those of the last token only saves memory.
     output = net(
         ids, attention_mask=mask, output_hidden_states=True, use_cache=False, logits_to_keep=1
     )
@@ -341,10 +341,10 @@ def reduced_size(image: Image) -> tuple[int, int]:
     long, short = max(rows, columns), min(rows, columns)
     if short < MIN_SIDE or long > MAX_RATIO * short:
         raise UserError(
-            f"`image_path`: a reference has at least {MIN_SIDE} px a side and is at most"
+            f"`request.image_path`: a reference has at least {MIN_SIDE} px a side and is at most"
             f" {MAX_RATIO} times as long as wide, got {columns} x {rows} px (width x height)",
             help=f"enlarge it to {MIN_SIDE} px" if short < MIN_SIDE else "crop it",
-            field="image_path",
+            field="request.image_path",
         )
     if rows * columns <= MAX_AREA:
         return rows, columns
@@ -359,7 +359,7 @@ def cropped_size(rows: int, columns: int, config: Any) -> tuple[int, int]:
 
 
 def empirical_mu(tokens: int, steps: int) -> float:
-    """mu between a line for 10 steps and one for 200, both over the number of tokens."""
+    """mu interpolated between the line for 10 steps and the line for 200, over the tokens."""
     few, many = 8.73809524e-05 * tokens + 1.89833333, 0.00016927 * tokens + 0.45666666
     if tokens > 4300:
         return many

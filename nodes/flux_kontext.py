@@ -1,4 +1,4 @@
-"""Sizes of FLUX.1 Kontext: those it was trained on, of its input picture and of its result."""
+"""Sizes of FLUX.1 Kontext: of its input picture and of its result."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ PATCH = 2  # latent pixels per token side
 
 @dataclass(frozen=True, kw_only=True)
 class ResizeToTrainedSize:
-    """Resize a picture to the nearest in shape of the sizes of input pictures in the training.
+    """Resize a picture to the size of the training's input pictures with the nearest ratio.
 
-    image  in: h w 3, uint8, any size; none stays none
+    image  in: h w 3, uint8, any size; no picture stays no picture
 
     Source: diffusers 0.42, pipelines/flux/pipeline_flux_kontext.py, `_auto_resize`.
     """
@@ -35,16 +35,16 @@ class ResizeToTrainedSize:
         image: Image | None
 
     def run(self, *, image: Image | None = None) -> Out:
-        """The ratio is taken from whole tokens, as the reference does."""
+        """Compare ratios after rounding to whole tokens, as the reference does."""
         if image is None:
             return self.Out(None)
         side = token_side(self.vae)
         rows, columns = image.pixels.shape[0] // side, image.pixels.shape[1] // side
         if not (rows and columns):
             raise UserError(
-                f"`image_path` expects a picture of at least {side} x {side} px, got "
+                f"`request.image_path` expects a picture of at least {side} x {side} px, got "
                 f"{image.pixels.shape[1]} x {image.pixels.shape[0]}",
-                help="give a larger picture", field="image_path",
+                help="give a larger picture", field="request.image_path",
             )  # fmt: skip
         ratio = columns / rows
         height, width = min(
@@ -56,11 +56,11 @@ class ResizeToTrainedSize:
 
 @dataclass(frozen=True, kw_only=True)
 class SizeOfArea:
-    """Choose a size of the area that the model draws; refuse others, which the reference changes.
+    """Choose a size of the model's area; refuse sizes that the reference would change silently.
 
-    image          h w 3, uint8: its aspect ratio is that of a size which is not given
-    height, width  px; one or none given: the nearest size of that aspect ratio, else a square
-    max_area       px², what the reference scales a size to before it cuts it to whole tokens
+    image          h w 3, uint8: its aspect ratio holds where height or width is not given
+    height, width  px; where one is missing, the nearest size of that ratio, else a square
+    max_area       px², to which the reference scales a size before it crops to whole tokens
 
     Source: diffusers 0.42, pipelines/flux/pipeline_flux_kontext.py, `max_area`.
     """
@@ -79,7 +79,7 @@ class SizeOfArea:
         height: int | None = None,
         width: int | None = None,
     ) -> Out:
-        """The size as it is given or as it fits, or a UserError with two that pass."""
+        """The size as given or completed; a UserError names two valid sizes."""
         side = token_side(self.vae)
         if height is None or width is None:
             ratio = aspect_ratio(image)
@@ -95,16 +95,16 @@ class SizeOfArea:
         )[:2]
         options = " or ".join(f"{w} x {h}" for h, w in near)
         raise UserError(
-            f"`width` x `height` expects an area near `max_area` ({max_area} px²), "
+            f"`request.width` x `request.height` expects an area near `max_area` ({max_area} px²), "
             f"got {width} x {height}",
             help=f"the nearest in shape that fit are {options}; or set max_area={height * width}",
-            field="height",
+            field="request.height",
         )
 
     def estimate(
         self, *, height: int | None, width: int | None, max_area: int, image: Image | None
     ) -> int:
-        """No bytes, but a size that does not pass is refused before anything is loaded."""
+        """No bytes; an invalid size is refused here, before anything is loaded."""
         self.run(height=height, width=width, max_area=max_area, image=image)
         return 0
 
@@ -120,14 +120,14 @@ def token_side(vae: VAE) -> int:
 
 
 def scaled_size(height: int, width: int, area: int, side: int) -> tuple[int, int]:
-    """Height and width of about `area` in the same shape, cut to multiples of `side`."""
+    """Height and width of about `area` with the same ratio, rounded down to multiples of `side`."""
     ratio = width / height
     rows, columns = round((area / ratio) ** 0.5), round((area * ratio) ** 0.5)
     return rows // side * side, columns // side * side
 
 
 def sizes_of_area(area: int, side: int) -> list[tuple[int, int]]:
-    """Sizes (height, width) of an area that scaling to it leaves as they are."""
+    """Sizes (height, width) that scaling to the area does not change."""
     widths = range(side, area // side + 1, side)
     sizes = [
         (area // w // side * side + d, w) for w in widths for d in range(-2 * side, side + 1, side)

@@ -1,4 +1,4 @@
-"""GLM-Image: quoted texts, timesteps, and the transformer that paints what `glm_prior` drew.
+"""GLM-Image: quoted texts, timesteps, and the transformer that follows the prior's tokens.
 
 Source: diffusers 0.42, pipelines/glm_image/pipeline_glm_image.py.
 """
@@ -32,7 +32,7 @@ QUOTED = (r"'([^']*)'", r"“([^“”]*)”", r'"([^"]*)"', r"「([^「」]*)�
 class EncodeGlyphs:
     """Encode the texts that a prompt quotes, to be written in the picture.
 
-    text                 its quoted parts; none of them, or no text: an empty one
+    text                 only its quoted parts are encoded; without any, an empty text
     max_sequence_length  tokens of each part
     embeds               tokens 1 l d: all parts, one after the other
     """
@@ -58,7 +58,7 @@ class EncodeGlyphs:
         return self.Out(TextEmbeds(states[0][mask.bool()][None]))
 
     def notes(self, *, text: str, max_sequence_length: int) -> Notes:
-        """The words of each quoted part that are not read."""
+        """A note on the words of each quoted part that are truncated."""
         length, parts = max_sequence_length, quoted(text)
         notes = [text_truncation(self.tokenizer, self.text_encoder, part, length) for part in parts]
         return {"text": [note for each in notes for note in each]}
@@ -109,7 +109,7 @@ def space_timesteps(scheduler: Any, steps: int, *, mu: float) -> None:
 class GlmDenoiser:
     """Bind glyphs and a prior to a GLM-Image transformer.
 
-    without_prior  the prior is blanked: what guidance leads away from
+    without_prior  blank the prior, for the unconditional prediction of guidance
     text           tokens 1 l d
     height, width  px
     shown          1 c h w of each reference picture: its tokens are attended to

@@ -47,8 +47,8 @@ class Prior:
 class PreparePictures:
     """Resize reference pictures for the language model, and encode them for the transformer.
 
-    images   in: h w 3, uint8; out: a size for which both models count the same tokens, as it was
-             where it is one (the reference fails at others)
+    images   in: h w 3, uint8; out: resized where the two models would count different numbers of
+             tokens (the reference fails there)
     latents  1 c h w of each, by its index
 
     Source: diffusers 0.42, pipelines/glm_image/pipeline_glm_image.py, as all of this file.
@@ -75,11 +75,11 @@ class PreparePictures:
 
 @dataclass(frozen=True, kw_only=True)
 class SamplePrior:
-    """Let the language model draw, a token per 32 px; without pictures to go by, smaller first.
+    """Sample the picture as tokens, one per 32 px; without references a small picture first.
 
     text           the prompt
     height, width  px
-    seed           of the global generator, from which the model samples
+    seed           seeds the global generator, from which the model samples
     images         h w 3, uint8: reference pictures
     prior          each token as 2×2
     """
@@ -128,13 +128,13 @@ class SamplePrior:
 
 
 def fit(processor: Processor, pixels: Tensor) -> Tensor:
-    """Pixels `h w 3`, uint8, resized if the language model's tokens, doubled, are not as many."""
+    """Pixels `h w 3`, uint8, resized where the two models would count different tokens."""
     try:
         seen = processor.image_processor(images=[picture(pixels)], return_tensors="pt")
     except ValueError as problem:
         raise UserError(
-            f"`image_path`: {problem}", help="give a larger, or less long, picture",
-            field="image_path",
+            f"`request.image_path`: {problem}", help="give a larger or less elongated picture",
+            field="request.image_path",
         ) from problem  # fmt: skip
     size = tuple(2 * int(side) for side in seen["image_grid_thw"][0, 1:])
     if size == tuple(side // TOKEN for side in pixels.shape[:2]):

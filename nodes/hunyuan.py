@@ -39,7 +39,7 @@ DESCRIBE_TOKENS = 95  # of the template before the prompt: their hidden states a
 class EncodeLlama:
     """Encode a prompt as the description of a video: hidden states two layers before the last.
 
-    text                 cut, the template's end and all, after `max_sequence_length` tokens
+    text                 truncated with the template's end after `max_sequence_length` tokens
     max_sequence_length  l, tokens
     embeds               tokens 1 l d, mask 1 l
     """
@@ -60,7 +60,7 @@ class EncodeLlama:
         return self.Out(TextEmbeds(states[:, DESCRIBE_TOKENS:], mask))
 
     def notes(self, *, text: str, max_sequence_length: int) -> Notes:
-        """The words that are not read."""
+        """A note on the words that are truncated."""
 
         def ids(text: str) -> list[int]:
             found = self.tokenizer([DESCRIBE.format(text)], verbose=False).input_ids[0]
@@ -82,8 +82,8 @@ class HunyuanDenoiser:
 
     text      tokens 1 l d, mask 1 l, of the language model
     pooled    pooled 1 d, of CLIP
-    guidance  embedded where the checkpoint was distilled for it, else without effect
-    instead   other name of the same; goes over `guidance` where given
+    guidance  embedded in a checkpoint that was distilled with guidance; else no effect
+    instead   another name of the same value; replaces `guidance` where given
     denoiser  predicts the velocity of `video`, b c t h w, in the transformer's dtype
     """
 
@@ -93,7 +93,7 @@ class HunyuanDenoiser:
         denoiser: Denoiser
 
     def ignores(self, *, instead: float | None) -> dict[str, str]:
-        """One of the two names of the embedded guidance counts, where the checkpoint has any."""
+        """Report inputs without effect: a replaced one, or both for an undistilled checkpoint."""
         if not self.transformer.config.guidance_embeds:
             return dict.fromkeys(("guidance", "instead"), NOT_EMBEDDED)
         reason = "`request.embedded_cfg_scale` takes its place"

@@ -198,9 +198,10 @@ def check_multiple(name: str, value: int, multiple: int) -> None:
         low = value - value % multiple
         near = [str(x) for x in (low, low + multiple) if x >= multiple]
         raise UserError(
-            f"`{name}` expects a multiple of {multiple} px for this checkpoint, got {value}",
+            f"`request.{name}` expects a multiple of {multiple} px for this checkpoint, got"
+            f" {value}",
             help=f"the nearest that fit are {' or '.join(near)}",
-            field=name,
+            field=f"request.{name}",
         )
 
 
@@ -208,9 +209,9 @@ def check_most(name: str, value: int, most: int) -> None:
     """Refuse a size for which this checkpoint has no position embeddings."""
     if value > most:
         raise UserError(
-            f"`{name}` expects at most {most} px for this checkpoint, got {value}",
+            f"`request.{name}` expects at most {most} px for this checkpoint, got {value}",
             help=f"the largest that fits is {most}",
-            field=name,
+            field=f"request.{name}",
         )
 
 

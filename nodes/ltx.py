@@ -55,9 +55,9 @@ class DecodeLTXVideo:
     """Decode latents to RGB frames, by a decoder that may take the last step of denoising itself.
 
     latents      `video`: 1 c t h w, zero mean and unit variance per channel
-    like         noise is drawn, and mixed in, in the dtype of these hidden states
+    like         hidden states: noise is drawn and mixed in in their dtype
     timestep     at which a timestep-conditioned decoder decodes, 0 to 1
-    noise_scale  part of noise that is mixed in before; none: as `timestep`
+    noise_scale  part of noise that is mixed in before decoding; by default the timestep
     rng          as denoising left it; a decoder without a timestep draws nothing
     fps          frames per second
     video        8(t-1)+1 32h 32w 3, uint8 (factors as the VAE's config states them)
@@ -70,7 +70,7 @@ class DecodeLTXVideo:
         video: Video
 
     def ignores(self) -> dict[str, str]:
-        """A decoder that takes no timestep is given no noise."""
+        """A decoder without a timestep ignores the inputs that only noise the latents."""
         takes = getattr(self.vae.config, "timestep_conditioning", False)
         return {} if takes else WITHOUT_TIMESTEP
 
@@ -140,7 +140,7 @@ def decode_noisy(
 ) -> tuple[Tensor, Tensor]:
     """Latents `b c t h w` to pixels `b f h w 3`, uint8, and whether they are finite, b.
 
-    noise     b c t h w, of which the part `mixed`, b, replaces the latents
+    noise     b c t h w, mixed into the latents: (1 - mixed) latents + mixed noise
     timestep  b, for the decoder
     seed      of noise that the decoder draws itself, from the global generator
     """

@@ -30,8 +30,8 @@ AUDIO_SCALE = 4  # of the audio VAE, in time and along the spectrum; its config 
 class EncodePrompt:
     """Encode a prompt with Gemma: the states of all its layers, made into two contexts.
 
-    text                 cut after `max_sequence_length` tokens
-    max_sequence_length  l, a multiple of the connectors' registers, which take the padding's place
+    text                 truncated after `max_sequence_length` tokens
+    max_sequence_length  l, a multiple of the connectors' registers, which replace the padding
     video, audio         tokens 1 l d, mask 1 l
     """
 
@@ -72,14 +72,16 @@ class EncodePrompt:
         return 4 * max_sequence_length * int(config.caption_channels * config.text_proj_in_factor)
 
     def check(self, length: int) -> None:
-        """Refuse a length that the registers do not fill."""
+        """Refuse a length that is no multiple of the number of registers."""
         step = self.connectors.config.video_connector_num_learnable_registers or 1
         if length % step:
             near = [str(n) for n in (length - length % step, length - length % step + step) if n]
             raise UserError(
-                f"`max_sequence_length` expects a multiple of {step} tokens for this checkpoint,"
+                f"`request.max_sequence_length` expects a multiple of {step} tokens for this"
+                " checkpoint,"
                 f" got {length}",
-                help=f"the nearest that fit are {' or '.join(near)}", field="max_sequence_length",
+                help=f"the nearest that fit are {' or '.join(near)}",
+                field="request.max_sequence_length",
             )  # fmt: skip
 
 
@@ -116,8 +118,8 @@ class AudioNoise:
         length = round(num_frames / fps * a_second)
         if length < 1:
             raise UserError(
-                f"`num_frames` is {num_frames}, too short for any sound at {fps:g} frames/s",
-                help="give more frames, or a lower fps", field="num_frames",
+                f"`request.num_frames` is {num_frames}, too short for sound at {fps:g} frames/s",
+                help="give more frames, or a lower fps", field="request.num_frames",
             )  # fmt: skip
         return 1, config.latent_channels, length, config.mel_bins // AUDIO_SCALE
 
@@ -129,9 +131,9 @@ class JointDenoiser:
     isolated      video and audio do not attend to each other
     video, audio  tokens 1 l d, mask 1 l
     fps           frames per second: positions in time are seconds
-    motion_speed  of what moves: below 1 is slow motion
+    motion_speed  speed of the motion: below 1 is slow motion
     blocks        numbers of the blocks in which each token attends to itself only
-    first         `video`: the first frame, which has no noise; no part: none is known
+    first         `video`: the first frame, which has no noise; without parts no frame is given
     denoiser      predicts the velocities of `video`, b c t h w, and `audio`, b c l m, in float32
     """
 
@@ -156,10 +158,11 @@ class JointDenoiser:
         wrong = next((block for block in blocks if block > last), None)
         if wrong is not None:
             raise UserError(
-                f"`spatio_temporal_guidance_blocks` expects 0 to {last} for this checkpoint,"
+                f"`request.spatio_temporal_guidance_blocks` expects 0 to {last} for this"
+                " checkpoint,"
                 f" got {wrong}",
                 help=f"its transformer has {last + 1} blocks, counted from 0",
-                field="spatio_temporal_guidance_blocks",
+                field="request.spatio_temporal_guidance_blocks",
             )
         known = first is not None and "video" in first.parts
         shared = {"fps": fps / motion_speed, "blocks": blocks, "isolated": self.isolated}
@@ -172,10 +175,10 @@ class DecodeVideo:
     """Decode latents to RGB frames, by a decoder that may take the last step of denoising itself.
 
     latents      `video`: 1 c t h w, zero mean and unit variance per channel
-    like         latents are noised and denormalised in the dtype of these hidden states
+    like         hidden states: latents are noised and denormalised in their dtype
     rng          as denoising left it; a decoder without a timestep draws nothing
     timestep     at which a timestep-conditioned decoder decodes, 0 to 1
-    noise_scale  part of noise that is mixed in before; none: as `timestep`
+    noise_scale  part of noise that is mixed in before decoding; by default the timestep
     fps          frames per second
     video        8(t-1)+1 32h 32w 3, uint8 (factors as the VAE's config states them)
     """
@@ -187,7 +190,7 @@ class DecodeVideo:
         video: Video
 
     def ignores(self) -> dict[str, str]:
-        """A decoder that takes no timestep is given no noise."""
+        """A decoder without a timestep ignores the inputs that only noise the latents."""
         return {} if self.vae.config.timestep_conditioning else WITHOUT_TIMESTEP
 
     def run(
@@ -241,7 +244,7 @@ class JointPrediction:
 
 def all_states(net: TextEncoder, ids: Tensor, mask: Tensor) -> tuple[Tensor]:
     """Token ids and mask `b l` to the hidden states of the embedding and all layers, `b l d n`."""
-    # Logits are of no use: those of one token take the least.
+    # The logits are not used; asking for those of one token only saves memory.
     output = net(ids, attention_mask=mask, output_hidden_states=True, logits_to_keep=1)
     return (torch.stack(output.hidden_states, dim=-1).to(net.dtype),)
 

@@ -29,11 +29,11 @@ from runtime.files.video_encode import h264_round_trip
 
 @dataclass(frozen=True, kw_only=True)
 class EncodeFirstFrame:
-    """Encode the picture that a clip begins with, as lossy as frames of clips are.
+    """Encode the first frame of a clip, after H.264 compression as in the model's training.
 
-    image          h w 3, uint8, stretched to height x width; none: latents without parts
+    image          h w 3, uint8, stretched to height x width; without one, latents have no parts
     height, width  px
-    crf            of H.264, by which the model's training clips were compressed; 0: no loss
+    crf            constant rate factor of H.264; 0 compresses without loss
     latents        `video`: 1 c 1 h w, float32, zero mean and unit variance per channel
     """
 
@@ -69,7 +69,7 @@ class PlaceFirstFrame:
     """Put a known first frame in the place of the noise.
 
     latents  `video`: 1 c t h w, and other modalities, which stay
-    first    `video`: 1 c 1 h w; no part: the latents stay as they are
+    first    `video`: 1 c 1 h w; without parts the latents stay as they are
     """
 
     sized: ClassVar[tuple[str, ...]] = ("latents",)
@@ -90,8 +90,8 @@ class PlaceFirstFrame:
 class FixFirstFrame:
     """Keep a given first frame: its velocity is 0.
 
-    first     `video`: 1 c 1 h w; no part: the denoiser stays as it is
-    denoiser  predicts velocities, of `video` 0 in the first frame
+    first     `video`: 1 c 1 h w; without parts the denoiser stays as it is
+    denoiser  predicts velocities; the velocity of the first frame of `video` is 0
     """
 
     class Out(NamedTuple):
@@ -109,14 +109,14 @@ class HeldFirst:
     denoiser: Denoiser
 
     def predict(self, x: Parts, step: Step) -> Asking[Parts]:
-        """Ask for what the denoiser asks."""
+        """Ask for the calls of the denoiser."""
         velocities = yield from self.denoiser.predict(x, step.at("denoiser"))
         video = velocities["video"]
         still = torch.cat([torch.zeros_like(video[:, :, :1]), video[:, :, 1:]], dim=2)
         return {**velocities, "video": still}
 
     def touches(self, step: Step) -> frozenset[str]:
-        """Those of the denoiser."""
+        """The networks of the denoiser."""
         return self.denoiser.touches(step)
 
 

@@ -21,7 +21,7 @@ class Strength(NamedTuple):
     prompt   of classifier-free guidance; off at 1
     blocks   of spatio-temporal guidance (STG); off at 0
     others   of modality guidance; off at 1
-    rescale  part of the guided sample that gets the deviation of the unguided back
+    rescale  part of the guided sample that is rescaled to the standard deviation of `cond`
     """
 
     prompt: float
@@ -34,7 +34,7 @@ class Strength(NamedTuple):
 class Unconditional:
     """The unconditional prediction; `cond` where classifier-free guidance is off.
 
-    audio_scale  0 or none: as `scale`
+    audio_scale  0 or none takes `scale`
     """
 
     class Out(NamedTuple):
@@ -61,11 +61,11 @@ class Unconditional:
 class JointGuidance:
     """Guide denoised samples: classifier-free, spatio-temporal (STG) and modality guidance.
 
-    uncond          of the negative prompt, of strengths `scale`
-    weakened        with weakened blocks, of strengths `stg_scale` (spatio-temporal guidance)
-    isolated        with each modality alone, of strengths `modality_scale`
-    rescale         part of the guided sample that gets the deviation of the unguided back
-    audio_...       of `audio`; 0 or none: as the one of `video`
+    uncond          prediction of the negative prompt; its scale is `scale`
+    weakened        prediction with weakened blocks, for STG; its scale is `stg_scale`
+    isolated        prediction of each modality alone; its scale is `modality_scale`
+    rescale         part of the guided sample that is rescaled to the standard deviation of `cond`
+    audio_...       the same scales for `audio`; 0 or none takes that of `video`
 
     STG: arXiv:2411.18664; rescaling: arXiv:2305.08891, section 3.4.
     """
@@ -81,7 +81,7 @@ class JointGuidance:
         audio_stg_scale: float | None,
         audio_modality_scale: float | None,
     ) -> dict[str, str]:
-        """The predictions that no scale asks for."""
+        """Report the predictions that are not used, because their guidance is off."""
         found = {}
         if max(stg_scale, audio_stg_scale or stg_scale) <= 0:
             found["weakened"] = "spatio-temporal guidance (STG) is off at a scale of 0"
@@ -155,6 +155,6 @@ class JointlyGuided:
         return rescale_guidance(sample, cond, strength.rescale) if strength.rescale > 0 else sample
 
     def touches(self, step: Step) -> frozenset[str]:
-        """Those of all that is predicted."""
+        """The networks of all predictions."""
         asked = (self.cond, *(self.weak[i] for i in self.asked))
         return frozenset().union(*(each.touches(step) for each in asked))

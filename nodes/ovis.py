@@ -1,4 +1,4 @@
-"""Ovis-Image: a chat that asks for a description, and packed tokens beside text that has positions.
+"""Ovis-Image: a prompt in a chat template, and a transformer of packed image and text tokens.
 
 Source of all here: github.com/AIDC-AI/Ovis-Image; diffusers 0.42, pipelines/ovis_image.
 """
@@ -31,11 +31,11 @@ DESCRIBE_TOKENS = 28  # of the chat before the prompt: their hidden states are d
 
 @dataclass(frozen=True, kw_only=True)
 class EncodePrompt:
-    """Encode a prompt as the description of a picture that a chat asks for.
+    """Encode a prompt in a chat that asks for the description of a picture.
 
-    text                 cut after `max_sequence_length` tokens, the chat's end with it
+    text                 truncated with the chat's end after `max_sequence_length` tokens
     max_sequence_length  l, tokens
-    embeds               tokens 1 l d, zero past the last; no mask: the transformer attends to them
+    embeds               tokens 1 l d, zero after the last; the transformer attends to the zeros
     """
 
     text_encoder: Component[TextEncoder]
@@ -54,7 +54,7 @@ class EncodePrompt:
         return self.Out(TextEmbeds(states[:, DESCRIBE_TOKENS:]))
 
     def notes(self, *, text: str, max_sequence_length: int) -> Notes:
-        """The words that are not read."""
+        """A note on the words that are truncated."""
         return {"text": chat_truncation(self.tokenizer, self.text_encoder, as_chat, text,
                                  max_sequence_length + DESCRIBE_TOKENS)}  # fmt: skip
 

@@ -1,7 +1,7 @@
 """Pictures and clips put side by side, cut, resized, sharpened and blended.
 
-Every node takes a picture or a clip and gives what it was given: `picture` is h w c, or f h w c for
-a clip, uint8.
+Every node takes a picture or a clip and returns the same kind: `picture` is h w c, or f h w c for a
+clip, uint8.
 """
 
 from __future__ import annotations
@@ -205,7 +205,7 @@ def frames_of(picture: Image | Video) -> Tensor:
 
 
 def like(picture: M, frames: Tensor) -> M:
-    """Frames as what they were made from: a clip of the same speed, or a picture."""
+    """Frames as the type of their source: a clip of the same frame rate, or a picture."""
     made: Any = Image(frames[0])
     if isinstance(picture, Video):
         made = Video(frames, picture.fps)
@@ -242,7 +242,7 @@ def grid(pictures: Sequence[M], columns: int, gap: int) -> M:
 
 
 def filtered(picture: M, change: Callable[[Pillow.Image], Pillow.Image]) -> M:
-    """The picture with a change of Pillow's on every frame, made on the host."""
+    """The picture with an operation of Pillow applied to every frame, on the host."""
     made = []
     for frame in frames_of(picture):
         grey = frame.shape[-1] == 1

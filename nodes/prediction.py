@@ -15,7 +15,7 @@ from runtime.contract.denoising import Parts, Step, component_names
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What a network predicts for one prompt.
+    """The prediction of a network for one prompt.
 
     forward  `(net, latents, timestep, **bound, **shared)`, batch-first, to a tensor in the shape of
              the latents. The timestep, b, has the scheduler's values and dtype; each family's

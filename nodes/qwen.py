@@ -35,10 +35,10 @@ MOST_TOKENS = 1024  # of prompt and template's end that the encoder reads
 
 @dataclass(frozen=True, kw_only=True)
 class EncodePrompt:
-    """Encode a prompt as the description of a picture that is asked of the language model.
+    """Encode a prompt in a chat that asks for the description of a picture.
 
-    text                 cut after 1024 tokens, for the encoder reads the template's end with it
-    max_sequence_length  l, at most: the hidden states after that are dropped
+    text                 truncated with the template's end after 1024 tokens
+    max_sequence_length  largest l: later hidden states are dropped
     embeds               tokens 1 l d, as long as the prompt; no padding, so no mask
     """
 
@@ -61,7 +61,7 @@ class EncodePrompt:
         return self.Out(TextEmbeds(states[:, DESCRIBE_TOKENS:][:, :max_sequence_length]))
 
     def notes(self, *, text: str, max_sequence_length: int) -> Notes:
-        """The words whose hidden states are dropped."""
+        """A note on the words whose hidden states are dropped."""
 
         def ids(text: str) -> list[int]:
             found = self.tokenizer([DESCRIBE.format(text)], verbose=False).input_ids[0]
@@ -101,12 +101,12 @@ class QwenDenoiser:
 
 @dataclass(frozen=True, kw_only=True)
 class NormPreservingGuidance:
-    """Classifier-free guidance that keeps each token's length as it is without guidance.
+    """Classifier-free guidance that rescales each token to the norm of its `cond` prediction.
 
     scale       1 is `cond` alone
-    true_scale  its other name in diffusers; goes over `scale` where given
-    negative    the text that `uncond` was made from; none: guidance is off at any scale
-    keep        off: plain classifier-free guidance
+    true_scale  its other name in diffusers; replaces `scale` where given
+    negative    the negative prompt of `uncond`; without one guidance is off at any scale
+    keep        whether norms are kept; if not, this is plain classifier-free guidance
     """
 
     class Out(NamedTuple):
@@ -119,7 +119,7 @@ class NormPreservingGuidance:
         return "cond" if used <= 1 or negative is None else None
 
     def ignores(self, *, true_scale: float | None) -> dict[str, str]:
-        """One of the two names of the scale counts."""
+        """Report the scale that the other name replaces."""
         reason = "`request.true_cfg_scale` takes its place"
         return {} if true_scale is None else {"scale": reason}
 
@@ -142,7 +142,7 @@ class NormPreservingGuidance:
 
 @dataclass(frozen=True, kw_only=True)
 class DecodePicture:
-    """Decode normalised latents to one picture, by a VAE that knows pictures as clips of one frame.
+    """Decode normalised latents to a picture with a video VAE: a picture is a clip of one frame.
 
     latents  `image`: 1 c h w, zero mean and unit variance per channel
     image    8h 8w 3, uint8 (factor as the VAE's config states it)
@@ -162,12 +162,12 @@ class DecodePicture:
 
 
 def text_width(config: Any) -> int:
-    """Width of the hidden states: in older configs at the top, in newer ones in one of the text."""
+    """Width of the hidden states: at the top of older configs, in `text_config` of newer ones."""
     return int((config if "hidden_size" in config else config["text_config"])["hidden_size"])
 
 
 def as_long(cond: Tensor, uncond: Tensor, step: Step, *, scale: float) -> Tensor:
-    """Guide b (n) c h w; each token stays as long, over its channels, as that of `cond`."""
+    """Guide b (n) c h w; each token keeps the norm, over its channels, of `cond`."""
     velocity = classifier_free(cond, uncond, step, scale=scale)
     tokens, lengths = (pack(x.flatten(0, -4)) for x in (velocity, cond))
     rescaled = tokens * (lengths.norm(dim=-1, keepdim=True) / tokens.norm(dim=-1, keepdim=True))
@@ -186,7 +186,9 @@ def predict_velocity(
     drawn = latents.unbind(1) if latents.ndim == 5 else (latents,)
     pictures = [*drawn, *references.values()]
     shapes = [(1, p.shape[-2] // 2, p.shape[-1] // 2) for p in pictures]
-    layered = net.config.use_additional_t_cond  # it asks whether the picture is no layer: never
+    layered = (
+        net.config.use_additional_t_cond
+    )  # the network asks whether the picture is no layer: it always is one
     output = net(
         hidden_states=torch.cat([pack(p.to(net.dtype)) for p in pictures], dim=1),
         timestep=to_unit(timestep, latents),

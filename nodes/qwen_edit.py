@@ -52,16 +52,18 @@ class ResizeToArea:
         """Resize by Lanczos."""
         given = images if isinstance(images, tuple) else (images,)
         if not given:
-            raise UserError("`image_path` is empty", help="give a picture", field="image_path")
+            raise UserError(
+                "`request.image_path` is empty", help="give a picture", field="request.image_path"
+            )
         return self.Out(tuple(Image(fitted(image.pixels, self.side)) for image in given))
 
 
 @dataclass(frozen=True, kw_only=True)
 class OutputSize:
-    """Draw in the shape of the last picture where no other is asked for.
+    """Choose the size of the result: that of the request, else the shape of the last picture.
 
     images         as resized
-    height, width  px; none: that of the last picture
+    height, width  px; those of the last picture where the request gives none
     """
 
     class Out(NamedTuple):
@@ -71,20 +73,20 @@ class OutputSize:
     def run(
         self, *, images: tuple[Image, ...], height: int | None = None, width: int | None = None
     ) -> Out:
-        """Each side by itself, as the reference does."""
+        """Complete each side alone, as the reference does."""
         rows, columns = images[-1].pixels.shape[:2]
         return self.Out(rows if height is None else height, columns if width is None else width)
 
 
 @dataclass(frozen=True, kw_only=True)
 class EncodeInstruction:
-    """Encode a prompt together with the pictures that it speaks of.
+    """Encode a prompt together with its input pictures.
 
     numbered   the pictures are called `Picture 1` and so on
-    positions  the language model counts the tokens of a picture by row and column, as it was
-               trained to. Off, for the reference lost this with transformers 5
-               (github.com/huggingface/diffusers/issues/14194), and pictures are to be equal
-    text       never cut
+    positions  whether the language model numbers the tokens of a picture by row and column, as in
+               its training. Off by default, because diffusers with transformers 5 does not
+               (github.com/huggingface/diffusers/issues/14194), and results must equal those
+    text       never truncated
     images     h w 3, uint8
     embeds     tokens 1 l d, pictures and prompt; no padding, so no mask
     """
@@ -107,8 +109,9 @@ class EncodeInstruction:
         length = ids.shape[1] - EDIT_TOKENS
         if length > POSITIONS:
             raise UserError(
-                f"`prompt` and pictures have {length} tokens, and at most {POSITIONS} are read",
-                help="shorten the prompt, or give fewer pictures", field="prompt",
+                f"`request.prompt` and the pictures have {length} tokens; the model reads at most"
+                f" {POSITIONS}",
+                help="shorten the prompt, or give fewer pictures", field="request.prompt",
             )  # fmt: skip
         batched = {"ids": ids, "pixels": pixels[None]}
         shared = {"grid": grid, "positions": self.positions}
@@ -138,14 +141,14 @@ class EncodePictures:
 
 
 def fitted(pixels: Tensor, side: int) -> Tensor:
-    """Pixels `h w 3` at the area of `side` × `side`, in the same shape but for whole multiples."""
+    """Pixels `h w 3` at the area of `side` × `side`; the ratio is kept up to whole multiples."""
     rows, columns = pixels.shape[:2]
     if max(rows, columns) > MOST_RATIO * min(rows, columns):
         raise UserError(
-            f"`image_path` expects a picture with sides of at most {MOST_RATIO} to 1, "
+            f"`request.image_path` expects a picture with sides of at most {MOST_RATIO} to 1, "
             f"got {columns} x {rows}",
             help="cut the picture",
-            field="image_path",
+            field="request.image_path",
         )
     ratio = columns / rows
     width = sqrt(side * side * ratio)
@@ -156,7 +159,7 @@ def fitted(pixels: Tensor, side: int) -> Tensor:
 def seen(
     processor: Any, images: tuple[Image, ...]
 ) -> tuple[Tensor, tuple[tuple[int, ...], ...], list[str]]:
-    """Pictures as the language model takes them: patches l d, grids, and what stands for tokens.
+    """Pictures as the language model takes them: patches l d, grids, and placeholder tokens.
 
     processor  an image processor, or one around it
     """

@@ -1,4 +1,4 @@
-"""Qwen-Image-Layered: a picture taken apart into layers with transparency, drawn as one sequence.
+"""Qwen-Image-Layered: decompose a picture into transparent layers, denoised as one sequence.
 
 Source: diffusers 0.42, pipelines/qwenimage/pipeline_qwenimage_layered.py.
 """
@@ -83,22 +83,22 @@ class ResizeToResolution:
         return self.Out((Image(pixels),), *pixels.shape[:2])
 
     def estimate(self, *, resolution: int) -> int:
-        """Bytes of the picture; another resolution is refused before anything is loaded."""
+        """Bytes of the picture; an unknown resolution is refused before anything is loaded."""
         if resolution not in RESOLUTIONS:
             options = " or ".join(map(str, RESOLUTIONS))
             raise UserError(
-                f"`resolution` expects {options} px, got {resolution}",
-                help=f"the model knows {options}", field="resolution",
+                f"`request.resolution` expects {options} px, got {resolution}",
+                help=f"the model knows {options}", field="request.resolution",
             )  # fmt: skip
         return 4 * resolution**2
 
 
 @dataclass(frozen=True, kw_only=True)
 class Caption:
-    """Describe a picture where no prompt does, by the language model, greedily.
+    """Caption a picture with the language model where the request has no prompt.
 
-    prompt   a prompt that says anything is the text
-    english  or Chinese
+    prompt   if it is not empty, it is the text, and nothing is captioned
+    english  whether the caption is in English; else it is in Chinese
     text     at most 512 tokens
     """
 
@@ -111,7 +111,7 @@ class Caption:
 
     @staticmethod
     def bypass(*, prompt: str) -> str | None:
-        """A picture with a prompt is not described."""
+        """With a prompt the picture is not captioned."""
         return "prompt" if prompt not in {"", " "} else None
 
     def run(self, *, prompt: str, images: tuple[Image, ...], english: bool) -> Asking[Out]:
@@ -132,7 +132,7 @@ class Caption:
 
 @dataclass(frozen=True, kw_only=True)
 class LayerNoise:
-    """Draw the noise that the layers start from, and that of the whole picture before them.
+    """Draw the initial noise of the layers, and of the whole picture, which comes first.
 
     layers         n - 1
     height, width  px
@@ -157,7 +157,7 @@ class LayerNoise:
 
 @dataclass(frozen=True, kw_only=True)
 class LayerSchedule:
-    """Space sigmas evenly down to zero, shifted by the root of the tokens that a picture has.
+    """Space sigmas evenly down to zero, shifted by the square root of a picture's tokens.
 
     steps          number of steps
     height, width  px
@@ -188,7 +188,7 @@ def space_and_shift(scheduler: Any, steps: int, *, mu: float) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class DecodeLayers:
-    """Decode the layers, as one batch; the whole picture before them is dropped.
+    """Decode the layers as one batch; the whole picture, which comes first, is dropped.
 
     latents  `image`: 1 n c h w, zero mean and unit variance per channel
     images   n - 1 layers, 8h 8w 4, uint8 (factor as the VAE's config states it)

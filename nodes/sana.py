@@ -24,8 +24,8 @@ class EncodeGemma:
     """Encode a prompt, in lower case, after an instruction that the language model follows.
 
     instruction          lines before the prompt
-    text                 truncated so that `max_sequence_length` tokens come out
-    max_sequence_length  l, tokens: the first one, and the last ones, where the prompt is
+    text                 truncated so that the embeds have `max_sequence_length` tokens
+    max_sequence_length  l, tokens: the first one and the last l - 1, which hold the prompt
     embeds               tokens 1 l d, mask 1 l
 
     Source: arXiv:2410.10629, section 3.2; diffusers 0.42, pipelines/sana/pipeline_sana.py.
@@ -68,9 +68,9 @@ class EncodeGemma:
 
 @dataclass(frozen=True, kw_only=True)
 class ResolutionBinning:
-    """Find the size, of those that the model was trained with, that is nearest in its ratio.
+    """Choose the size that the model was trained with whose aspect ratio is nearest.
 
-    use_resolution_binning  off: the size that was asked for
+    use_resolution_binning  where it is off, the size of the request is used
     height, width           px
 
     Source: diffusers 0.42, `classify_height_width_bin` of image_processor.py.
@@ -117,8 +117,9 @@ def known_sizes(sample_size: int) -> dict[str, Any]:
     table: dict[str, Any] | None = getattr(pipeline_sana, f"ASPECT_RATIO_{side}_BIN", None)
     if table is None:
         raise UserError(
-            f"`use_resolution_binning`: no sizes are known for a model of {side} px",
-            help="set use_resolution_binning=false", field="use_resolution_binning",
+            f"`request.use_resolution_binning`: no sizes are known for a model of {side} px",
+            help="write `request.use_resolution_binning=false`",
+            field="request.use_resolution_binning",
         )  # fmt: skip
     return table
 

@@ -141,9 +141,9 @@ def shift_name(config: Any) -> str:
     if name is None or dynamic:
         why = "shifts by resolution" if dynamic else "has no flow shift"
         raise UserError(
-            f"`flow_shift` cannot be set: the checkpoint's scheduler {why}",
-            help="leave `flow_shift` out",
-            field="flow_shift",
+            f"`request.flow_shift` cannot be set: the checkpoint's scheduler {why}",
+            help="leave `request.flow_shift` out",
+            field="request.flow_shift",
         )
     return name
 

@@ -26,10 +26,10 @@ from runtime.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class EncodePrompt:
-    """Encode a prompt with two CLIPs, side by side, and T5 behind them where there is one.
+    """Encode a prompt with two CLIP encoders and, if the checkpoint has it, T5.
 
-    text                 cut where the tokenizers say, for T5 after `max_sequence_length` tokens
-    max_sequence_length  tokens of T5, or zeros in their place
+    text                 truncated at each tokenizer's length, for T5 at `max_sequence_length`
+    max_sequence_length  tokens of T5; zeros take their place where the checkpoint has no T5
     embeds               tokens 1 l d, zero where an encoder is narrower; pooled 1 d, of both CLIPs
     """
 
@@ -103,9 +103,10 @@ class SD3Denoiser:
         wrong = next((layer for layer in skip_layers if layer > last), None)
         if wrong is not None:
             raise UserError(
-                f"`skip_guidance_layers` expects 0 to {last} for this checkpoint, got {wrong}",
+                f"`request.skip_guidance_layers` expects 0 to {last} for this checkpoint, got"
+                f" {wrong}",
                 help=f"its transformer has {last + 1} layers, counted from 0",
-                field="skip_guidance_layers",
+                field="request.skip_guidance_layers",
             )
         bound = {"text": text.tokens, "pooled": text.pooled}
         shared = {"skip_layers": skip_layers}
@@ -116,10 +117,10 @@ class SD3Denoiser:
 class SkipLayerGuidance:
     """Classifier-free guidance, with skip-layer guidance (SLG) in early steps.
 
-    skipped           as `cond`, with `layers` left out; not asked for where there are none
+    skipped           the prediction of `cond` with `layers` left out; unused where none is listed
     scale             1 or less: `cond` alone
     skip_layer_scale  strength of cond - skipped
-    start, stop       part of the steps after which, and before which, that is added
+    start, stop       fractions of the steps between which SLG is added
     """
 
     class Out(NamedTuple):
@@ -165,7 +166,7 @@ class SkipLayerDenoiser:
     interval: tuple[float, float]
 
     def asked(self, step: Step) -> dict[str, Denoiser]:
-        """What is predicted at this step; both ends of the interval are outside."""
+        """The predictions that this step needs; SLG excludes both ends of its interval."""
         start, stop = (step.count * part for part in self.interval)
         skipped = {"skipped": self.skipped} if start < step.index < stop else {}
         return {"cond": self.cond, "uncond": self.uncond, **skipped}
@@ -181,7 +182,7 @@ class SkipLayerDenoiser:
         return guided
 
     def touches(self, step: Step) -> frozenset[str]:
-        """Those of all that is predicted."""
+        """The networks of the predictions that this step needs."""
         return frozenset().union(*(each.touches(step) for each in self.asked(step).values()))
 
 
@@ -198,7 +199,7 @@ def sd3_velocity(
     output = net(
         hidden_states=latents.to(net.dtype),
         timestep=timestep,
-        # As wide as T5, also where there is none.
+        # The width is that of T5, even where the checkpoint has no T5.
         encoder_hidden_states=widened(text, net.config.joint_attention_dim).to(net.dtype),
         pooled_projections=pooled.to(net.dtype),
         skip_layers=skip_layers,

@@ -21,10 +21,10 @@ from runtime.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class EncodePrompt:
-    """Encode a prompt with both CLIP encoders; their states stand side by side in the width.
+    """Encode a prompt with both CLIP encoders; their hidden states are concatenated in width.
 
-    text       cut where the tokenizers say; none: empty
-    otherwise  comes out in place of no text, where `zeros`
+    text       truncated at the tokenizers' length; no text is an empty one
+    otherwise  replaces the embeds where there is no text and `zeros` is true
     embeds     tokens 1 l d, states before each encoder's last layer; pooled 1 d, of the second
 
     Source: arXiv:2307.01952, section 2.1; diffusers 0.42, `encode_prompt` of
@@ -58,17 +58,17 @@ class EncodePrompt:
             Call(self.text_encoder, states, first),
             Call(self.text_encoder_2, states_and_projection, second),
         ]
-        # Where the dtypes of the encoders differ, the second one's goes on.
+        # Where the dtypes of the encoders differ, the embeds have that of the second.
         tokens = torch.cat([narrow, wide], dim=-1).to(wide.dtype)
         return self.Out(TextEmbeds(tokens, pooled=pooled))
 
     def ignores(self, *, text: str | None) -> dict[str, str]:
-        """With a text, what would stand in for it is of no use."""
+        """With a text, `otherwise` is not needed."""
         reason = "it is for a request without a negative prompt"
         return {} if text is None else {"zeros": reason, "otherwise": reason}
 
     def notes(self, *, text: str | None) -> Notes:
-        """The words that each encoder does not read."""
+        """A note on the words that each encoder truncates."""
         encoders = (self.tokenizer, self.text_encoder), (self.tokenizer_2, self.text_encoder_2)
         return {
             "text": [
@@ -89,7 +89,7 @@ class EncodePrompt:
 
 @dataclass(frozen=True, kw_only=True)
 class ZeroEmbeds:
-    """Embeds of nothing at all: SDXL was trained to drop its text to zeros.
+    """Make embeds of zeros, to which SDXL's training dropped its text.
 
     like    an encoded prompt
     embeds  zeros of its shapes and dtypes
@@ -109,9 +109,9 @@ class SDXLDenoiser:
 
     text                   tokens 1 l d, pooled 1 d
     height, width          px
-    original_size          height and width of the original picture; none: those of the result
-    crops_coords_top_left  px cropped at the top and at the left; none: 0 0
-    target_size            target height and width; none: those of the result
+    original_size          height and width of the original picture; by default those of the result
+    crops_coords_top_left  px cropped at the top and at the left; by default 0 0
+    target_size            target height and width; by default those of the result
     denoiser               predicts what the scheduler expects, of `image`, b c h w
 
     Source: arXiv:2307.01952, section 2.2.
@@ -151,8 +151,8 @@ def pair(name: str, value: tuple[int, ...] | None, own: tuple[int, int]) -> tupl
     """Two numbers, or a UserError."""
     if value is not None and len(value) != 2:
         raise UserError(
-            f"`{name}` expects two numbers, got {len(value)}",
-            help=f"rows, then columns: {own[0]},{own[1]}", field=name,
+            f"`request.{name}` expects two numbers, got {len(value)}",
+            help=f"rows, then columns: {own[0]},{own[1]}", field=f"request.{name}",
         )  # fmt: skip
     return own if value is None else value
 

@@ -44,7 +44,7 @@ class EncodeUMT5:
         return self.Out(TextEmbeds(states))
 
     def notes(self, *, text: str, max_sequence_length: int) -> Notes:
-        """The words that are not read."""
+        """A note on the words that are truncated."""
         return {
             "text": text_truncation(
                 self.tokenizer, self.text_encoder, clean(text), max_sequence_length
@@ -61,7 +61,7 @@ class EncodeT5:
     """Encode a prompt with T5, which attends to the padding as well.
 
     masked               the embeds have a mask of the text tokens, for a transformer that takes one
-    text                 cut after `max_sequence_length` tokens; none: empty
+    text                 truncated after `max_sequence_length` tokens; no text is an empty one
     max_sequence_length  l, tokens
     embeds               tokens 1 l d, mask 1 l where `masked`
 
@@ -83,7 +83,7 @@ class EncodeT5:
         return self.Out(TextEmbeds(states, mask))
 
     def notes(self, *, text: str, max_sequence_length: int) -> Notes:
-        """The words that are not read."""
+        """A note on the words that are truncated."""
         return {
             "text": text_truncation(self.tokenizer, self.text_encoder, text, max_sequence_length)
         }
@@ -97,7 +97,7 @@ class EncodeT5:
 class EncodeCLIP:
     """Encode a prompt with CLIP, whose tokenizer states the length.
 
-    text    cut to that length; none: empty
+    text    truncated to that length; no text is an empty one
     embeds  tokens 1 l d, pooled 1 d
 
     Source: diffusers 0.42, pipelines/flux/pipeline_flux.py.
@@ -117,7 +117,7 @@ class EncodeCLIP:
         return self.Out(TextEmbeds(states, pooled=pooled))
 
     def notes(self, *, text: str) -> Notes:
-        """The words that are not read."""
+        """A note on the words that are truncated."""
         length = self.tokenizer.model_max_length
         return {"text": text_truncation(self.tokenizer, self.text_encoder, text, length)}
 

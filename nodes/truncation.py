@@ -1,4 +1,4 @@
-"""Words of a prompt that a text encoder does not read: which, and how many tokens they are."""
+"""Notes on the words of a prompt that a text encoder truncates."""
 
 from __future__ import annotations
 

@@ -57,18 +57,18 @@ class EncodePictures:
         return int(4 * tokens * config.hidden_size * (1 if last_image is None else 2))
 
     def verify(self, *, last_image: Image | None) -> None:
-        """Refuse a number of pictures that the network has no places for."""
+        """Refuse a number of pictures for which the network was not made."""
         both = self.transformer.config.pos_embed_seq_len is not None
         if both and last_image is None:
             raise UserError(
-                "`last_image` is required: this checkpoint draws from a first picture to a last",
+                "`request.last_image` is required: this checkpoint needs two pictures",
                 help="add `request.last_image=FILE`", field="request.last_image",
             )  # fmt: skip
         if last_image is not None and not both:
             raise UserError(
-                "`last_image` cannot be given: this checkpoint takes a first picture only",
-                help="leave `last_image` out, or take a first-and-last-frame checkpoint",
-                field="last_image",
+                "`request.last_image` cannot be given: this checkpoint takes a first picture only",
+                help="leave `request.last_image` out, or take a first-and-last-frame checkpoint",
+                field="request.last_image",
             )
 
 
@@ -107,11 +107,12 @@ class EncodeCondition:
         return self.Out(Latents({"video": latents}))
 
     def verify(self, *, num_frames: int, last_image: Image | None) -> None:
-        """Refuse a last picture where there is no frame but the first."""
+        """Refuse a last picture for a clip of one frame."""
         if last_image is not None and num_frames < 2:
             raise UserError(
-                f"`num_frames` is {num_frames}, and a clip with `last_image` has a frame for it",
-                help="the smallest that fits is 5", field="num_frames",
+                f"`request.num_frames` is {num_frames}: a clip with `request.last_image` needs a"
+                " last frame",
+                help="the smallest that fits is 5", field="request.num_frames",
             )  # fmt: skip
 
     def estimate(self, *, height: int, width: int, num_frames: int) -> int:

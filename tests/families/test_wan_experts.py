@@ -154,13 +154,13 @@ BOTH = {**PICTURE, "last_image": scene(1)}
 @pytest.mark.parametrize(
     ("write", "request_", "message"),
     [
-        (partial(wan_i2v.checkpoint, both=True), PICTURE, "`last_image` is required"),
-        (wan_i2v.checkpoint, {**BOTH, "num_frames": 5}, "`last_image` cannot be given"),
-        (wan_i2v.experts, BOTH, "`num_frames` is 1, and a clip with `last_image`"),
-        (wan_i2v.experts, {**PICTURE, "width": 40}, "`width` expects a multiple of 16"),
-        (wan2_2.tokenwise, {"height": 48}, "`height` expects a multiple of 32"),
-        (fastwan.fastwan, {"num_inference_steps": 4}, "`num_inference_steps` is 4, and this"),
-        (fastwan.fastwan, {"dmd_denoising_steps": (5, 9, 2)}, "falling timesteps, got 5, 9, 2"),
+        (partial(wan_i2v.checkpoint, both=True), PICTURE, "`request.last_image` is required"),
+        (wan_i2v.checkpoint, {**BOTH, "num_frames": 5}, "`request.last_image` cannot be given"),
+        (wan_i2v.experts, BOTH, "`request.num_frames` is 1: a clip with `request.last_image`"),
+        (wan_i2v.experts, {**PICTURE, "width": 40}, "`request.width` expects a multiple of 16"),
+        (wan2_2.tokenwise, {"height": 48}, "`request.height` expects a multiple of 32"),
+        (fastwan.fastwan, {"num_inference_steps": 4}, "`request.num_inference_steps` is 4, and"),
+        (fastwan.fastwan, {"dmd_denoising_steps": (5, 9, 2)}, "in descending order, got 5, 9, 2"),
     ],
 )
 def test_what_a_checkpoint_cannot_do_is_refused_before_it_loads(

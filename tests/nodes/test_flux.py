@@ -166,12 +166,14 @@ def test_shift_grows_with_the_picture(dev: Any) -> None:
 
 
 def test_shift_that_the_scheduler_computes_cannot_be_set(dev: Any) -> None:
-    with pytest.raises(UserError, match=r"`flow_shift` cannot be set.*shifts by resolution"):
+    with pytest.raises(UserError, match=r"`request.flow_shift` cannot be set.*by resolution"):
         FromScheduler(scheduler=dev.scheduler).run(steps=2, shift=3.0)
 
 
 def test_size_that_does_not_fit(dev: Any) -> None:
     node = ImageNoise(vae=dev.vae, patch_size=2)
-    with pytest.raises(UserError, match=r"`width` expects a multiple of 16 px .* got 72") as caught:
+    with pytest.raises(
+        UserError, match=r"`request.width` expects a multiple of 16 px .* 72"
+    ) as caught:
         node.run(height=64, width=72, rng=Rng.from_seed(0))
     assert "the nearest that fit are 64 or 80" in str(caught.value)

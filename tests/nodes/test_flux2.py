@@ -55,7 +55,7 @@ def test_a_reference_that_does_not_do_is_refused(
     runtime = Runtime.load(flux2.klein(tmp_path / "model", distilled=True))
     with pytest.raises(UserError, match=f"got {size[0]} x {size[1]} px") as caught:
         runtime.generate(prompt="a ring", image_path=[scene(0), scene(0).resize(size)])
-    assert (caught.value.help, caught.value.field) == (help, "image_path")
+    assert (caught.value.help, caught.value.field) == (help, "request.image_path")
 
 
 def test_a_distilled_model_takes_no_guidance(tmp_path: Path) -> None:

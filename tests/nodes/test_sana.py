@@ -34,7 +34,7 @@ def test_learned_variance_and_a_scaled_timestep_equal_the_reference(tmp_path: Pa
 
 def test_a_size_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     runtime = Runtime.load(sana.checkpoint(tmp_path / "model", sample_size=8))
-    with pytest.raises(UserError, match="`height` expects a multiple of 32 px"):
+    with pytest.raises(UserError, match=r"`request.height` expects a multiple of 32 px"):
         runtime.generate(**{**REQUEST, "height": 50})
     with pytest.raises(UserError, match="no sizes are known for a model of 256 px"):
         runtime.generate(**{**REQUEST, "use_resolution_binning": True})

@@ -39,13 +39,13 @@ def test_the_name_gives_the_defaults(
 def test_no_size_is_larger_than_the_table_of_positions(model: Path) -> None:
     runtime = Runtime.load(model)
     runtime.plan(prompt="a cat", height=1024, width=1024)  # 64 patches of 16 px
-    with pytest.raises(UserError, match=r"`width` expects at most 1024 px .* got 1040"):
+    with pytest.raises(UserError, match=r"`request.width` expects at most 1024 px .* got 1040"):
         runtime.plan(prompt="a cat", height=1024, width=1040)
 
 
 def test_layers_that_are_not_there_are_not_skipped(model: Path) -> None:
     said = {"prompt": "a cat", "height": 32, "width": 32, "num_inference_steps": 1}
-    with pytest.raises(UserError, match=r"`skip_guidance_layers` expects 0 to 3 .* got 9"):
+    with pytest.raises(UserError, match=r"`request.skip_guidance_layers` expects 0 to 3 .* got 9"):
         Runtime.load(model).generate(**said, skip_guidance_layers=[1, 9])
 
 

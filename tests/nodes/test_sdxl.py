@@ -44,5 +44,5 @@ def test_models_of_others_equal_the_reference(
 
 def test_a_size_is_two_numbers(tmp_path: Path) -> None:
     runtime = Runtime.load(sdxl.checkpoint(tmp_path / "model"))
-    with pytest.raises(UserError, match="`original_size` expects two numbers, got 1"):
+    with pytest.raises(UserError, match=r"`request.original_size` expects two numbers, got 1"):
         runtime.generate(**REQUEST, original_size=(64,))

@@ -164,8 +164,8 @@ def test_shift_of_the_request_leaves_the_component_alone(wan: Any) -> None:
 @pytest.mark.parametrize(
     ("size", "message"),
     [
-        ({"height": 40, "width": 64}, "`height` expects a multiple of 32 px for this checkpoint"),
-        ({"height": 64, "width": 16}, "`width` expects a multiple of 32 px for this checkpoint"),
+        ({"height": 40, "width": 64}, "`request.height` expects a multiple of 32 px for this"),
+        ({"height": 64, "width": 16}, "`request.width` expects a multiple of 32 px for this"),
     ],
 )
 def test_size_that_does_not_fit_the_checkpoint(
