@@ -10,9 +10,9 @@ from runtime.configure.resolve import resolve_graph
 
 
 def chosen_graph(settings: Sequence[Setting]) -> tuple[Chosen | None, str]:
-    """The graph of a call; where it cannot be told, no graph and the reason.
+    """The graph of a call, or the reason why it cannot be determined.
 
-    It is named where the settings name a graph or a model.
+    It is `named` where the settings name a graph or a model.
     """
     choice = [s for s in settings if s.path[0] in {"graph", "model"}]
     graphs = [s for s in choice if s.path == ("graph",)]

@@ -14,7 +14,7 @@ LEVELS = ("debug", "info", "warning", "error")
 
 
 class RecordError(UserError):
-    """An error about what a file says of how it was made: its paths are shown as they are."""
+    """An error about a file's record; its config paths are not rewritten as flags."""
 
 
 class Console:
@@ -49,10 +49,10 @@ def report(
     graph: str = "",
     debug: bool = False,
 ) -> None:
-    """Say on stderr what went wrong and what to write instead.
+    """Print an error and its help to stderr.
 
-    shown           what speaks: `sglang generate`
-    command, graph  whose flags the message names
+    prefix          the command, such as `sglang generate`
+    command, graph  determine the flags that the message names
     """
     if debug:
         traceback.print_exception(problem)

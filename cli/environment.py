@@ -11,7 +11,7 @@ OFF = frozenset({"", "0", "false", "none", "null"})
 
 
 def read_environment(environment: Mapping[str, str]) -> list[Setting]:
-    """The settings that variables give; one that is off, or whose feature is off, gives none."""
+    """The settings of environment variables; a variable whose feature is off gives none."""
     return [
         Setting(variable.path, _value(variable, text), variable.name, Position("environment"))
         for variable in flag_table().variables

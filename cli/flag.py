@@ -15,7 +15,7 @@ class Flag:
 
     name   as listed, `--model-path`
     group  its section of --help
-    path   where its value goes; empty: nowhere but `also`
+    path   the config path that it sets; empty for a flag that sets only `also`
     """
 
     name: str
@@ -40,5 +40,5 @@ class Flag:
 
     @property
     def own(self) -> bool:
-        """Whether the command line itself uses it, so that no config path stands behind it."""
+        """Whether only the command line uses it, so that it has no config path."""
         return self.path[:1] == ("cli",)

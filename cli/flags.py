@@ -63,7 +63,7 @@ def nearest_name(name: str, names: Iterable[str], *, cutoff: float = 0.6) -> str
 
 @cache
 def flag_table(graph: str = "") -> Table:
-    """Every flag. graph: name or file of the graph that is to run, whose fields are flags too."""
+    """The table of all flags. graph: name or file of a graph whose request fields are flags too."""
     text = resources.files("conf").joinpath("flags.yaml").read_text(encoding="utf-8")
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml where it was built in
     data = yaml.load(text, Loader=loader)
@@ -95,7 +95,7 @@ def flag_table(graph: str = "") -> Table:
 
 
 def _by_group(flags: Iterable[Flag]) -> list[Flag]:
-    """The flags with those of a group beside each other."""
+    """The flags, sorted so that those of a group are together."""
     groups: dict[str, list[Flag]] = {}
     for flag in flags:
         groups.setdefault(flag.group, []).append(flag)

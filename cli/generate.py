@@ -99,7 +99,7 @@ def _run_all(
 
 
 def print_help(line: CommandLine, command: str) -> None:
-    """Print the help that was asked for, of the graph that the call would run."""
+    """Print the requested help, for the graph that the call would run."""
     line.allow_unused = True
     chosen, problem = chosen_graph(gather_settings(line, command)[0])
     print(command_help(command, line.page, chosen))
@@ -108,9 +108,9 @@ def print_help(line: CommandLine, command: str) -> None:
 
 
 def replayed(line: CommandLine, settings: list[Setting]) -> tuple[Replay | None, list[Setting]]:
-    """The file that is to be made again, where one is, and the settings with what it says.
+    """The file to replay, if there is one, and the settings with those of its record.
 
-    It goes over the environment, and files and the command line over it.
+    Its values override the environment; config files and the command line override its values.
     """
     if not line.replay:
         return None, settings
@@ -161,7 +161,7 @@ def _print_plan(session: Runtime, samples: Sequence[Sample], outputs: Sequence[s
 
 
 def _print_results(results: Sequence[File | Url], console: Console) -> bool:
-    """Print paths and URLs to stdout; where it takes none, say so on stderr: the files are there.
+    """Print paths and URLs to stdout; an error of stdout is reported on stderr, the files exist.
 
     False where a line could not be printed.
     """

@@ -14,15 +14,15 @@ HELP = """usage: sglang graphs [--json | --markdown | --check | --schema]
        sglang graphs new NAME --from GRAPH [--output DIR]
        sglang graphs verify GRAPH --model-path M [flags]
 
-List the graphs on the search path: name, task, what they make by default, what they serve.
+List the graphs on the search path: name, task, defaults, and the checkpoints that they serve.
 
   --json      one JSON list, for programs: also titles, components, files
   --markdown  the page docs/families.md
   --check     check every graph: types, edges, unused parts
   --schema    the graph language as JSON Schema, for editors (docs/graphs.md)
 
-`sglang graphs new --help` says how to start a graph of one's own, and `sglang graphs verify --help`
-how to compare one with diffusers."""
+`sglang graphs new --help` shows how to start a graph of your own, and
+`sglang graphs verify --help` how to compare a graph with diffusers."""
 GRAPHS_FLAGS = ("--json", "--markdown", "--check", "--schema", "--debug")
 
 
@@ -77,7 +77,7 @@ def graphs_table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _first_problem(row: Mapping[str, Any]) -> str:
-    """Why a graph cannot be composed: the place and the sentence of its first problem, or ''."""
+    """The place and the message of the first problem of a graph that cannot be composed, or ''."""
     return ": ".join(line.strip() for line in row.get("problem", "").split("\n")[:2])
 
 

@@ -23,8 +23,8 @@ ABOUT = {
 }
 KEYS_HELP = """\
 Any setting can be written as KEY=VALUE: a config path (components.vae.path=DIR) or the name of a
-flag (vae_path=DIR, height=256). Values are never interpolated. The command line goes over --config
-files, these over the environment, that over the graph. `-` and `_` are the same in names."""
+flag (vae_path=DIR, height=256). Values are never interpolated. The command line overrides --config
+files, these override the environment, and that overrides the graph. Names may have `-` or `_`."""
 UNCONNECTED = "Known, but not connected in this version (null, false and 1 are accepted):"
 METAVAR_OF_TYPE = {
     "text": "TEXT",
@@ -40,7 +40,7 @@ ALL = "all"
 
 @dataclass(frozen=True)
 class Chosen:
-    """The graph that is to run. named: the call names it, or a model; else it is the default."""
+    """The graph that would run. named: by the call, or by its model; else it is the default."""
 
     graph: Graph
     named: bool = False
@@ -51,7 +51,7 @@ def command_help(
 ) -> str:
     """The help of a command, as wide as the terminal.
 
-    page    `all`, or the name of a group; empty: what most people need first
+    page    `all`, or the name of a group; empty for the flags that most people need
     chosen  the graph whose fields are described; without one, those of every graph are
     """
     width = width or min(max(shutil.get_terminal_size((100, 24)).columns, 40), 120)
@@ -76,7 +76,7 @@ def command_help(
 
 
 def _groups(flags: Sequence[Flag], known: Table) -> tuple[dict[str, list[Flag]], list[Flag]]:
-    """Flags by group, and those that nothing in this version consumes."""
+    """Flags by group, and the flags that nothing in this version consumes."""
     consumed = Runtime.consumed()
     groups: dict[str, list[Flag]] = {}
     later: list[Flag] = []
@@ -128,13 +128,13 @@ def _flags(flags: Iterable[Flag], chosen: Chosen | None, width: int) -> list[str
 
 
 def _more(command: str, groups: Iterable[str], chosen: Chosen | None, width: int) -> list[str]:
-    """Where the rest is."""
+    """The last paragraph of the short help: how to see the other flags."""
     names = ", ".join(group.split()[0].lower() for group in groups)
     graph = f"Defaults are those of graph `{chosen.graph.name}`. " if chosen else ""
     height = "height=256" if command == "generate" else "request.height=256"
     text = (
-        f"{graph}--graph NAME --help and --model-path MODEL --help describe another. "
-        f"--help GROUP has the flags of a group ({names}), --help-all has all. "
+        f"{graph}--graph NAME --help and --model-path MODEL --help describe other graphs. "
+        f"--help GROUP shows a group ({names}), --help-all shows all. "
         f"Any setting can be written as KEY=VALUE too: {height}, components.vae.path=DIR."
     )
     return ["", *textwrap.wrap(text, width, break_on_hyphens=False)]
@@ -152,7 +152,7 @@ def is_taken(flag: Flag, graph: Graph) -> bool:
 
 
 def _described(flag: Flag, field: Field | None) -> Flag:
-    """The flag with the words, the default and the limits of the graph's field."""
+    """The flag with the help, the default and the limits of the graph's field."""
     if field is None:
         return flag
     limits = []
@@ -179,7 +179,7 @@ def _default_text(default: object) -> str:
 
 
 def is_connected(flag: Flag, consumed: Iterable[str]) -> bool:
-    """Whether something in this version consumes a flag's path, or all that it sets besides."""
+    """Whether something in this version consumes a flag's path, or the other paths that it sets."""
     if flag.own:
         return True
     paths = [flag.path, *flag.also] if flag.path else list(flag.also)

@@ -1,4 +1,4 @@
-"""`sglang inspect`: how a picture or a clip was made, as the file itself says."""
+"""`sglang inspect`: how a picture or a clip was made, read from the record in the file."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from runtime.provenance.read_back import provenance
 
 HELP = """usage: sglang inspect FILE [--json]
 
-Say how a picture or a clip was made: request, graph, components, seeds, versions.
+Show how a picture or a clip was made: request, graph, components, seeds, versions.
 
   --json   one JSON object, for programs
 
-Other programs read the same: exiftool FILE, ffprobe -show_format FILE, Pillow's Image.info.
-sglang generate --replay FILE makes it again."""
+Other programs can read the record: exiftool FILE, ffprobe -show_format FILE, Pillow's Image.info.
+sglang generate --replay FILE repeats the run."""
 INSPECT_FLAGS = ("--json", "--debug")
 RECORD_SECTIONS = (
     *("graph", "model", "request", "settings", "local", "components", "execution", "versions"),
@@ -78,5 +78,5 @@ def value_text(value: Any) -> str:
 
 
 def printable(text: str) -> str:
-    """Text without what a terminal would obey: a file may come from anyone."""
+    """Text without terminal control sequences: a file may come from anyone."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

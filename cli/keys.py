@@ -50,19 +50,19 @@ def path_of(table: Table, segments: Path) -> Path:
 
 
 def is_known(table: Table, segments: Path) -> bool:
-    """Whether a key can be a setting's: a flag's name, or a path below a root."""
+    """Whether a key can name a setting: it is a flag's name, or a path below a root."""
     return find(table, segments) is not None or segments[0].replace("-", "_") in table.roots
 
 
 def seems_key(table: Table, segments: Sequence[str]) -> bool:
-    """Whether a word of a list is meant as a key: one that is known, or a misspelt one."""
+    """Whether a word of a list looks like a key, known or misspelt, and not like a value."""
     head = segments[0].replace("-", "_")
     names = table.names if len(segments) == 1 else [*table.names, *table.roots]
     return is_known(table, tuple(segments)) or bool(nearest_name(head, names, cutoff=0.8))
 
 
 def unknown(table: Table, name: str, position: Position) -> UserError:
-    """The error for a single word that names nothing."""
+    """The error for a key that names no setting."""
     place = f"{position}  " if position.line else ""
     return UserError(f"{place}there is no setting `{name}`", help=for_key(table, name), field=name)
 
@@ -86,7 +86,9 @@ def flag_settings(flag: Flag, value: Any, name: str, position: Position) -> Iter
         raise UserError(f'{name} is true or false, got "{value}"', field=flat_path(flag))
     if used:
         for path, extra in flag.also.items():
-            label = name if flag.path else f"{name} ({path[-1]})"  # `--720p` sets two: which one?
+            label = (
+                name if flag.path else f"{name} ({path[-1]})"
+            )  # `--720p` sets two fields: name the one at fault
             yield Setting(path, extra, label, position)
 
 
@@ -96,7 +98,7 @@ def flat_path(flag: Flag) -> str:
 
 
 def _group(value: Any, name: str) -> Path:
-    """The policy group that a flag's name is too, where the value is one of the group's options.
+    """The policy group with the name of the flag, where the value is an option of that group.
 
     `precision=all_float32` chooses conf/precision/all_float32.yaml; `precision=bf16` is a dtype.
     """
@@ -164,7 +166,7 @@ def _inside(flag: Flag, rest: Path) -> Flag:
 
 
 def _fill(pattern: Path, keys: Path) -> Path:
-    """A pattern with the first key for its `*`, and the others behind it."""
+    """A path pattern whose `*` is replaced by the first key; the other keys are appended."""
     if "*" not in pattern:
         return (*pattern, *keys)
     at = pattern.index("*")

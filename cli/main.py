@@ -22,7 +22,7 @@ HELP = """usage: sglang COMMAND [flags]
   version    print versions
   serve      an OpenAI-compatible HTTP server
 
-sglang COMMAND --help explains a command. The shortest one that draws:
+sglang COMMAND --help explains a command. A first picture:
   sglang generate --prompt "a red circle on a blue background\""""
 
 Command = Callable[[Sequence[str]], int]
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None, *, own_process: bool = False) -> int
             try:
                 return _run(command, rest, own_process=own_process)
             except Exception:
-                raise_arrived()  # a failure that an interrupted import made of it
+                raise_arrived()  # an import turned Ctrl-C into another exception
                 raise
     except KeyboardInterrupt:
         print(f"{prefix}: interrupted", file=sys.stderr)
@@ -93,7 +93,7 @@ def _failed(problem: Exception, command: str, rest: Sequence[str]) -> int:
     if is_stdout_failure(problem):
         drop_stdout()
         if isinstance(problem, BrokenPipeError):
-            return 1  # as after `| head`: who read our output has enough
+            return 1  # the reader of our output has closed the pipe, as `| head` does
     prefix = f"sglang {command}" if command in COMMANDS else "sglang"
     flags = "serve" if command == "serve" else "generate"
     report(problem, prefix, command=flags, graph=graph_named(rest), debug="--debug" in rest)

@@ -1,4 +1,4 @@
-"""Options in messages: what the runtime names by config path, the command line writes as a flag.
+"""Options in messages: the command line writes the runtime's config paths as flags.
 
 The runtime writes "add `request.height=64`"; a person who typed flags reads "add `--height 64`".
 """
@@ -11,8 +11,8 @@ from dataclasses import replace
 from cli.flag import Flag
 from cli.flags import Table, flag_table
 
-# `model.path`, `model.backend=diffusers`, `graph=demo`; a single word alone is no path, and who
-# misspelt a path reads "did you mean" with a path.
+# `model.path`, `model.backend=diffusers`, `graph=demo`. A single word alone is no path, and a
+# suggestion ("did you mean") for a misspelt path stays a path.
 OPTION = re.compile(r"(?<!did you mean )`([a-z]\w*(?:\.\w+)*)(?:=([^`\n]*))?`")
 SOURCE_PLACE = re.compile(r":\d+:\d+")  # a line about a place in a file quotes that file
 
@@ -20,8 +20,8 @@ SOURCE_PLACE = re.compile(r":\d+:\d+")  # a line about a place in a file quotes 
 def with_flags(text: str, command: str = "generate", graph: str = "") -> str:
     """A message whose config paths in backticks are written as the flags of a command.
 
-    A path that has no flag there stays as it is: KEY=VALUE is a way to write it. So do the lines
-    that name a place in a file: its author writes keys. graph: whose request fields are flags too.
+    A path without a flag stays as it is, because KEY=VALUE sets it. Lines that name a place in a
+    file stay too, because files have keys. graph: its request fields are flags too.
     """
     flags = flag_table(graph)
 
@@ -43,9 +43,9 @@ def field_name(path: str, command: str = "generate", graph: str = "") -> str:
 
 
 def flag_of(known: Table, path: str, value: str | None, command: str) -> Flag | None:
-    """The flag that sets a config path, to a value where one is said; None where no flag does.
+    """The flag that sets a config path, to `value` unless that is None; None where no flag does.
 
-    Of several the first: the table lists the usual name before the others.
+    If there are several, the first one: the table lists the usual name first.
     """
     keys = tuple(path.split("."))
     same = [f for f in known.flags if f.path == keys and command in f.commands and not f.own]

@@ -1,4 +1,4 @@
-"""Names of output files: always one name inside the output folder, never a way out of it."""
+"""Names of output files: plain names that cannot lead out of the output folder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*]')
 def split_name(name: str) -> tuple[str, str]:
     """Stem and suffix of a file name that a user chose; the suffix may be empty.
 
-    A name that is no plain name is refused, not changed.
+    Any other name is refused, not changed.
     """
     flag = f'--output-file-name "{_printable(name)}"'
     if "/" in name or "\\" in name:
@@ -36,7 +36,7 @@ def split_name(name: str) -> tuple[str, str]:
 
 
 def derived_stem(prompt: str, now: datetime, digest: str) -> str:
-    """The stem where no name is given: words of the prompt, the time, digits of a hash."""
+    """The stem of a file without a given name: words of the prompt, the time, digits of a hash."""
     tail = f"_{now:%Y%m%d-%H%M%S}_{digest[:8]}"
     text = unicodedata.normalize("NFC", prompt[:100])
     text = "".join(c if c.isprintable() or c.isspace() else "_" for c in text)

@@ -1,4 +1,4 @@
-"""`sglang graphs new`: a graph of one's own to start from, everything in it still a comment."""
+"""`sglang graphs new`: write a graph that extends another, whose entries are comments to edit."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from runtime.graph.source_positions import display_path
 
 HELP = """usage: sglang graphs new NAME --from GRAPH [--output DIR]
 
-Write NAME.yaml, a graph that extends GRAPH and changes nothing yet: every request field, component,
-node and output of GRAPH stands in it as a comment, to be taken out of it and changed.
+Write NAME.yaml, a graph that extends GRAPH and changes nothing yet. It lists every request field,
+component, node and output of GRAPH in comments; uncomment a line to change it.
 
   --from GRAPH   a graph that `sglang graphs` lists, or that lies in DIR
-  --output DIR   the folder that it is written to; here where none is given"""
+  --output DIR   the folder of the new file (default: the working directory)"""
 USAGE = "sglang graphs new NAME --from GRAPH [--output DIR]"
 FLAGS = ("--from", "--output")
 START = """# {name}: what it is, in a sentence. Paper: ... Weights: ... (their licence).
 #
-# It extends `{base}` and says only what differs. To change a line below, take the `# ` off it and
-# off the name of its section. What a line leaves out stays as it is; `null` removes an entry.
+# It extends `{base}` and states only differences. To change a line below, remove the `# ` before
+# it and before the name of its section. Keys that are left out stay; `null` removes an entry.
 #
 #     python -m runtime.visualize {file}    checks it and draws it
 #     sglang generate --graph {file}        runs it{model}
@@ -37,14 +37,14 @@ START = """# {name}: what it is, in a sentence. Paper: ... Weights: ... (their l
 defaults: [{base}, _self_]
 
 {title}
-matches: null      # no checkpoint chooses it; {{class: A, config: {{key: 1}}, ids: ["*b*"]}} would
+matches: null      # checkpoints that select it: {{class: A, config: {{key: 1}}, ids: ["*b*"]}}
 checkpoints: null  # hub ids that it was made for: [owner/name]
 """
 SECTION_COMMENTS = {
-    "request": "what a request may say",
-    "components": "what is loaded, and what is known of it",
-    "nodes": "what is computed, along the edges `node.port`",
-    "outputs": "what may be asked for; the first is what Python gets",
+    "request": "the fields of a request",
+    "components": "the components that are loaded",
+    "nodes": "the nodes; edges are `node.port`",
+    "outputs": "the results; Python returns the first by default",
 }
 
 
@@ -63,7 +63,7 @@ def new(argv: Sequence[str]) -> int:
         temporary.write_text(starting_point(path, base, checked), "utf-8")
     check(resolve_graph([edit("graph", str(path))]))
     print(path)
-    print(f"It fits, and is `{base.name}` until you change it.", file=sys.stderr)
+    print(f"It is valid, and equals `{base.name}` until you change it.", file=sys.stderr)
     return 0
 
 
@@ -84,7 +84,7 @@ def starting_point(path: Path, base: Entry, checked: Checked) -> str:
 
 
 def _entries(section: str, members: Mapping[str, Any], checked: Checked) -> Iterator[str]:
-    """Lines of a section, each entry on one; of a node also what it does and could be given."""
+    """The lines of a section, one per entry; a node also has its summary and its unset ports."""
     for name, value in members.items():
         if value is None:
             continue
@@ -121,7 +121,7 @@ def _line(entry: Mapping[str, Any]) -> str:
 
 
 def _without_nulls(value: Any) -> Any:
-    """Plain data without what is null: it was removed, or is what stands there by itself."""
+    """Plain data without nulls: they remove entries, or are defaults."""
     if isinstance(value, Mapping):
         return {k: _without_nulls(v) for k, v in value.items() if v is not None}
     return value
@@ -162,7 +162,7 @@ def _base(options: Mapping[str, str], folder: Path) -> Entry:
     if name in known:
         return known[name]
     if name is None:
-        raise UserError("the graph to start from is not said", help=USAGE, field="--from")
+        raise UserError("the graph to start from is not given", help=USAGE, field="--from")
     raise UserError(
         f"--from: there is no graph `{name}`",
         help=did_you_mean(name, known) or f"there are: {', '.join(sorted(known))}", field="--from",
@@ -170,7 +170,7 @@ def _base(options: Mapping[str, str], folder: Path) -> Entry:
 
 
 def _refuse(name: str, base: Entry, path: Path) -> None:
-    """Names that no graph can have, or that something has already."""
+    """Refuse a name that no graph can have, or that exists already."""
     if not (name.isidentifier() and name.isascii()):
         raise UserError(
             f"`{name}` cannot be the name of a graph",

@@ -9,8 +9,8 @@ from runtime import UserError
 
 HELP = """usage: sglang nodes [GROUP | TYPE] [--json]
 
-List the nodes that graphs are made of, by group, with their ports and what each is for; those of
-installed plugins too.
+List the nodes that graphs are made of, by group, with their ports and a line of help. Nodes of
+installed plugins are listed too.
 
   GROUP   only this group: guidance
   TYPE    one node in full, with an example: guidance.ClassifierFree, ./rules.py:Halfway

@@ -1,6 +1,6 @@
-"""Where files go: checked before anything is loaded, and never over a file that is there.
+"""Paths of output files: checked before anything is loaded; existing files are not replaced.
 
-A name that is taken, by a file or by another run that is under way, gets a number: `x-1.png`.
+If a file or another running process has the name, a number is added: `x-1.png`.
 `--overwrite` replaces files instead.
 """
 
@@ -28,7 +28,7 @@ REASONS = {
     errno.EDQUOT: ("is over its disk quota", "free some space, or choose another folder"),
     errno.EROFS: ("is on a read-only disk", "choose another folder"),
 }
-_locks: list[TextIO] = []  # of the names of this process, until it ends
+_locks: list[TextIO] = []  # locks on the names of this process, held until it ends
 
 
 def check_places(session: Runtime, samples: Sequence[Sample], outputs: Sequence[str]) -> None:
@@ -36,7 +36,7 @@ def check_places(session: Runtime, samples: Sequence[Sample], outputs: Sequence[
     output = session.output
     if not output.path:
         raise UserError(
-            "`output.path` is empty: there is nowhere to write",
+            "`output.path` is empty",
             help="name a folder, or leave it out for outputs/", field="output.path",
         )  # fmt: skip
     for sample in samples if {"file", "url"} & set(outputs) else ():
@@ -108,7 +108,7 @@ def _targets(session: Runtime, sample: Sample, outputs: Iterable[str]) -> list[P
 
 
 def _take(paths: Sequence[Path]) -> bool:
-    """Take names for this process; whether all of them were free."""
+    """Reserve names for this process; returns whether all of them were free."""
     if any(os.path.lexists(path) for path in paths):
         return False
     locks = [_lock(path) for path in paths]
@@ -123,10 +123,10 @@ def _take(paths: Sequence[Path]) -> bool:
 
 
 def _lock(path: Path) -> TextIO | None:
-    """A lock that the system gives up when the process ends; None where another has it.
+    """A lock that the system releases when the process ends; None if another process has it.
 
-    It lies in the cache, so that nothing is left in the folder of the files. Without a cache that
-    can be written, or on a system without such locks, only files that are there are seen.
+    The lock is in the cache, so that nothing is left in the output folder. Without a writable
+    cache, or on a system without such locks, only existing files are checked.
     """
     name = hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:32]
     folder = cache_root() / "names"
@@ -136,7 +136,7 @@ def _lock(path: Path) -> TextIO | None:
         folder.mkdir(parents=True, exist_ok=True)
         file = (folder / name).open("w")
     except (OSError, RuntimeError, ImportError):
-        return Path(os.devnull).open("w")  # a lock that stands for none
+        return Path(os.devnull).open("w")  # a placeholder: locking is not possible here
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -148,7 +148,7 @@ def _lock(path: Path) -> TextIO | None:
 
 
 def release_names() -> None:
-    """Give up the names of this process: its files are there now."""
+    """Release the names of this process: its files exist now."""
     while _locks:
         lock = _locks.pop()
         with suppress(OSError):
@@ -158,7 +158,7 @@ def release_names() -> None:
 
 
 def _check_folder(option: str, folder: Path) -> None:
-    """Refuse a folder that cannot be written; permissions alone do not tell: /proc, full disks."""
+    """Refuse a folder in which a trial file cannot be written."""
     place = folder
     while not os.path.lexists(place) and place != place.parent:
         place = place.parent

@@ -1,4 +1,4 @@
-"""argv to settings. Nothing is abbreviated or interpolated; a value is what was typed."""
+"""argv to settings. Nothing is abbreviated or interpolated; values stay as they were typed."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ NUMBERS = frozenset({"int", "float", "seed"})
 
 @dataclass
 class CommandLine:
-    """What was asked for.
+    """A parsed command line.
 
     settings      in the order typed; later ones win
     config_files  paths of --config, in order
     ignored       server-only flags as typed
-    replay        the file to be made again
+    replay        the file to replay
     unknown       words that name no setting, as errors (--allow-unused turns them into notes)
     graph         name or file of the graph whose request fields are flags too
     page          of the help: `all`, a group's name, or empty
@@ -114,12 +114,12 @@ class _Reader:
         return UserError(f"there is no flag `{typed}`", help=help, field=typed)
 
     def _graph(self) -> str:
-        """The graph that a suggestion is for: the one that is named, or the default's."""
+        """The graph for suggestions: the named one, else the default."""
         named = any(word.startswith(("--model", "--backend", "model_path")) for word in self.words)
         return self.result.graph or ("" if named else default_graph_name())
 
     def _of_other_command(self, flag: Flag, typed: str, value: Any) -> UserError:
-        """The error for a flag of another command; a request's default has a path on a server."""
+        """The error for a flag of another command; a server takes request fields as KEY=VALUE."""
         value_text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
         values = flag.also.items() if flag.also else [(flag.path, value_text)]
         fields = [f"{'.'.join(path)}={setting}" for path, setting in values if path[0] == "request"]
@@ -166,7 +166,7 @@ class _Reader:
     def _bool(self, typed: str, text: str | None) -> bool:
         following = self._peek()
         if text is None and following is not None and following.isalnum():
-            text = self._next()  # true or false, or an attempt at them
+            text = self._next()  # true, false, or a misspelling of them
         if text is None:
             return True
         if text.lower() not in {"true", "false"}:
@@ -223,7 +223,7 @@ def _page(value: bool | str) -> str:
 def take_entry(
     flag_table: Table, into: CommandLine, entry: tuple[str, Any], at: Position, command: str
 ) -> None:
-    """Add one key and its value, from the command line or a file, to what was asked for."""
+    """Add one key and its value, from the command line or a file, to the parsed command line."""
     key, value = entry
     segments = tuple(key.split("."))
     flag = find(flag_table, segments)

@@ -15,7 +15,7 @@ from runtime.files.atomic_write import atomic_write
 
 
 def perf_record(result: Result, seconds: float, prompt: str | None, model: str) -> dict[str, Any]:
-    """What one run took: the shape that readers of perf dumps know, and `nodes`, a row per node."""
+    """Times and memory of one run: the established keys of perf dumps, and a row per node."""
     return {
         "timestamp": datetime.now(UTC).isoformat(),
         "request_id": uuid.uuid4().hex,
@@ -31,7 +31,7 @@ def perf_record(result: Result, seconds: float, prompt: str | None, model: str) 
 
 
 def combine(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """One run as it is; several as totals in the same shape, with every run below `runs`."""
+    """One run unchanged; several as totals with the same keys, and every run below `runs`."""
     if len(runs) == 1:
         return dict(runs[0])
     steps: dict[str, float] = {}
@@ -52,7 +52,7 @@ def combine(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def write(path: Path, runs: Sequence[Mapping[str, Any]]) -> None:
-    """Write the dump; the file appears whole or not at all."""
+    """Write the dump atomically."""
     text = json.dumps(combine(runs), indent=2, ensure_ascii=False, default=str)
     with atomic_write(path) as temporary:
         temporary.write_bytes(text.encode("utf-8", "backslashreplace"))

@@ -47,7 +47,7 @@ class Progress:
             self._print(event)
 
     def close(self) -> None:
-        """Leave an empty line where the moving one was."""
+        """Clear the moving line."""
         if self.moving:
             self._write("\r\x1b[K")
 
@@ -57,7 +57,7 @@ class Progress:
         return len(self.recent) / max(sum(self.recent), 1e-9)
 
     def summary(self) -> str:
-        """What the time went to, in brackets: until the plan was made, loading, steps."""
+        """The times of planning, loading and steps, in brackets."""
         parts = [
             f"{what} {seconds:.1f} s"
             for what, seconds in (("imports", self.imports), ("loading", self.loading))
@@ -78,7 +78,7 @@ class Progress:
             case Stepped() if is_logged(event.index, event.count):
                 text = f"{event.node}: {self._pace(event)}"
             case NodeDone():
-                took = "known from before" if event.memoised else f"{event.seconds:.2f} s"
+                took = "recalled from memory" if event.memoised else f"{event.seconds:.2f} s"
                 text = f"{event.node}: {took}"
         if text:
             self._write(f"{self.label}{text}\n")

@@ -1,8 +1,8 @@
-"""`sglang generate --replay FILE`: a run again, with all that the file says of how it was made.
+"""`sglang generate --replay FILE`: repeat the run that made a file, from the record in it.
 
-What a person types goes over what the file says. Folders and pictures of a machine are not in it:
-they are given again, and compared by their digests. A file may come from anyone: it can name graphs
-that are installed and models on the hub, and cannot make a model's own code run.
+Settings on the command line override the record. A record has no local folders and no input
+pictures: the user gives them again, and their digests are compared. A file may come from anyone:
+its record can name installed graphs and models on the hub, and cannot make a model's code run.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ RecordData = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Replay:
-    """A file to be made again.
+    """A file to replay.
 
     path   the file itself, where its record lies beside it
-    known  dotted paths of what the person says
+    known  dotted paths of the settings on the command line
     """
 
     path: Path
@@ -58,7 +58,7 @@ class Replay:
 
     @classmethod
     def of(cls, file: str, given: Sequence[Setting]) -> Replay:
-        """Read a file's record; a UserError names what it cannot hold and was not given."""
+        """Read a file's record; a UserError names inputs that the record lacks and nobody gave."""
         path = Path(file).expanduser()
         record = provenance(path)
         named = path.with_suffix("")
@@ -68,7 +68,7 @@ class Replay:
         return produced
 
     def settings(self) -> list[Setting]:
-        """What the record asks for; what the person says goes over it."""
+        """The settings of the record, without those that the command line overrides."""
         at = Position(str(self.path))
         values = [
             (path, value) for path, value in self._recorded_values() if path not in self.known
@@ -109,7 +109,7 @@ class Replay:
         return {n: str(v) for n, v in found.items()} if isinstance(found, Mapping) else {}
 
     def _name(self) -> str:
-        """The result's own name, of the same kind as the original's."""
+        """A file name for the result, with the suffix of the original."""
         name = f"{self.path.stem}_replay{self.path.suffix}"
         try:
             split_name(name)
@@ -121,7 +121,7 @@ class Replay:
         for path, value in self.record["settings"].items():
             if not _is_allowed(path, value):
                 raise RecordError(
-                    f"{self.path} sets `{printable(path)}`, which no file may set",
+                    f"{self.path} sets `{printable(path)}`, which a record may not set",
                     help="the file was changed since; take the original", field="replay",
                 )  # fmt: skip
         wanted = {f"request.{n}": v for n, v in self.record["request"].items() if _is_input(v)}
@@ -132,8 +132,7 @@ class Replay:
         if missing:
             what = ", ".join(f"{_flag(path)} ({_named(v)})" for path, v in missing.items())
             raise UserError(
-                f"{self.path} names files of the machine that made it, and does not hold them:"
-                f" {what}",
+                f"{self.path} was made from local files that it does not contain: {what}",
                 help="give them again: " + " ".join(f"{_flag(path)} ..." for path in missing),
                 field="replay",
             )
@@ -147,7 +146,7 @@ class Replay:
     def begin(
         self, session: Runtime, request: RecordData, now: RecordData, console: Console
     ) -> None:
-        """Say what differs from the record.
+        """Report differences from the record.
 
         request  the complete request: what it reads must have been given by the person
         now      the record of the run that is to come
@@ -181,13 +180,13 @@ class Replay:
             console.note(f"note: --replay: the result may differ from {self.path}", "warning")
 
     def force(self) -> None:
-        """Compute with the recorded threads and kernels, from here on in this process."""
+        """Use the recorded number of threads and kernels, from here on in this process."""
         from runtime import device
 
         device.force(self.record["execution"])
 
     def verdict(self, produced: Sequence[Path], console: Console) -> None:
-        """Say whether one of the files is the original again."""
+        """Report whether one of the new files equals the original."""
         files = [path for path in produced if path.is_file()]
         if not self.path.is_file() or not files:
             return
@@ -200,7 +199,7 @@ class Replay:
 
 
 def _is_allowed(path: str, value: Any) -> bool:
-    """Whether a file may say this: a stranger's can reach neither folders nor stores nor code."""
+    """Whether a record may set this: it must reach neither folders nor object stores nor code."""
     head, _, rest = path.partition(".")
     if has_folder(value) or path in RECORDED_ELSEWHERE:
         return False
@@ -227,7 +226,7 @@ def _flag(path: str) -> str:
 
 
 def _named(value: Any) -> str:
-    """What a record calls an input, or several."""
+    """The names in the record of one input or several."""
     listed = value if isinstance(value, list) else [value]
     names = [str(v.get("name", "")) if isinstance(v, Mapping) else str(v) for v in listed]
     return printable(", ".join(filter(None, names))) or "without a name"

@@ -1,6 +1,6 @@
 """Flags of `sglang generate` that come from the request fields of graphs. Imports no torch.
 
-A graph says name, type and help of a field, so a new field is a flag without an edit here. Where
+A graph states name, type and help of a field, so a new field is a flag without an edit here. Where
 graphs differ, the graph that the call names decides.
 """
 
@@ -25,8 +25,8 @@ UNITS = {"px": "PX", "tokens": "TOKENS", "s": "S"}
 def request_flags(options: Mapping[str, Any], graph: str = "") -> list[Flag]:
     """A flag per request field of every graph on the search path, and of the graph that is named.
 
-    said   the section `request` of flags.yaml: order, aliases, fields that `serve` takes too
-    graph  a name, or the path of a file; what names no graph adds nothing
+    options  the section `request` of flags.yaml: order, aliases, fields that `serve` takes too
+    graph    a name, or the path of a file; an unknown name adds nothing
     """
     found = request_fields(graph)
     first = {name: place for place, name in enumerate(options["first"])}

@@ -61,7 +61,7 @@ def test_a_variant_of_the_demo_runs_and_is_a_base_itself(tmp_path: Path) -> None
     [
         ([], "takes one name, got none"),
         (["a", "b"], "takes one name, got 2: a, b"),
-        (["mine"], "the graph to start from is not said"),
+        (["mine"], "the graph to start from is not given"),
         (["mine", "--from"], "--from is given no value"),
         (["mine", "--from", "dmeo"], "there is no graph `dmeo`\nhelp: did you mean `demo`?"),
         (["mine", "--form", "demo"], "there is no flag `--form`\nhelp: did you mean `--from`?"),

@@ -48,7 +48,7 @@ def test_plain_lines() -> None:
     assert lines[-4:] == [
         "[1/2] denoise: step 20/20, 2.00 steps/s, 0:00 left",
         "[1/2] denoise: 10.00 s",
-        "[1/2] decode: known from before",
+        "[1/2] decode: recalled from memory",
         "",
     ]
     assert len(lines) == 25

@@ -138,7 +138,7 @@ def test_a_replay_of_what_began_with_a_picture(tmp_path: Path, capsys: Capture) 
     assert provenance(path)["request"]["image_path"]["name"] == "start.png"
     assert generate(tmp_path, "--replay", str(path)) == 2
     said = capsys.readouterr().err
-    assert "does not hold them: --image-path (start.png)" in said
+    assert "that it does not contain: --image-path (start.png)" in said
     assert "give them again: --image-path ..." in said
     assert generate(tmp_path, "--replay", str(path), "--image-path", str(start)) == 0
     assert (tmp_path / "x_replay.png").read_bytes() == path.read_bytes()
@@ -234,7 +234,7 @@ def test_a_strangers_file_reaches_nothing(tmp_path: Path, capsys: Capture) -> No
         "request.prompt": "a",
     }.items():
         assert generate(tmp_path, "--replay", str(changed(path, settings={setting: value}))) == 2
-        assert f"sets `{setting}`, which no file may set" in capsys.readouterr().err
+        assert f"sets `{setting}`, which a record may not set" in capsys.readouterr().err
     start = tmp_path / "start.png"
     write_image(np.zeros((8, 8, 3), np.uint8), start)
     other = changed(path, graph={"name": "demo_edit"}, request={"image_path": str(start)})
