@@ -1,4 +1,4 @@
-"""What can go wrong and how it is said: where, what was found and expected, what to write."""
+"""Errors that name the place, the value that was found and expected, and the fix."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is wrong with a file or folder of a model, named before a library stumbles on it. No torch.
+"""Errors for damaged or missing files of a model, before a library reads them. No torch.
 
 Each function returns or raises a UserError that names the path, what it is, and the fix.
 """

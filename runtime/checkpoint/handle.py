@@ -1,4 +1,4 @@
-"""What a node sees of a component before its weights are read: a handle and its config."""
+"""Handles: a component's identity and config, for nodes, before its weights are read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from runtime.errors import UserError, did_you_mean
 
 
 class Source(Protocol):
-    """What a component or a whole pipeline is made from, as far as its handle needs it."""
+    """The properties of a component or pipeline source that its handle needs."""
 
     @property
     def name(self) -> str: ...

@@ -1,4 +1,4 @@
-"""What makes two files the same without reading them whole. Imports no torch.
+"""Recognise files with equal content without reading them whole. Imports no torch.
 
 In the hub's cache the blob's name is a digest already. A small file is identified by its content,
 a large one by path, size, time and a hash of its header, which is stored in a cache on disk.
@@ -25,7 +25,7 @@ BLOB = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 def digest_of(*parts: object) -> str:
-    """One name for plain data: equal data, equal name."""
+    """A digest of plain data."""
     text = json.dumps(parts, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
@@ -105,7 +105,7 @@ def _remembered(facts: Mapping[str, object]) -> str | None:
 
 
 def _remember(facts: Mapping[str, object], known: str) -> None:
-    """Write one entry whole or not at all; a cache that cannot be written only costs time."""
+    """Write one entry atomically; a cache that cannot be written only costs time."""
     target = _entry(facts)
     with suppress(OSError):
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -107,7 +107,7 @@ class LeftOut(nn.Module):
         self.component, self.part = component, part
 
     def forward(self, *inputs: object, **options: object) -> object:
-        """Say who is at fault."""
+        """Turn the library's error into one that names the component."""
         raise UserError(
             f"{self.component}.config.load_{self.part} is false, and this graph needs the"
             f" {self.part} of its {self.component}",

@@ -27,7 +27,7 @@ BUILD_ERRORS = (
     *(AssertionError, ZeroDivisionError, NotImplementedError),
 )
 MODULE_WORD = re.compile(r"[A-Za-z][\w-]+")
-# What the libraries name where they ask for it: modules, by the words of their messages.
+# Optional modules that the libraries' messages name.
 OPTIONAL_MODULES = {
     *("accelerate", "bitsandbytes", "bs4", "cv2", "flash_attn", "ftfy", "gguf", "k_diffusion"),
     *("kernels", "librosa", "note_seq", "onnxruntime", "peft", "protobuf", "scipy"),

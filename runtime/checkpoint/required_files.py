@@ -1,7 +1,7 @@
 """Which files a component needs besides weights, and which packages read them. No torch.
 
-Looked at before anything is loaded, so that a folder that was copied or downloaded in part is named
-as what it is, and not by what a library makes of it.
+Checked before anything is loaded, so that an incomplete copy or download is reported as one, not
+by a message of a library.
 """
 
 from __future__ import annotations

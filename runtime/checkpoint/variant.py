@@ -1,4 +1,4 @@
-"""What makes two loaded components one: content and everything that changes their numbers."""
+"""Variants: the properties by which two loaded components are the same."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ def asked_outputs(graph: Graph, policies: Policies) -> tuple[str, ...]:
     save = output.save if output.save is not None else not output.return_frames
     if not save and not output.return_frames:
         raise UserError(
-            "nothing would come out: saving is off and no frames are asked for",
+            "there would be no output: saving is off, and no frames are requested",
             help="leave out `output.save=false`, or add `output.return_frames=true`",
             field="output.save",
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The table of graphs: what each serves, makes by default, needs, and equals. Imports no torch."""
+"""The table of graphs: checkpoints, defaults, task, and reference. Imports no torch."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def complete(config: RunConfig, given: Mapping[str, object]) -> Request:
             values[name], note = field.trained.admit(f"request.{name}", values[name], field.unit)
             if note:
                 logging.getLogger(__name__).warning(note)
-        # A seed has no empty value: which numbers are drawn must not be left to chance.
+        # A seed has no empty value: a run must be reproducible.
         if values[name] is None and (field.required or field.type == "seed"):
             known = ", ".join(graph.request)
             takes = f". Graph `{graph.name}` takes: {known}." if field.type in PIXELS else ""

@@ -1,4 +1,4 @@
-"""The configuration that a session runs: everything that is decided before a request arrives."""
+"""The configuration of a session: everything that is decided before a request arrives."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class RunConfig:
     """Everything that is decided before a request arrives.
 
     request  typed values that settings gave; `prompt` and seeds are tuples, one run each
-    notes    what was chosen and why, for a person
+    notes    the choices that were made, with reasons, for a person
     """
 
     graph: Graph

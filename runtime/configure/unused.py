@@ -30,7 +30,7 @@ def consumed() -> frozenset[str]:
 def unused_settings(
     graph: Graph, settings: Iterable[Setting], components: set[str], parts: Collection[str] = ()
 ) -> list[UserError]:
-    """What nothing consumes: named, unless it asks for nothing (null, false, one rank).
+    """Errors for settings that nothing consumes, but for those without effect (null, one rank).
 
     parts  of the vanilla pipeline, where the graph runs it
     """

@@ -1,7 +1,7 @@
 """What the author of a node imports: values on edges, calls to networks, denoisers, ports.
 
-`values` are what travels on edges, `calls` what a node may ask of a network, `denoising` what a
-denoiser and a solver are, `declare` how a node's signature is read, `outputs` where results go.
+`values` has the types on edges, `calls` the calls of networks, `denoising` denoisers and solvers;
+`declare` reads a node's signature, `outputs` has destinations and files.
 Everything else in `runtime` may change at any time; this package changes with VERSION.
 """
 

@@ -1,4 +1,4 @@
-"""Calls of several runs as one call: which may join, how they are merged and split again."""
+"""Batch calls of several runs: which calls can be merged, and how they are merged and split."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Answer: TypeAlias = tuple[Any, ...]
 
 
 def joins(call: AnyCall) -> tuple[object, ...] | None:
-    """What calls of a batch have in common, beside the component; none for one that runs alone.
+    """The key that calls must share to be batched, beside the component; None for a call alone.
 
     Shapes beyond the first axis, dtypes and devices of tensors, and all shared values.
     """
@@ -44,7 +44,7 @@ def samples(call: AnyCall) -> int:
 
 
 def expanded(call: AnyCall) -> dict[str, object]:
-    """The entries of a call, each with one item per sample: a single one stands for all."""
+    """The entries of a call, each with one item per sample; a single item is repeated."""
     count = samples(call)
     if count == 1:
         return dict(call.batched)

@@ -1,4 +1,4 @@
-"""Mathematics asks, the executor answers: nodes yield network calls and are sent the results.
+"""Calls of networks: nodes yield them, and the executor sends the results back.
 
 A generator of type `Asking[T]` yields `list[Call]`, is sent one tuple of tensors per call, and
 returns a T.
@@ -16,16 +16,15 @@ STATELESS: Any = type("Stateless", (), {"__repr__": lambda self: "STATELESS"})()
 
 
 class Call(NamedTuple, Generic[N]):
-    """One forward that a node wants: all that mathematics may ask of the world.
+    """One forward pass that a node asks for.
 
     component  the node's component field (a handle: name, config, identity)
     forward    module-level function `(net, **batched, **shared)`: a tuple, batch-first
     batched    one entry per sample along axis 0; a list is ragged, one item per sample. An entry of
                one sample beside others of several stands for each of them
     shared     hashable values, equal within a batch
-    state      of a network that carries some from call to call, as the last call of the sequence
-               returned it (None at first): passed as `state`. Such a call is never part of a batch.
-               STATELESS: the network carries none
+    state      the state that the previous call of a stateful network returned (None at first);
+               it is passed as `state`, and such a call is never batched. STATELESS: no state
     """
 
     component: N

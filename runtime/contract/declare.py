@@ -81,7 +81,7 @@ class Declaration:
 
     @property
     def ladder(self) -> tuple[Rung, ...]:
-        """What is done where a call runs out of memory: as the node and its components declare."""
+        """The steps tried when a call runs out of memory, of the node and its components."""
         declared = (*(k for k in self.kinds.values()), self.cls)
         return tuple(dict.fromkeys(r for kind in declared for r in getattr(kind, "ladder", ())))
 
@@ -167,7 +167,7 @@ def _node_class(type: str) -> object:
 
 
 def _elsewhere(package: str, prefix: str, module: str, name: str) -> str:
-    """A hint at the class that is meant if the module is missing; it imports nothing."""
+    """A suggestion for a type name without a module; it imports nothing."""
     written = written_nodes(package)
     same = [f"{m}.{c}" for m, c in written if c == name]
     near = [f"{m}.{c}" for m, c in written if nearest(module, [m])]
@@ -311,7 +311,7 @@ def type_name(hint: object) -> str:
 
 
 def value_fits(wanted: object, value: object) -> bool:
-    """Whether a value may be one of that type, as far as can be seen of it."""
+    """Whether a value can have that type, as far as its type can be checked."""
     for option in options(wanted):
         origin, arguments = typing.get_origin(option), typing.get_args(option)
         if origin is tuple and isinstance(value, tuple):
@@ -324,7 +324,7 @@ def value_fits(wanted: object, value: object) -> bool:
             continue
         kind = origin or option
         if not isinstance(kind, type):
-            return True  # nothing is known of such a type
+            return True  # such a type cannot be checked
         if getattr(kind, "_is_protocol", False):
             members = [n for n in vars(kind) if not n.startswith("_")]
             if all(hasattr(value, n) for n in members):

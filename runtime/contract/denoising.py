@@ -3,7 +3,7 @@
 `once` holds what a run prepared one time; it is never saved. `memory` is state that a step leaves
 for the next
 (step caches, momentum); it is part of `DenoiseState`, so that interleaved, resumed and batched runs
-stay right.
+remain correct.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class DenoiseState:
-    """All that changes between two steps: with the node's content key this is a checkpoint.
+    """All state between two steps; with the node's content key it is enough to resume.
 
     index   steps done
     parts   latents by modality
@@ -131,4 +131,4 @@ class StepDone:
 
     state: DenoiseState
     count: int
-    touches: frozenset[str] = frozenset()  # components that the next steps will ask
+    touches: frozenset[str] = frozenset()  # components that the next steps will call

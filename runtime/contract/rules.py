@@ -1,7 +1,7 @@
-"""What a node class may declare beside its ports: rules that the planner and the engine ask.
+"""Rules that a node class may declare beside its ports, for the planner and the engine.
 
-A rule is a method whose parameters are names of the node's own inputs and parameters; it is asked
-with those that are known before the node runs. `check` refuses a rule with any other name.
+A rule is a method whose parameters are names of the node's own inputs and parameters; it is called
+with the values that are known before the node runs. `check` refuses any other parameter name.
 
     bypass  the input that stands for the node's output, where the node has nothing to do
     verify  raises UserError for what the node could not run; asked before anything is loaded
@@ -10,7 +10,7 @@ with those that are known before the node runs. `check` refuses a rule with any 
     notes   input to sentences, without their subject, that the user is told before the run;
             tokenizers are loaded for it
 
-`ladder` is what may be done, in order, when a call of the node's runs out of memory.
+`ladder` lists the steps to try, in order, when a call of the node runs out of memory.
 
 `sized` names the inputs that the size of the node's result comes from, first come first: `height`,
 `width`, `num_frames` and `fps` are measures themselves, any other input is a value of that size. A
@@ -27,12 +27,12 @@ C = TypeVar("C", bound=type)
 RULES = ("bypass", "verify", "ignores", "notes")
 ROLES: Mapping[str, str] = {
     "dit": "the network that denoises: a transformer or a UNet",
-    "text_encoder": "what reads the prompt",
-    "image_encoder": "what reads a picture for the dit, other than the VAE",
-    "vae": "between pixels and latents",
-    "audio": "between sound and latents, the vocoder too",
-    "tokenizer": "text to token ids",
-    "processor": "pictures, or a chat with pictures, to what an encoder takes",
+    "text_encoder": "encodes the prompt",
+    "image_encoder": "encodes a picture for the dit, other than the VAE",
+    "vae": "converts between pixels and latents",
+    "audio": "converts between sound and latents; the vocoder too",
+    "tokenizer": "converts text to token ids",
+    "processor": "converts pictures, or a chat with pictures, to the inputs of an encoder",
     "scheduler": "the config that a schedule is made from",
     "pipeline": "a whole model that runs itself",
 }
@@ -57,7 +57,7 @@ DEFAULT_RUNGS = (Rung.FORGET, Rung.EVICT, Rung.SPLIT)  # tried for every node
 
 
 class Bypass(Protocol):
-    """A node that may have nothing to do: `bypass(**inputs)` names the input that is its output."""
+    """A node that may have nothing to do: `bypass(**inputs)` names the input that replaces it."""
 
     bypass: Callable[..., str | None]
 
@@ -75,7 +75,7 @@ class Ignores(Protocol):
 
 
 class Tells(Protocol):
-    """A node that has something to tell: `notes(**inputs)` gives sentences by input."""
+    """A node with notes for the user: `notes(**inputs)` gives sentences by input."""
 
     notes: Callable[..., Mapping[str, Sequence[str]]]
 
@@ -93,7 +93,7 @@ class Sized(Protocol):
 
 
 def role(name: str, ladder: tuple[Rung, ...] = ()) -> Callable[[C], C]:
-    """Mark a Protocol of components: what they are for, and what they can do where memory is short.
+    """Mark a Protocol of components with its role and its own steps against lack of memory.
 
     name  one of ROLES: policies speak of roles; a graph may give a component another (`role:`)
     """
@@ -109,7 +109,7 @@ def role(name: str, ladder: tuple[Rung, ...] = ()) -> Callable[[C], C]:
 
 
 def lazy(cls: C) -> C:
-    """Mark a value class that only binds: networks are asked later, by whoever uses the value.
+    """Mark a value class that only binds: networks are called later, by the users of the value.
 
     A value of such a class keeps alive what it was made from, and is never kept across requests.
     """
@@ -119,7 +119,7 @@ def lazy(cls: C) -> C:
 
 
 def effect(cls: C) -> C:
-    """Mark a value class that says what was done outside, such as a file: it is never recalled."""
+    """Mark a value class that stands for a side effect, such as a file; it is never cached."""
     vars_of: Any = cls
     vars_of.__effect__ = True
     return cls
@@ -131,5 +131,5 @@ def is_lazy(kind: object) -> bool:
 
 
 def is_effect(kind: object) -> bool:
-    """Whether values of this class say what was done outside."""
+    """Whether values of this class stand for a side effect."""
     return bool(getattr(kind, "__effect__", False))

@@ -58,13 +58,13 @@ class Video:
 @lazy
 @dataclass(frozen=True, eq=False)
 class VideoStream:
-    """A clip that is decoded while it is read, so that it never stands in memory as a whole.
+    """A clip that is decoded while it is read, so that it is never in memory as a whole.
 
     parts       called once, by its one consumer: asks, each for the next frames, f h w c, uint8
     num_frames  how many they are together
     fps         frames per second
 
-    Never memoised; what its producer needs stays resident until it is drained.
+    Never cached; the components of its producer stay resident until it is consumed.
     """
 
     parts: Callable[[], Iterator[Asking[Tensor]]]
@@ -74,7 +74,7 @@ class VideoStream:
 
 
 class Rewind(Exception):
-    """Raised by a part of a stream that does not fit to those before it: read it from the start."""
+    """Raised by a part of a stream that does not match earlier parts: restart the stream."""
 
 
 @dataclass(frozen=True)

@@ -220,6 +220,6 @@ def unserved(checkpoint: Configured, class_name: str) -> UserError:
     likely = [f"`{served[c]}` ({c})" for c in nearest(class_name, served, count=3)]
     return UserError(
         f"no graph serves {class_name} (from `{checkpoint.name}`)",
-        help=f"near it: {', '.join(likely)}" if likely else "`sglang graphs` lists what there is",
+        help=f"near it: {', '.join(likely)}" if likely else "`sglang graphs` lists all graphs",
         field="model.path",
     )

@@ -1,4 +1,4 @@
-"""The checker: everything that is wrong with a graph, all at once, before any weight is read."""
+"""The checker: report all problems of a graph at once, before any weight is read."""
 
 from __future__ import annotations
 

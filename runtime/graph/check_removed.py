@@ -1,4 +1,4 @@
-"""What `null` removed: something that others still need, or something that never was there."""
+"""Findings on `null`: it removed an entry that others need, or an entry that does not exist."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def removal_findings(typed: TypedGraph, removed: Mapping[Ref, list[Reader]]) -> 
 
 
 def _stand_in(typed: TypedGraph, readers: Sequence[Reader]) -> str:
-    """What could take the place of a removed source, for its first reader that is a node."""
+    """A help that lists edges which could replace a removed source."""
     for node, port in readers:
         known = typed.declarations.get(node)
         wanted = known.inputs.get(port) if known else None
@@ -84,7 +84,7 @@ def _removes_nothing(typed: TypedGraph, path: str) -> Iterator[Finding]:
     }  # fmt: skip
     if not rest:
         if section == "components" and name in there["components"]:
-            return  # it removes what a node would bind by its own name
+            return  # it removes a component that a node would bind by its own name
         what, names = SECTION_NOUNS[section], there[section]
         yield _nothing(path, what, name, names)
         return

@@ -1,7 +1,7 @@
 """Repeat a node for each entry of a list: `each: {prompt: [a cat, a dog]}`.
 
 A pass on plain data, before anything is parsed. Node `shot` becomes `shot/1`, `shot/2` and so on;
-whoever reads `shot.image` gets the list of theirs.
+a node that reads `shot.image` gets the list of all their images.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which `null` entries of a composed graph remove something, and which remove nothing."""
+"""Find the `null` entries of a composed graph that remove something, and those that do not."""
 
 from __future__ import annotations
 

@@ -125,7 +125,7 @@ def _unknown(
 ) -> None:
     for key in value:
         if key not in known:
-            message = f"`{key}` is nothing that {what} has. It has: {', '.join(known)}."
+            message = f"{what} has no key `{key}`. It has: {', '.join(known)}."
             found.append(
                 Finding(f"{path}.{key}".lstrip("."), message, did_you_mean(str(key), known))
             )

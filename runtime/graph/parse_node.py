@@ -48,7 +48,7 @@ class NodeParser:
         unknown = [key for key in value if key not in NODE_KEYS]
         for key in unknown:
             listed = ", ".join(NODE_KEYS)
-            message = f"`{key}` is nothing that a node has. It has: {listed}."
+            message = f"a node has no key `{key}`. It has: {listed}."
             self.found.append(Finding(f"{path}.{key}", message, did_you_mean(str(key), NODE_KEYS)))
         help = self._text(value, "help", path)
         ports = self._ports(value, path)

@@ -1,7 +1,7 @@
 """The request fields of all graphs, from their YAML alone: names of options. Imports no torch.
 
-Nothing is composed or checked here, so that a command line is read in milliseconds whatever one of
-the files holds.
+Nothing is composed or checked here, so that a command line is read in milliseconds, whatever is in
+the files.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the components of a graph are for: a policy speaks of roles, never of names."""
+"""Roles of the components of a graph: policies name roles, never components."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def origin(path: str, sources: Sequence[Path], edits: Iterable[Setting] = ()) ->
 
 
 def _as_written(path: str) -> str:
-    """The path of what a pass made: `nodes.left/cond.inputs.x` is written at `nodes.left`."""
+    """The written path of an entry that a pass added: `nodes.left` for `nodes.left/cond`."""
     section, _, rest = path.partition(".")
     name, dot, port = rest.partition(".")
     return f"{section}.{name.partition('/')[0]}{dot}{port}" if "/" in name else path

@@ -90,7 +90,7 @@ class _Outer:
                             did_you_mean(port, inner.request))  # fmt: skip
 
     def _source(self, sub: SubGraph, field: Field) -> object:
-        """What stands for a request field of a sub-graph: an edge, or a literal."""
+        """The edge or literal of a request field of a sub-graph."""
         path = f"{sub.name}.inputs.{field.name}"
         if field.name in sub.inputs:
             return sub.inputs[field.name]
@@ -215,7 +215,7 @@ def _has_effect(graph: Graph, ref: Ref) -> bool:
 
 
 def _merged(own: ComponentSpec, below: ComponentSpec) -> ComponentSpec:
-    """What the outer graph says of a component, over what the sub-graph says."""
+    """The attributes of a component in the outer graph, which override those in the sub-graph."""
     stated = {
         f.name: value
         for f in dataclasses.fields(own)

@@ -75,7 +75,7 @@ def _file(file: Path, folders: Sequence[Path]) -> Iterator[Problem]:
         if key.value not in (*TOP, "defaults") and nearest(
             str(key.value), ["defaults"], cutoff=0.75
         ):
-            message = f"`{key.value}` is nothing that a graph has."
+            message = f"a graph has no key `{key.value}`."
             yield Problem(_at(file, key), key.value, message, "did you mean `defaults`?")
         elif key.value == "defaults":
             yield from _defaults(file, value, folders)
@@ -185,7 +185,7 @@ def _no_base(file: Path, entry: yaml.Node, name: str, folders: Sequence[Path]) -
     near = did_you_mean(name, known)
     return Problem(
         _at(file, entry), "defaults", f"there is no graph `{name}` to extend",
-        near or "`sglang graphs` lists what there is",
+        near or "`sglang graphs` lists all graphs",
     )  # fmt: skip
 
 

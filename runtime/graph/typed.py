@@ -1,4 +1,4 @@
-"""The types of a graph: declarations of its nodes, types of its edges, and what would fit a port.
+"""The types of a graph: declarations of its nodes, types of its edges, candidates for a port.
 
 Also the rewrites that need types: a node behind an output, an `Rng` of a seed.
 """
@@ -90,7 +90,7 @@ class TypedGraph:
         return made
 
     def type_of(self, ref: Ref) -> object:
-        """The type that an edge brings; None where its source does not exist."""
+        """The type of an edge's value; None where its source does not exist."""
         if ref.node == "request":
             return request_port(self.graph, ref.port)
         known = self.declarations.get(ref.node)
@@ -184,7 +184,7 @@ class TypedGraph:
         return dataclasses.replace(self.graph, nodes=nodes, outputs=outputs)
 
     def _ports_behind(self, node: NodeSpec, source: Ref) -> tuple[str, str] | None:
-        """The input that takes what it stands behind, and the output that others then read."""
+        """The input that reads `source`, and the output that other nodes then read."""
         known, path = self.plain[node.name], f"nodes.{node.name}.behind"
         kind = self._source_type(source, ())
         if kind is None:
@@ -248,7 +248,7 @@ class TypedGraph:
                 yield port.name, value
 
     def _without_empty(self) -> Graph:
-        """Without literals that are null, where the port has a default that stands in."""
+        """The node without null literals at ports that have a default."""
         nodes = dict(self.graph.nodes)
         for name, known in self.plain.items():
             node = nodes[name]

@@ -19,8 +19,8 @@ from runtime.graph.source_positions import display_path, locate
 def own_code(problem: BaseException, checked: Checked) -> tuple[str, str]:
     """`file:line` of the innermost line in a user's node, and the node whose class it is.
 
-    A denoiser fails inside the node that drives it: the traceback knows whose code it was. Empty
-    where only code of this package and of libraries took part.
+    A denoiser fails inside the node that calls it, so the traceback decides. Empty where the
+    traceback has only code of this package and of libraries.
     """
     ours = packaged("nodes")
     classes = [

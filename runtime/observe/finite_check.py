@@ -1,4 +1,4 @@
-"""Numbers that are none: found at the node, the port, the step and the part that made them."""
+"""NaN and infinity: reported with the node, port, step and module that produced them."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from runtime.observe.observer import networks, pieces
 
 
 class FiniteCheck:
-    """Refuses what is not finite: outputs of nodes, latents of each step, what networks answer.
+    """Raises NotFinite for outputs of nodes, latents of each step, and outputs of networks.
 
-    Pixels are whole numbers, which can hold no NaN: so the parts of a network are looked at too.
+    Pixels are integers, which cannot hold NaN, so the modules of a network are checked too.
     """
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class FiniteCheck:
 
     @contextmanager
     def calling(self, node: str, call: Call[Any], net: object) -> Iterator[None]:
-        """Look at what a component and its direct parts return; the first that is odd is kept."""
+        """Check the outputs of a component and its direct submodules; keep the first finding."""
 
         def look(name: str) -> Any:
             def hook(_: object, __: object, result: object) -> None:
@@ -38,7 +38,7 @@ class FiniteCheck:
 
             return hook
 
-        if node != self._node:  # what a node that failed has left
+        if node != self._node:  # findings of a node that failed
             self._node, self._found = node, []
         hooks = [
             piece.register_forward_hook(look(label))
@@ -52,18 +52,18 @@ class FiniteCheck:
                 hook.remove()
 
     def node_result(self, node: str, out: Any) -> None:
-        """Look at every port of a result."""
+        """Check every port of a result."""
         self._refuse([f"output `{name}` has {odd_values}" for name, odd_values in odd(out)])
 
     def stepped(self, node: str, message: StepDone) -> None:
-        """Look at the latents that a step leaves."""
+        """Check the latents after a step."""
         wrong = [
             f"`latents.{name}` has {odd_values}" for name, odd_values in odd(message.state.parts)
         ]
         self._refuse(wrong, f" in step {message.state.index} of {message.count}")
 
     def explain(self, node: str, problem: Exception) -> Exception:
-        """A node may fail over what a call of its own made."""
+        """A better error for a node that failed after one of its calls returned NaN."""
         if not self._found or node != self._node:
             return problem
         (odd_values,), self._found = self._found, []
@@ -72,7 +72,7 @@ class FiniteCheck:
         return better
 
     def _refuse(self, wrong: list[str], where: str = "") -> None:
-        """Raise what was found, also by calls since the last time."""
+        """Raise NotFinite for these findings and those of calls since the last time."""
         odd_values, self._found = [*self._found, *wrong], []
         if odd_values:
             raise NotFinite("; ".join(odd_values) + where)

@@ -12,7 +12,7 @@ from runtime.contract.denoising import StepDone
 
 
 class Observer(Protocol):
-    """Observes one run. It changes nothing; what it raises fails the node that runs."""
+    """Observes one run and changes nothing. An exception that it raises fails the running node."""
 
     def calling(self, node: str, call: Call[Any], net: Any) -> AbstractContextManager[Any]:
         """Open while a call of a node's computes. net: the loaded component."""
@@ -27,7 +27,7 @@ class Observer(Protocol):
         ...
 
     def explain(self, node: str, problem: Exception) -> Exception:
-        """Why a node failed: the problem itself, or a better one that it was the cause of."""
+        """The error for a node that failed: the problem itself, or one that explains it."""
         ...
 
 

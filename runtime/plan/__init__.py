@@ -1,4 +1,4 @@
-"""What is loaded, run, recalled and freed, in which order. Pure: no device, no weight.
+"""The plan of a run: loads, runs, recalls and frees, in order. Pure: no device, no weight.
 
 `passes` prune and fold the graph, `planner` orders `items` into a `plan`, `content_keys` recognise
 equal results.

@@ -1,9 +1,9 @@
-"""What nodes note on their inputs before they run, such as the words of a prompt that are not read.
+"""Notes of nodes on their inputs before they run, such as the truncated words of a prompt.
 
 A node class may declare `notes`, a rule like `bypass` and `estimate`: it takes the inputs that are
 known before the run and returns, by input port, sentences without their subject. Tokenizers, which
-have no weights, are loaded for it. Notes do not hang on what is computed: a prompt whose encoding
-is recalled from the memo is cut all the same.
+have no weights, are loaded for it. Notes do not depend on what is computed: they are given for a
+truncated prompt even where its embeddings come from the cache.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Facts:
-    """The world as the plan sees it.
+    """The facts about devices, components and cached results on which a plan depends.
 
     device        the one that nodes run on, unless a component of theirs is placed elsewhere
     components    by the graph's name; a component that the checkpoint lacks is absent
@@ -81,7 +81,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Recall:
-    """Take a node's result from the memo."""
+    """Take a node's result from the cache."""
 
     node: str
     type: str
@@ -89,7 +89,7 @@ class Recall:
 
 @dataclass(frozen=True)
 class RunNode:
-    """Run a node. nbytes: predicted outputs and working set; none where the node does not tell."""
+    """Run a node. nbytes: predicted outputs and working set; None without an `estimate`."""
 
     node: str
     type: str

@@ -1,4 +1,4 @@
-"""How long the value of a node is needed: as long as anything that its tensors are part of."""
+"""Lifetimes: a node's value is needed as long as any value that refers to its tensors."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from runtime.graph.check import Checked
 
 
 def binds_lazily(known: Declaration) -> bool:
-    """Whether a node only binds: networks are asked later, by whoever uses what it made."""
+    """Whether a node only binds: networks are called later, by the users of its value."""
     return any(is_lazy(kind) for port in known.outputs.values() for kind in options(port.type))
 
 
 def reads_lazily(known: Declaration) -> bool:
-    """Whether a node uses what others bound, so that their networks are asked by its calls."""
+    """Whether a node uses values that others bound, so that its run calls their networks."""
     return any(is_lazy(kind) for port in known.inputs.values() for kind in options(port.type))
 
 

@@ -20,7 +20,7 @@ from runtime.plan.content_keys import digest
 def prune(
     checked: Checked, request: Mapping[str, object], outputs: Mapping[str, Ref]
 ) -> tuple[Checked, dict[str, Ref], dict[str, str]]:
-    """What the wanted outputs need of this request.
+    """Drop the nodes that the wanted outputs do not need for this request.
 
     Returns the smaller graph, the outputs' edges in it, and node to reason for what was dropped.
     """
@@ -38,12 +38,12 @@ def prune(
     small = _only(checked, nodes, {ref.node for ref in wanted.values()})
     for name in checked.graph.nodes:
         if name not in small.graph.nodes:
-            dropped.setdefault(name, "nothing that was asked for needs it")
+            dropped.setdefault(name, "no requested output needs it")
     return small, wanted, dropped
 
 
 def _is_empty(ref: Ref, request: Mapping[str, object]) -> bool:
-    """Whether an edge brings nothing: only the node itself knows the default that stands in."""
+    """Whether an edge brings None, in whose place the node uses its own default."""
     return ref.node == "request" and ref.port in request and request[ref.port] is None
 
 

@@ -1,4 +1,4 @@
-"""A plan and what it was made of."""
+"""A plan, and its text for a dry run."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ from runtime.plan.text import size
 
 @dataclass(frozen=True)
 class Plan:
-    """A plan and what it was made of.
+    """A plan, and the graph and keys from which it was made.
 
     checked  the graph after prune and fold
     outputs  name to edge in that graph
     keys     node to content key
     dropped  node to the reason why it does not run
     lasting  nodes whose results later requests may recall
-    after    node that runs to the nodes that run before it: the order of items is one of those
-             that fit
+    after    node that runs to the nodes that must run before it; `items` has one possible order
     readers  node to the nodes after which its value is dropped
     devices  node to where it runs
-    notes    what the user is told before the run: options without effect, prompts that are cut
+    notes    notes for the user before the run: options without effect, truncated prompts
     """
 
     items: tuple[Item, ...]
@@ -82,7 +81,7 @@ def plan_text(plan: Plan) -> str:
     lines += [f"      not run {name:16} {why}" for name, why in plan.dropped.items()]
     lines += [f"      note: {note}" for note in plan.notes]
     silent = sum(isinstance(i, RunNode) and i.nbytes is None for i in plan.items)
-    tell = "node does not tell what it needs" if runs == 1 else "nodes do not tell what they need"
+    tell = "node does not predict its memory" if runs == 1 else "nodes do not predict their memory"
     untold = f"; {silent} of {runs} {tell}" if silent else ""
     least = "at least " if silent else ""
     lines.append(f"predicted peak: {least}{size(plan.peak_bytes)} (weights {size(held)}{untold})")

@@ -30,12 +30,14 @@ def plan(
     needed = _needed(folded, wanted, keys, facts.memo)
     for name in folded.order:
         if name not in needed.nodes:
-            dropped[name] = "its result is kept"
+            dropped[name] = "its result is cached"
     runs = needed.nodes - needed.recalled
     estimates = {
         n: estimate(folded.graph.nodes[n], folded.declarations[n], request, facts) for n in runs
     }
-    for name in sorted(runs):  # what a node could not run is refused before it loads
+    for name in sorted(
+        runs
+    ):  # a request that a node cannot run is refused before anything is loaded
         by_its_rule("verify", folded.graph.nodes[name], folded.declarations[name], request, facts)
     order = [n for n in folded.order if n in needed.nodes]
     alive = readers(folded, order, needed.recalled)
@@ -53,11 +55,10 @@ def _before(checked: Checked, name: str) -> frozenset[str]:
 
 
 def lasting(checked: Checked) -> frozenset[str]:
-    """Nodes whose results may be kept across requests.
+    """Nodes whose results may be cached across requests.
 
-    Files and uploads are effects, so neither a node that makes one nor any that needs such a node
-    is among them: recalled, it would leave the file unwritten. Binding costs nothing, and a stream
-    can be read once.
+    Files and uploads are side effects: a node that makes one, or needs such a node, is not cached,
+    because a recall would not write the file. Binding costs nothing, and a stream is read once.
     """
     effects: set[str] = set()
     for name in checked.order:
@@ -71,7 +72,7 @@ def lasting(checked: Checked) -> frozenset[str]:
 
 
 def _is_effect(kind: object) -> bool:
-    """Whether a value of this type says what was done outside: a file, an upload, or several."""
+    """Whether a value of this type stands for a side effect: a file, an upload, or several."""
     return any(is_effect(x) for o in options(kind) for x in (o, *get_args(o)))
 
 
@@ -136,7 +137,7 @@ def _order(
 
 
 def calls_networks(known: Declaration) -> bool:
-    """Whether a node's run asks for forwards: itself, or by reading what others bound."""
+    """Whether a node's run calls networks: its own, or those of values that others bound."""
     return reads_lazily(known) or inspect.isgeneratorfunction(known.cls.run)
 
 
@@ -167,7 +168,7 @@ def _behind(checked: Checked, name: str) -> list[str]:
 
 
 def _at_call(checked: Checked, name: str, facts: Facts) -> set[str]:
-    """Networks that wait for the call that asks them: there are several, and some may never be."""
+    """Networks that are loaded at their first call: there are several, and some may not be used."""
     node, known = checked.graph.nodes[name], checked.declarations[name]
     if binds_lazily(known):
         return set()
@@ -189,7 +190,7 @@ def estimate(
 ) -> int | None:
     """Predicted bytes of a node's outputs and working set, by its own `estimate`, if it has one."""
     if not hasattr(known.cls, "estimate"):
-        return 0 if binds_lazily(known) else None  # binding makes nothing new
+        return 0 if binds_lazily(known) else None  # binding allocates nothing
     estimate = by_its_rule("estimate", node, known, request, facts)
     return None if estimate is None else int(estimate)
 
@@ -197,7 +198,7 @@ def estimate(
 def by_its_rule(
     name: str, node: NodeSpec, known: Declaration, request: Mapping[str, object], facts: Facts
 ) -> Any:
-    """What a node's rule tells of the inputs that are known before it runs; None if it cannot."""
+    """The result of a node's rule for the inputs known before it runs; None if one is missing."""
     rule = getattr(known.cls, name, None)
     if rule is None:
         return None

@@ -18,7 +18,7 @@ from runtime.plan.passes import bypassed, fold, known_arguments, prune
 from runtime.plan.planner import by_its_rule
 from runtime.settings.field import Field, show
 
-NOT_NEEDED = "nothing that was asked for depends on it"
+NOT_NEEDED = "no requested output depends on it"
 
 
 def without_effect(
@@ -39,7 +39,7 @@ def without_effect(
 
 
 def _is_option(field: Field, value: object) -> bool:
-    """Whether a value was given that a run could do without."""
+    """Whether the request gives a value for an optional field."""
     return not field.required and field.type != "seed" and not _equal(value, field.default)
 
 
@@ -111,7 +111,7 @@ def _reasons(
 
 
 def _of_bypass(checked: Checked, name: str, request: Mapping[str, object]) -> str:
-    """The sentence of a node's `bypass`, and the options that decided it."""
+    """A sentence on a node's `bypass`, with the options that decided it."""
     node, known = checked.graph.nodes[name], checked.declarations[name]
     rule = known.cls.bypass
     text = (inspect.getdoc(rule) or f"`{name}` is left out").split("\n\n")[0]

@@ -1,4 +1,4 @@
-"""Results kept across requests by content key, under a byte budget, least recently used out."""
+"""A cache of results across requests, by content key; the least recently used is evicted."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 from runtime.contract.values import tensors
 
-OVERHEAD = 256  # bytes that an entry costs beside its tensors
+OVERHEAD = 256  # bytes of an entry beside its tensors
 
 
 class StoredResult(NamedTuple):
-    """A result, and the notes of the nodes that it came from: they hold for whoever recalls it."""
+    """A cached result, and the notes of the nodes that computed it; a recall repeats them."""
 
     value: Any
     notes: tuple[str, ...]
@@ -29,22 +29,22 @@ class ResultMemo:
         self._lock = threading.Lock()
 
     def keys(self) -> frozenset[str]:
-        """The keys whose results are kept now."""
+        """The keys of the cached results."""
         with self._lock:
             return frozenset(self._results)
 
     def find(self, key: str) -> StoredResult | None:
-        """The kept result, or none."""
+        """The cached result, or None."""
         with self._lock:
             return self._results.get(key)
 
     def snapshot(self) -> dict[str, StoredResult]:
-        """All that is kept now: whoever holds it can recall what is dropped meanwhile."""
+        """All results cached now; they can be recalled from this dict even after an eviction."""
         with self._lock:
             return dict(self._results)
 
     def touch(self, key: str) -> None:
-        """Count as used now what is still kept."""
+        """Mark results as recently used, if they are still cached."""
         with self._lock:
             if key in self._results:
                 self._results.move_to_end(key)
@@ -54,7 +54,7 @@ class ResultMemo:
         return _size(value) <= self.max_bytes
 
     def put(self, key: str, value: Any, notes: tuple[str, ...] = ()) -> None:
-        """Keep a result and its notes, as far as the budget allows."""
+        """Cache a result and its notes, if the budget allows."""
         size = _size(value)
         with self._lock:
             if size > self.max_bytes or key in self._results:
@@ -78,5 +78,5 @@ class ResultMemo:
 
 
 def _size(value: Any) -> int:
-    """Bytes that keeping a value costs: a view keeps the whole storage behind it."""
+    """Bytes of a cached value; a view counts with its whole storage."""
     return OVERHEAD + sum(t.untyped_storage().nbytes() for t in tensors(value))

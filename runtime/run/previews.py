@@ -1,4 +1,4 @@
-"""What a run in progress would show if it stopped here: its latents, decoded as the graph does."""
+"""Previews: the current latents of a run in progress, decoded as its graph decodes them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where every component of the process is: the one way to a module is a lease.
+"""Residency: where every component of the process is; modules are used through leases only.
 
 A component is in exactly one state on a device: absent, moving (it is being loaded or copied),
 ready, or host (parked there, its weights ready to be copied). A leased component stays where it is;
@@ -27,7 +27,9 @@ from runtime.checkpoint.vanilla_pipeline import PipelineSource
 from runtime.checkpoint.variant import Variant
 from runtime.events import Event, Evicted, Loaded, Loading, Moved
 
-HEADROOM = 1.25  # a network's weights and this much more, for its work, are to be free
+HEADROOM = (
+    1.25  # memory that must be free for a network: its weights, plus this for its activations
+)
 Emit = Callable[[Event], None]
 
 
@@ -49,7 +51,7 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True)
 class WantedComponent:
-    """A component that a run asks for, and how it is had.
+    """A component that a run needs, and how it is loaded.
 
     nbytes  predicted, of its weights
     park    where it goes when it must leave the device: to the host, else it is dropped
@@ -85,7 +87,7 @@ class WantedComponent:
 
     @cached_property
     def key(self) -> Key:
-        """What it is held under."""
+        """The key of its entry."""
         return Key(self.variant, str(self.device) if self.variant.is_network else "")
 
 
@@ -171,7 +173,7 @@ class Residency:
             return [e for e in self._entries.values() if e.state in {State.READY, State.HOST}]
 
     def coming(self, key: Key) -> bool:
-        """Whether a component was told to be on its way: it is prefetched."""
+        """Whether a component is being prefetched."""
         return key in self._coming
 
     def prefetch(self, wanted: WantedComponent, emit: Emit = lambda event: None) -> None:

@@ -1,4 +1,4 @@
-"""Names of options that people know from other programs, and the option that is meant here.
+"""Option names of other programs, and the option of this one that they mean.
 
 Imports no torch.
 """

@@ -22,7 +22,7 @@ QUALITY_CHOICES = ("default", *QUALITIES)
 PRECISION_OF: Mapping[str, str] = {  # role to the field of `Precision`
     "dit": "dit", "pipeline": "dit", "vae": "vae", "text_encoder": "text_encoders"
 }  # fmt: skip
-# `placebo` takes far longer than `veryslow` and gains nothing that is seen.
+# `placebo` takes far longer than `veryslow` without a visible gain.
 PRESET_CHOICES = tuple(preset for preset in PRESETS if preset != "placebo")
 
 
@@ -39,11 +39,11 @@ class Model:
     """Which checkpoint, and how it is found."""
 
     path: str | None = setting(None, "path", help="folder or hub id of a checkpoint")
-    id: str | None = setting(None, help="name that chooses the graph when the path does not tell")
+    id: str | None = setting(None, help="hub id that chooses the graph, where the path does not")
     revision: str | None = setting(None, help="branch, tag or commit of the hub repository")
     trust_remote_code: bool = setting(False, "bool", help="allow code that a checkpoint brings")
     backend: str = setting("auto", "choice", choices=("auto", "sglang", "diffusers"))
-    pipeline_class_name: str | None = setting(None, help="stands in for _class_name")
+    pipeline_class_name: str | None = setting(None, help="pipeline class, instead of _class_name")
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Precision:
 
 @dataclass(frozen=True)
 class Adjust:
-    """What of a request is rounded to the nearest value that the graph makes, with a note."""
+    """Request fields that are rounded to the nearest value that the graph makes, with a note."""
 
     size: bool = setting(False, "bool", help="round height and width")
     frames: bool = setting(False, "bool", help="round the number of frames")
@@ -112,10 +112,12 @@ class Memo:
 
 @dataclass(frozen=True)
 class Checks:
-    """What is looked at before and while nodes run."""
+    """Checks before and while nodes run."""
 
-    finite: bool = setting(False, "bool", help="stop at the node that makes NaN or infinity")
-    trained: bool = setting(True, "bool", help="refuse what the model was not trained for")
+    finite: bool = setting(False, "bool", help="stop at the first NaN or infinity")
+    trained: bool = setting(
+        True, "bool", help="refuse requests for which the model was not trained"
+    )
 
 
 @dataclass(frozen=True)
@@ -135,19 +137,19 @@ class Output:
     perf_dump_path: str | None = setting(None, "path", help="JSON of times per node and step")
     log_level: str = setting("info", "choice", choices=LOG_LEVELS)
     dry_run: bool = setting(False, "bool", help="print the plan, load nothing")
-    metadata: bool = setting(True, "bool", help="files say how they were made")
+    metadata: bool = setting(True, "bool", help="files have a record of how they were made")
 
 
 @dataclass(frozen=True)
 class Server:
-    """How `sglang serve` listens, what it accepts, what it keeps."""
+    """The address, the limits and the retention of `sglang serve`."""
 
     host: str = setting("127.0.0.1", help="address to listen on")
     port: int = setting(30010, "int", min=0, max=65535, help="0 picks a free one")
     api_key: str | None = setting(None, help="clients must send it as a bearer token")
     served_model_name: str | None = setting(None, help="name of the model in answers")
     cors_origin: tuple[str, ...] = setting((), many=True, help="origins of web pages that may call")
-    job_attempts: int = setting(3, "int", min=1, help="times that a job is tried when engines die")
+    job_attempts: int = setting(3, "int", min=1, help="attempts at a job whose engine dies")
     max_queue: int = setting(64, "int", min=1, help="waiting jobs; more are answered with 429")
     request_timeout: int = setting(3600, "int", min=1, unit="s", help="longest run of one job")
     http_graceful_shutdown_timeout: int = setting(30, "int", min=0, unit="s")

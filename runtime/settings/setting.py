@@ -1,4 +1,4 @@
-"""Settings: what a user asked for, before it has a type. Imports no torch.
+"""Settings: the options of a user, before they have types. Imports no torch.
 
 A setting is a dotted path, a value as it was written, and where it was written. Later settings win.
 """

@@ -160,14 +160,16 @@ def test_pictures_come_in_and_another_class_runs(models: dict[str, Path]) -> Non
     ("request_", "message"),
     [
         ({"diffusers_kwargs": {"etaa": 1}},
-         "`request.diffusers_kwargs`: StableDiffusionPipeline takes no `etaa`\n    help: did you mean `eta`? it takes: prompt, height, "),
+         "`request.diffusers_kwargs`: StableDiffusionPipeline takes no "
+         "`etaa`\n    help: did you mean `eta`? it takes: prompt, height, "),
         ({"true_cfg_scale": 2.0}, "StableDiffusionPipeline takes no `true_cfg_scale`\n    help: "),
         ({"num_frames": 5}, "StableDiffusionPipeline takes no `num_frames`\n    help: "),
         ({"image_path": [Image.new("RGB", (8, 8))]}, "StableDiffusionPipeline takes no `image`"),
         ({"prompt": None}, "StableDiffusionPipeline needs `prompt`, and none is given\n"
          "    help: add `request.prompt=TEXT`"),
         ({"diffusers_kwargs": {"generator": 1}},
-         "`request.diffusers_kwargs` has `generator`, which the request itself sets\n    help: give `request.seed`"),
+         "`request.diffusers_kwargs` has `generator`, which "
+         "the request itself sets\n    help: give `request.seed`"),
         ({"diffusers_kwargs": {"height": 64}}, "`request.diffusers_kwargs` has `height`"),
     ],
     ids=lambda value: re.sub(r" at 0x\w+", "", str(value)),

@@ -144,7 +144,7 @@ def test_the_file_has_both(made: Made, tmp_path: Path, name: str) -> None:
     [
         ({"max_sequence_length": 40}, "32 or 48"),
         ({"spatio_temporal_guidance_blocks": [2]}, "0 to 1 for this checkpoint"),
-        ({"num_frames": 1, "fps": 60}, "too short for any sound at 60 frames/s"),
+        ({"num_frames": 1, "fps": 60}, "too short for sound at 60 frames/s"),
         ({"height": 80}, "64 or 96"),
     ],
 )

@@ -30,11 +30,11 @@ def test_equal_nodes_run_once_and_unneeded_ones_not_at_all() -> None:
             "   5  free    total",
             "   6  run     more             toy:arith.Add",
             "   7  free    sum",
-            "      not run draw             nothing that was asked for needs it",
-            "      not run slow             nothing that was asked for needs it",
+            "      not run draw             no requested output needs it",
+            "      not run slow             no requested output needs it",
             "      not run again            equal to `ones`",
             "      not run same             equal to `total`",
-            "predicted peak: at least 16 B (weights 0 B; 3 of 4 nodes do not tell what they need)",
+            "predicted peak: at least 16 B (weights 0 B; 3 of 4 nodes do not predict their memory)",
         ]
     )
 
@@ -81,7 +81,7 @@ def test_a_plan_predicts_the_weights_and_loads_none(loads_nothing: None) -> None
 def test_a_plan_of_one_node() -> None:
     plan = toy().plan(outputs=["steps"])
     assert str(plan).startswith("plan of graph `toy` on cpu: 1 node runs\n")
-    assert str(plan).endswith("; 1 of 1 node does not tell what it needs)")
+    assert str(plan).endswith("; 1 of 1 node does not predict its memory)")
 
 
 def test_weights_are_loaded_only_when_a_network_is_asked() -> None:
