@@ -96,4 +96,4 @@ def test_text_nodes_tell_their_size_and_binding_costs_nothing() -> None:
     sizes = {i.node: i.nbytes for i in plan.items if isinstance(i, RunNode)}
     assert sizes["positive"] == 4 * 100 * 96
     assert sizes["cond"] == sizes["guided"] == 0
-    assert "3 of 9 nodes do not tell" in str(plan)
+    assert "3 of 9 nodes do not predict" in str(plan)
