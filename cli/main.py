@@ -10,6 +10,8 @@ import gc
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from itertools import takewhile
+from pathlib import Path
 
 from cli.signals import Terminated, handled, raise_arrived
 
@@ -25,6 +27,7 @@ HELP = """usage: sglang COMMAND [flags]
 sglang COMMAND --help explains a command. A first picture:
   sglang generate --prompt "a red circle on a blue background\""""
 
+PACKAGES = ("runtime", "nodes", "server", "graphs", "conf", "demo")
 Command = Callable[[Sequence[str]], int]
 
 
@@ -35,6 +38,7 @@ def script() -> None:
     cycle collector would walk through them again and again, and once more at exit.
     """
     gc.disable()
+    find_own_packages()
     try:
         code = main(own_process=True)
     except KeyboardInterrupt:  # once more, while the first was being reported
@@ -42,6 +46,20 @@ def script() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # at exit there is nothing left to unwind
     gc.freeze()
     sys.exit(code)
+
+
+def find_own_packages() -> None:
+    """Put this distribution first where a folder before it has a file named as a package of ours.
+
+    `python -m` looks into the current folder first, and many have a `server.py` or `nodes.py`.
+    """
+    root = Path(__file__).parents[1]
+    before = takewhile(lambda folder: Path(folder).resolve() != root, sys.path)
+    for folder in before:
+        here = Path(folder)
+        if any((here / f"{name}.py").is_file() or (here / name).is_dir() for name in PACKAGES):
+            sys.path.insert(0, str(root))
+            return
 
 
 def main(argv: Sequence[str] | None = None, *, own_process: bool = False) -> int:

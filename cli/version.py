@@ -1,10 +1,11 @@
-"""`sglang version`: this package and those it computes with, without importing them."""
+"""`sglang version`: this package, where it lies, and those it computes with; none is imported."""
 
 from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
 from importlib import metadata
+from pathlib import Path
 
 from runtime import UserError
 
@@ -15,7 +16,8 @@ def version(argv: Sequence[str]) -> int:
     """Run the command."""
     if argv and argv[0] not in {"-h", "--help", "--debug"}:
         raise UserError(f"unexpected word `{argv[0]}`", help="sglang version")
-    for name in PACKAGES:
+    print(f"{PACKAGES[0]} {_installed(PACKAGES[0])} in {Path(__file__).parents[1]}")
+    for name in PACKAGES[1:]:
         print(f"{name} {_installed(name)}")
     print(f"python {platform.python_version()}")
     return 0
