@@ -55,7 +55,7 @@ def test_guidance_off_needs_no_negative_prompt() -> None:
 
 
 def test_equal_prompts_are_encoded_once() -> None:
-    plan = Runtime.load().plan(prompt="", negative_prompt="", outputs=["video"])
+    plan = Runtime.load().plan(prompt="x", negative_prompt="x", outputs=["video"])
     assert plan.dropped["negative"] == "equal to `positive`"
 
 
