@@ -18,6 +18,7 @@ from cli.signals import Terminated, handled, raise_arrived
 HELP = """usage: sglang COMMAND [flags]
 
   generate   make pictures or clips from a prompt
+  plan       what a request needs on a machine: memory, work, time
   inspect    how a picture or a clip was made
   graphs     list the graphs that can be run
   nodes      list the nodes that graphs are made of
@@ -141,6 +142,12 @@ def _generate(argv: Sequence[str]) -> int:
     return generate(argv)
 
 
+def _plan(argv: Sequence[str]) -> int:
+    from cli.plan import plan
+
+    return plan(argv)
+
+
 def _inspect(argv: Sequence[str]) -> int:
     from cli.inspect import inspect
 
@@ -173,6 +180,7 @@ def _serve(argv: Sequence[str]) -> int:
 
 COMMANDS: dict[str, Command] = {
     "generate": _generate,
+    "plan": _plan,
     "inspect": _inspect,
     "graphs": _graphs,
     "nodes": _nodes,

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     import PIL.Image
 
     from runtime.plan.plan import Plan
+    from runtime.rehearse.placement import Placement
     from runtime.run.session import Session
     from runtime.run.work import Work
 
@@ -299,6 +300,31 @@ class Runtime:
         """What would happen, with predicted bytes. Checks the graph; reads no weights."""
         wanted = self._outputs(outputs)
         return self.engine.plan(complete(self.config, request), wanted, self._destination())
+
+    def placement(
+        self, machine: str | None = None, *, outputs: Sequence[str] | None = None, **request: Any
+    ) -> Placement:
+        """What a request needs on a machine: bytes, FLOPs and seconds per node. Reads no weights.
+
+        machine  name of one in conf/machine, `2xNAME` for two devices; none: the one at hand
+        """
+        from runtime.rehearse.machine import at_hand
+        from runtime.rehearse.machine import machine as named
+        from runtime.rehearse.placement import place
+        from runtime.run.session import Session
+
+        asked = self.config.policies.placement.device
+        if machine is not None and asked != "auto":
+            raise UserError(
+                f"`placement.device` is {asked}, and a plan for `{machine}` is for its own device.",
+                help="leave one of the two out", field="placement.device",
+            )  # fmt: skip
+        found = at_hand(self.engine.device) if machine is None else named(machine)
+        session = self.engine if machine is None else Session(self.config, found.first)
+        wanted = self._outputs(outputs)
+        return place(
+            *session.rehearse(complete(self.config, request), wanted, self._destination()), found
+        )
 
     def provenance(
         self,

@@ -122,6 +122,28 @@ def reset_peak(device: torch.device) -> None:
         backend(device).reset_peak_memory_stats(device)
 
 
+def measured_speeds(device: torch.device) -> tuple[dict[str, float], float]:
+    """FLOP/s of matrix products by dtype, and bytes per second of a copy: the best of three."""
+    size, rates = 512 if device.type == "cpu" else 4096, {}
+    for dtype in (torch.float32, torch.bfloat16):
+        square = torch.ones(size, size, dtype=dtype, device=device)
+        work = 2 * size**3
+        rates[str(dtype).removeprefix("torch.")] = work / _fastest(device, square.matmul, square)
+    block = torch.ones(2**24, device=device)
+    target = torch.empty_like(block)
+    return rates, 2 * block.nbytes / _fastest(device, target.copy_, block)
+
+
+def _fastest(device: torch.device, work: Callable[..., Any], argument: torch.Tensor) -> float:
+    seconds = []
+    for _ in range(4):  # the first one warms up
+        began = clock()
+        work(argument)
+        synchronize(device)
+        seconds.append(clock() - began)
+    return max(min(seconds[1:]), 1e-9)
+
+
 def _at(device: torch.device) -> tuple[torch.device, ...]:
     """The device as an argument, for backends that have several."""
     return () if device.index is None else (device,)

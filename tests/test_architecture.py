@@ -36,6 +36,7 @@ LAYERS = [
     "configure",
     "provenance",
     "observe",
+    "rehearse",
     "run",
     "result",
     "api",

@@ -12,6 +12,8 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from runtime.checkpoint.classes import find_class
+from runtime.checkpoint.disk_cache import library_versions, read_entry, write_entry
+from runtime.checkpoint.identity import digest_of
 
 
 def predicted_nbytes(
@@ -21,6 +23,10 @@ def predicted_nbytes(
 
     name  of the component, for messages
     """
+    key = digest_of(library_versions(), library, class_name, dict(config), dtype)
+    known = read_entry("predicted_bytes", key)
+    if isinstance(known, int):
+        return known
     cls = find_class(name, library, class_name, config)
     with torch_default_dtype(getattr(torch, dtype or "float32")), torch.device("meta"):
         if hasattr(cls, "config_class"):
@@ -28,7 +34,9 @@ def predicted_nbytes(
         else:
             model = cls.from_config(dict(config))
     held = {id(t): t for t in model.state_dict(keep_vars=True).values()}  # as a file has them
-    return sum(t.numel() * t.element_size() for t in held.values())
+    total: int = sum(t.numel() * t.element_size() for t in held.values())
+    write_entry("predicted_bytes", key, total)
+    return total
 
 
 def build_skeleton(cls: Any, config: Mapping[str, object]) -> nn.Module:

@@ -62,13 +62,17 @@ def lasting(checked: Checked) -> frozenset[str]:
     """
     effects: set[str] = set()
     for name in checked.order:
-        made = checked.declarations[name].outputs.values()
         above = {ref.node for ref in checked.graph.nodes[name].inputs.values()}
-        if above & effects or any(_is_effect(port.type) for port in made):
+        if above & effects or makes_effect(checked.declarations[name]):
             effects.add(name)
     return frozenset(
         n for n in checked.order if n not in effects and not binds_lazily(checked.declarations[n])
     )
+
+
+def makes_effect(known: Declaration) -> bool:
+    """Whether a node does something outside: it writes a file, or uploads one."""
+    return any(_is_effect(port.type) for port in known.outputs.values())
 
 
 def _is_effect(kind: object) -> bool:

@@ -34,6 +34,8 @@ from runtime.plan.plan import Plan
 from runtime.plan.planner import plan
 from runtime.plan.without_effect import without_effect
 from runtime.provenance.record import Happened, PlannedRun, provenance_record, record_json
+from runtime.rehearse.rehearsal import Rehearsal
+from runtime.rehearse.store import rehearsed
 from runtime.run.memo import ResultMemo
 from runtime.run.previews import preview_output, rest_of
 from runtime.run.residency import State, WantedComponent, residency, variant_of
@@ -45,10 +47,11 @@ from runtime.settings.policies import role_dtype
 class Session:
     """Plans and runs requests of one configuration on one device."""
 
-    def __init__(self, config: RunConfig) -> None:
+    def __init__(self, config: RunConfig, device: torch.device | None = None) -> None:
+        """device: of another machine, for which requests are only planned."""
         self.config = config
         asked = config.policies.placement.device
-        self.device = devices.choose_device(None if asked == "auto" else asked)
+        self.device = device or devices.choose_device(None if asked == "auto" else asked)
         self._tried: set[tuple[Any, ...]] = set()
         self.memo = ResultMemo(config.policies.memo.max_mb * 2**20)
         self.residency = residency()
@@ -112,6 +115,17 @@ class Session:
     ) -> Plan:
         """The plan of a complete request."""
         return self._plan(self.ports(request, destination), outputs, self.memo.keys())
+
+    def rehearse(
+        self, request: Mapping[str, Any], outputs: Sequence[str], destination: Destination
+    ) -> tuple[Plan, Rehearsal]:
+        """The plan of a complete request in a process of its own, and what it needs, on shapes."""
+        ports = self.ports(request, destination)
+        wanted = {name: self.checked.graph.outputs[name] for name in outputs}
+        facts = Facts(str(self.device), self.facts, request_keys(ports, self.config.graph.request))
+        asked = {name: ports[name] for name in self.config.graph.request}
+        made = plan(self.checked, asked, wanted, facts)
+        return made, rehearsed(made, ports, self.sources)
 
     def provenance(
         self, request: Mapping[str, Any], outputs: Sequence[str], destination: Destination

@@ -1,0 +1,1 @@
+"""Rehearsal: a graph's own nodes run on shapes, so that bytes and FLOPs are known beforehand."""
