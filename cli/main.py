@@ -143,9 +143,9 @@ def _generate(argv: Sequence[str]) -> int:
 
 
 def _plan(argv: Sequence[str]) -> int:
-    from cli.plan import plan
+    from cli.plan import plan_command
 
-    return plan(argv)
+    return plan_command(argv)
 
 
 def _inspect(argv: Sequence[str]) -> int:

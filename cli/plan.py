@@ -11,11 +11,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from cli.console import Console
-from cli.flags import table
-from cli.generate import gather, print_help, wanted_outputs
+from cli.flags import flag_table
+from cli.generate import gather_settings, print_help, wanted_outputs
 from cli.messages import flag_of, words_of
 from cli.parser import parse
-from cli.samples import make_jobs
+from cli.samples import make_samples
 from runtime import Runtime, Setting, UserError
 from runtime.configure.resolve import edit
 
@@ -37,7 +37,7 @@ PROMPT = "a photograph of a red house by the sea, in the evening"  # where only 
 
 
 @dataclass(frozen=True)
-class Asked:
+class PlanWords:
     """What is only of this command, and the words that are of `sglang generate`."""
 
     machine: str | None
@@ -45,13 +45,13 @@ class Asked:
     words: list[str]
 
 
-def plan(argv: Sequence[str]) -> int:
+def plan_command(argv: Sequence[str]) -> int:
     """Run the command."""
     asked = _asked(argv)
     line = parse(asked.words, "generate")
     if line.help:
         return _help(line)
-    settings, line = gather(line)
+    settings, line = gather_settings(line)
     session = Runtime.load(settings, allow_unused=line.allow_unused)
     field = session.graph.request.get("prompt")
     if field and field.required and not session.request.get("prompt"):
@@ -59,16 +59,16 @@ def plan(argv: Sequence[str]) -> int:
         session = Runtime.load(settings, allow_unused=line.allow_unused)
     placed = _placed(session, settings, asked)
     advice = [] if placed.fits else _advice(placed, session, settings, asked)
-    from runtime.rehearse.report import as_json, as_text
+    from runtime.rehearse.report import placement_json, placement_text
 
     if asked.json:
-        print(json.dumps(as_json(placed, advice), indent=1))
+        print(json.dumps(placement_json(placed, advice), indent=1))
         return 0 if placed.fits else 1
     console = Console(session.output.log_level, graph=line.graph)
     for note in session.notes:
         console.note(note)
     encoding = (sys.stdout.encoding or "").lower().replace("-", "")
-    print(as_text(placed, _title(session), plain=not encoding.startswith("utf")))
+    print(placement_text(placed, _title(session), plain=not encoding.startswith("utf")))
     for each in advice:
         print(f"\nthis fits: {each['why']}\n  {each['command']}")
     if not placed.fits and not advice:
@@ -76,7 +76,7 @@ def plan(argv: Sequence[str]) -> int:
     return 0 if placed.fits else 1
 
 
-def _asked(argv: Sequence[str]) -> Asked:
+def _asked(argv: Sequence[str]) -> PlanWords:
     machine, as_json, words, given = None, False, [], list(argv)
     while given:
         word = given.pop(0)
@@ -92,33 +92,33 @@ def _asked(argv: Sequence[str]) -> Asked:
             machine = value if equals else given.pop(0)
         else:
             words.append(word)
-    return Asked(machine, as_json, words)
+    return PlanWords(machine, as_json, words)
 
 
 def _help(line: Any) -> int:
     if line.page:
         print_help(line, "generate")
         return 0
-    from runtime.rehearse.machine import machines
+    from runtime.rehearse.machine import machine_names
 
-    print(HELP.format(machines=", ".join(machines())))
+    print(HELP.format(machines=", ".join(machine_names())))
     return 0
 
 
-def _placed(session: Runtime, settings: Sequence[Setting], asked: Asked) -> Placement:
+def _placed(session: Runtime, settings: Sequence[Setting], asked: PlanWords) -> Placement:
     """The first of the call's requests on the machine."""
-    job = make_jobs(session, settings, datetime.now())[0]
-    return session.placement(asked.machine, outputs=wanted_outputs(session), **job.request)
+    sample = make_samples(session, settings, datetime.now())[0]
+    return session.placement(asked.machine, outputs=wanted_outputs(session), **sample.request)
 
 
 def _advice(
-    placed: Placement, session: Runtime, settings: Sequence[Setting], asked: Asked
+    placed: Placement, session: Runtime, settings: Sequence[Setting], asked: PlanWords
 ) -> list[dict[str, str]]:
     """The smallest change that fits, found by planning it; none where no change does."""
-    from runtime.rehearse.advice import changes
+    from runtime.rehearse.advice import fitting_changes
 
-    request = make_jobs(session, settings, datetime.now())[0].complete
-    for change in changes(placed, session.graph, session.config.policies, request):
+    request = make_samples(session, settings, datetime.now())[0].complete
+    for change in fitting_changes(placed, session.graph, session.config.policies, request):
         edits = [edit(path, value) for path, value in change.settings.items()]
         changed = Runtime.load([*settings, *edits], allow_unused=True)
         try:
@@ -134,7 +134,7 @@ def _advice(
 
 def _flags(settings: Mapping[str, Any]) -> str:
     """Settings as they are typed."""
-    known, found = table(), []
+    known, found = flag_table(), []
     for path, value in settings.items():
         text = str(value).lower() if isinstance(value, bool) else str(value)
         flag = flag_of(known, path, text, "generate")

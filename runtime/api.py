@@ -308,9 +308,8 @@ class Runtime:
 
         machine  name of one in conf/machine, `2xNAME` for two devices; none: the one at hand
         """
-        from runtime.rehearse.machine import at_hand
-        from runtime.rehearse.machine import machine as named
-        from runtime.rehearse.placement import place
+        from runtime.rehearse.machine import find_machine, machine_at_hand
+        from runtime.rehearse.placement import place_on_machine
         from runtime.run.session import Session
 
         asked = self.config.policies.placement.device
@@ -319,10 +318,10 @@ class Runtime:
                 f"`placement.device` is {asked}, and a plan for `{machine}` is for its own device.",
                 help="leave one of the two out", field="placement.device",
             )  # fmt: skip
-        found = at_hand(self.engine.device) if machine is None else named(machine)
+        found = machine_at_hand(self.engine.device) if machine is None else find_machine(machine)
         session = self.engine if machine is None else Session(self.config, found.first)
         wanted = self._outputs(outputs)
-        return place(
+        return place_on_machine(
             *session.rehearse(complete(self.config, request), wanted, self._destination()), found
         )
 

@@ -19,6 +19,7 @@ from runtime.errors import UserError
 CPU = torch.device("cpu")
 clock = time.perf_counter  # what a stopwatch reads on the host; a benchmark may count CPU time
 MOST_THREADS = 1024
+ONE_OF_A_KIND = frozenset({"mps", "cpu"})  # types of device of which a machine has one
 # Spellings of one device; on a machine without it the error lists what there is.
 ALIASES = {"cpu:0": "cpu", "mps:0": "mps"}
 MAX_RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes there, else in KiB

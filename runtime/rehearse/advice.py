@@ -24,7 +24,7 @@ class Change:
     settings: Mapping[str, Any]
 
 
-def changes(
+def fitting_changes(
     placed: Placement, graph: Graph, policies: Policies, request: Mapping[str, Any]
 ) -> Iterator[Change]:
     """Changes to be tried, smallest first: each alone, then smaller requests on top of those."""

@@ -10,7 +10,7 @@ from math import prod
 from typing import Any
 
 
-def flops(name: str, given: Sequence[Any], out: Any) -> int:
+def operation_flops(name: str, given: Sequence[Any], out: Any) -> int:
     """FLOPs of an operation; 0 for one that is not counted.
 
     name   as torch's schema has it: `aten::linear`

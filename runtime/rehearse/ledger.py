@@ -92,6 +92,6 @@ class Measured:
         return self.peak - self.began
 
 
-def nbytes(value: Any) -> int:
+def element_bytes(value: Any) -> int:
     """Bytes of a tensor's elements; 0 for what is none."""
     return value.numel() * value.element_size() if isinstance(value, torch.Tensor) else 0

@@ -55,7 +55,7 @@ class Machine:
     @property
     def names(self) -> list[str]:
         """Names of its devices."""
-        several = self.count > 1 or self.device not in {"mps", devices.CPU.type}
+        several = self.count > 1 or self.device not in devices.ONE_OF_A_KIND
         return [f"{self.device}:{i}" for i in range(self.count)] if several else [self.device]
 
     def rate(self, dtype: str) -> float:
@@ -68,31 +68,31 @@ class Machine:
         return max(arithmetic, matrix_bytes / self.bandwidth) + other_bytes / self.bandwidth
 
 
-def machines() -> list[str]:
+def machine_names() -> list[str]:
     """Names of all machines that are described."""
     return sorted(path.stem for path in (catalog.packaged("conf") / "machine").glob("*.yaml"))
 
 
-def machine(text: str) -> Machine:
+def find_machine(text: str) -> Machine:
     """The machine of `NAME`, or `2xNAME`: two of its devices in one host."""
     matched = re.fullmatch(r"(?:(\d+)x)?(.+)", text.strip().lower())
     count, name = (int(matched[1] or 1), matched[2]) if matched else (0, text)
-    if name not in machines():
-        listed = f"there are: {', '.join(machines())}"
+    if name not in machine_names():
+        listed = f"there are: {', '.join(machine_names())}"
         raise UserError(
             f"there is no machine `{text}`.",
-            help=" ".join(filter(None, (did_you_mean(name, machines()), listed))),
+            help=" ".join(filter(None, (did_you_mean(name, machine_names()), listed))),
             field="machine",
         )
     if not 1 <= count <= 16:
         raise UserError(f"`{text}` has {count} devices.", help="write 1 to 16", field="machine")
-    found = described(name)
-    if count > 1 and found.device in {"mps", devices.CPU.type}:
+    found = described_machine(name)
+    if count > 1 and found.device in devices.ONE_OF_A_KIND:
         raise UserError(f"`{name}` has one device.", help=f"write {name}", field="machine")
     return replace(found, count=count, name=text.strip().lower())
 
 
-def described(name: str) -> Machine:
+def described_machine(name: str) -> Machine:
     """A machine as its file describes it."""
     data: dict[str, Any] = catalog.read_yaml(catalog.packaged("conf") / "machine" / f"{name}.yaml")
     return Machine(
@@ -104,13 +104,15 @@ def described(name: str) -> Machine:
     )  # fmt: skip
 
 
-def at_hand(device: torch.device) -> Machine:
+def machine_at_hand(device: torch.device) -> Machine:
     """The machine at hand, as one of its devices sees it: free bytes, and speeds as measured."""
-    title, free = devices.describe(device), devices.free_bytes(device)
-    for name in machines():
+    title, free = devices.describe_device(device), devices.free_bytes(device)
+    for name in machine_names():
         words = catalog.read_yaml(catalog.packaged("conf") / "machine" / f"{name}.yaml")["matches"]
         if any(word in title for word in words):
-            return replace(described(name), name=AT_HAND, title=title, memory=free, reserved=0)
+            return replace(
+                described_machine(name), name=AT_HAND, title=title, memory=free, reserved=0
+            )
     rates, bandwidth = devices.measured_speeds(device)
     host = devices.free_bytes(devices.CPU)
     return Machine(

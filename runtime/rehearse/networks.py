@@ -10,26 +10,26 @@ from torch import nn
 from runtime.checkpoint.classes import find_class
 from runtime.checkpoint.component_source import ComponentSource
 from runtime.checkpoint.load import LeftOut
-from runtime.checkpoint.skeleton import build, default_dtype
+from runtime.checkpoint.skeleton import build_skeleton, torch_default_dtype
 from runtime.checkpoint.vae_tiling import apply_vae_settings
 from runtime.device import CPU
-from runtime.rehearse.ledger import Ledger, nbytes
+from runtime.rehearse.ledger import Ledger, element_bytes
 from runtime.rehearse.shapes import SHAPES, SMALL, Shape
 
 
-def network(source: ComponentSource, dtype: torch.dtype, ledger: Ledger) -> nn.Module:
+def network_on_shapes(source: ComponentSource, dtype: torch.dtype, ledger: Ledger) -> nn.Module:
     """A network of diffusers or transformers on shapes, in its final dtype."""
     cls = find_class(source.name, source.library, source.class_name, source.config)
     if hasattr(cls, "config_class"):
-        with default_dtype(dtype), torch.device("meta"):
+        with torch_default_dtype(dtype), torch.device("meta"):
             model = cls(cls.config_class.from_dict(dict(source.config)))
         in_float32 = set(model._keep_in_fp32_modules_strict or ())
         if dtype == torch.float16:
             in_float32 |= set(model._keep_in_fp32_modules or ())
         model.tie_weights()
     else:
-        with default_dtype(dtype):
-            model = build(cls, source.config)
+        with torch_default_dtype(dtype):
+            model = build_skeleton(cls, source.config)
         in_float32 = set(getattr(cls, "_keep_in_fp32_modules", None) or ())
         for part in source.left_out:
             setattr(model, part, LeftOut(source.name, part))
@@ -43,7 +43,7 @@ def network(source: ComponentSource, dtype: torch.dtype, ledger: Ledger) -> nn.M
 def weight_bytes(model: nn.Module) -> int:
     """Bytes of parameters and buffers, tied ones once."""
     held = {id(t): t for t in (*model.parameters(), *model.buffers())}
-    return sum(map(nbytes, held.values()))
+    return sum(map(element_bytes, held.values()))
 
 
 def _lower(model: nn.Module, dtype: torch.dtype, in_float32: set[str], ledger: Ledger) -> None:

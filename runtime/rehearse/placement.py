@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from runtime.plan.items import Load, Run
+from runtime.plan.items import Load, RunNode
 from runtime.plan.plan import Plan
 from runtime.plan.planner import device_of
 from runtime.rehearse.machine import Machine
@@ -73,7 +73,7 @@ class Placement:
         return tuple(node.cost for node in self.nodes if node.cost.unknown)
 
 
-def place(plan: Plan, rehearsal: Rehearsal, machine: Machine) -> Placement:
+def place_on_machine(plan: Plan, rehearsal: Rehearsal, machine: Machine) -> Placement:
     """Follow the plan through the memory of a machine's first device."""
     memory = _Memory(machine, rehearsal.weights)
     costs = {cost.name: cost for cost in rehearsal.nodes}
@@ -82,7 +82,7 @@ def place(plan: Plan, rehearsal: Rehearsal, machine: Machine) -> Placement:
     for item in plan.items:
         if isinstance(item, Load) and not item.at_call and item.component in rehearsal.weights:
             memory.bring(item.component, live, f"`{item.component}`")
-        elif isinstance(item, Run):
+        elif isinstance(item, RunNode):
             cost = costs[item.node]
             peak, short = memory.run(cost)
             seconds = machine.seconds(cost.flops, cost.matrix_bytes, cost.other_bytes)

@@ -24,14 +24,14 @@ from runtime.contract.values import VideoStream, map_tensors, tensors
 from runtime.device import CPU, to_dtype
 from runtime.errors import UserError
 from runtime.graph.model import Ref
-from runtime.plan.items import Load, Run
+from runtime.plan.items import Load, RunNode
 from runtime.plan.plan import Plan
 from runtime.plan.planner import bound, makes_effect
-from runtime.rehearse.ledger import Ledger, Measured, nbytes
-from runtime.rehearse.networks import network, weight_bytes
+from runtime.rehearse.ledger import Ledger, Measured, element_bytes
+from runtime.rehearse.networks import network_on_shapes, weight_bytes
 from runtime.rehearse.shapes import SHAPES, Rehearsing, Shape, Unknown
 
-Source: TypeAlias = ComponentSource | PipelineSource
+AnySource: TypeAlias = ComponentSource | PipelineSource
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Rehearser:
     """Rehearses one plan."""
 
     def __init__(
-        self, plan: Plan, request: Mapping[str, Any], sources: Mapping[str, Source]
+        self, plan: Plan, request: Mapping[str, Any], sources: Mapping[str, AnySource]
     ) -> None:
         self.plan, self.request, self.sources = plan, request, sources
         self.ledger = Ledger()
@@ -92,7 +92,7 @@ class Rehearser:
         """Every node of the plan, in its order."""
         done: list[NodeCost] = []
         for item in self.plan.items:
-            if isinstance(item, Run):
+            if isinstance(item, RunNode):
                 done.append(self._node(item))
                 names = {cost.name for cost in done}
                 kept = {ref.node for ref in self.plan.outputs.values()}
@@ -104,7 +104,7 @@ class Rehearser:
                 self._weights(item.component)
         return Rehearsal(tuple(done), self.weights)
 
-    def _node(self, item: Run) -> NodeCost:
+    def _node(self, item: RunNode) -> NodeCost:
         spec = self.plan.checked.graph.nodes[item.node]
         above = [ref.node for ref in spec.inputs.values()]
         if reason := next((self.unknown[n] for n in above if n in self.unknown), ""):
@@ -124,12 +124,12 @@ class Rehearser:
             self.values[item.node] = out
         return NodeCost(
             item.node, item.type, 0, {**rehearsed.peaks, "": rehearsed.outside},
-            sum(nbytes(t) for t in tensors(out)), dict(found.cost.flops),
+            sum(element_bytes(t) for t in tensors(out)), dict(found.cost.flops),
             found.cost.matrix_bytes, found.cost.other_bytes, rehearsed.steps,
             rehearsed.calls, rehearsed.computed,
         )  # fmt: skip
 
-    def _not_known(self, item: Run, reason: str) -> NodeCost:
+    def _not_known(self, item: RunNode, reason: str) -> NodeCost:
         self.unknown[item.node] = reason
         return NodeCost(item.node, item.type, self.ledger.live, unknown=reason)
 
@@ -141,7 +141,7 @@ class Rehearser:
                 raise Unknown("the code of a whole pipeline")
             dtype = to_dtype(fact.dtype or str(source.config.get("torch_dtype") or "float32"))
             assert dtype is not None
-            self.networks[component] = network(source, dtype, self.ledger)
+            self.networks[component] = network_on_shapes(source, dtype, self.ledger)
         return self.networks[component]
 
     def _weights(self, component: str) -> None:
@@ -184,7 +184,7 @@ class Rehearser:
 class _Node:
     """A node while it runs. outside: the most bytes outside of calls; peaks: in those."""
 
-    def __init__(self, rehearser: Rehearser, item: Run) -> None:
+    def __init__(self, rehearser: Rehearser, item: RunNode) -> None:
         self.rehearser, self.ledger = rehearser, rehearser.ledger
         checked = rehearser.plan.checked
         self.spec, self.known = checked.graph.nodes[item.node], checked.declarations[item.node]

@@ -12,7 +12,7 @@ WIDTH = 16  # of a bar
 GLYPHS, PLAIN = ("█", "░", "!"), ("#", ".", "!")
 
 
-def as_json(placed: Placement, advice: Sequence[dict[str, str]] = ()) -> dict[str, Any]:
+def placement_json(placed: Placement, advice: Sequence[dict[str, str]] = ()) -> dict[str, Any]:
     """The placement as plain data. What is not known of a node is null."""
     machine = placed.machine
     on_host = machine.host_memory == machine.memory and len(machine.names) == 1
@@ -53,7 +53,7 @@ def _node(node: PlacedNode) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def as_text(placed: Placement, title: str, *, plain: bool = False) -> str:
+def placement_text(placed: Placement, title: str, *, plain: bool = False) -> str:
     """The placement as tables. plain: in ASCII."""
     machine, glyphs = placed.machine, PLAIN if plain else GLYPHS
     verdict = "fits" if placed.fits else "DOES NOT FIT"

@@ -17,8 +17,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from runtime.device import CPU
-from runtime.rehearse.flops import flops
-from runtime.rehearse.ledger import Ledger, nbytes
+from runtime.rehearse.flops import operation_flops
+from runtime.rehearse.ledger import Ledger, element_bytes
 
 SHAPES = torch.device("meta")  # what tensors of the rehearsed device claim
 SMALL = 1 << 16  # elements; a larger tensor loses its numbers
@@ -229,18 +229,18 @@ class Operation:
         if not any(t.device.type == SHAPES.type for t in self.tensors):
             return
         made = [t for t in tree_flatten(out)[0] if isinstance(t, torch.Tensor)]
-        cost, read = self.ledger.cost, sum(nbytes(t) for t in self.tensors)
-        if count := flops(self.name, given, out):
+        cost, read = self.ledger.cost, sum(element_bytes(t) for t in self.tensors)
+        if count := operation_flops(self.name, given, out):
             dtype = str(made[0].dtype).removeprefix("torch.")
             cost.flops[dtype] += count
-            cost.matrix_bytes += read + sum(map(nbytes, made))
+            cost.matrix_bytes += read + sum(map(element_bytes, made))
             return
         inputs = {t.untyped_storage()._cdata for t in map(_inner, self.tensors)}
         fresh = [t for t in made if t.untyped_storage()._cdata not in inputs]
         if fresh:
-            cost.other_bytes += read + sum(map(nbytes, fresh))
+            cost.other_bytes += read + sum(map(element_bytes, fresh))
         elif self.name.endswith("_"):
-            cost.other_bytes += read + sum(map(nbytes, made))
+            cost.other_bytes += read + sum(map(element_bytes, made))
 
 
 def _has_numbers(tensor: torch.Tensor) -> bool:

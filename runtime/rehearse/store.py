@@ -13,13 +13,15 @@ from runtime.contract.values import Rng
 from runtime.files.object_store import ObjectStore
 from runtime.plan.content_keys import digest
 from runtime.plan.plan import Plan
-from runtime.rehearse.rehearsal import NodeCost, Rehearsal, Rehearser, Source
+from runtime.rehearse.rehearsal import AnySource, NodeCost, Rehearsal, Rehearser
 
 FOLDER = "rehearsals"
 VERSION = 1  # of what is counted and how: another one forgets all that is on disk
 
 
-def rehearsed(plan: Plan, request: Mapping[str, Any], sources: Mapping[str, Source]) -> Rehearsal:
+def rehearsed(
+    plan: Plan, request: Mapping[str, Any], sources: Mapping[str, AnySource]
+) -> Rehearsal:
     """The rehearsal of a plan: from disk where there is one, else made and kept."""
     key = rehearsal_key(plan, request, sources)
     known = read_entry(FOLDER, key)
@@ -30,7 +32,7 @@ def rehearsed(plan: Plan, request: Mapping[str, Any], sources: Mapping[str, Sour
     return made
 
 
-def rehearsal_key(plan: Plan, request: Mapping[str, Any], sources: Mapping[str, Source]) -> str:
+def rehearsal_key(plan: Plan, request: Mapping[str, Any], sources: Mapping[str, AnySource]) -> str:
     """A digest of all that needs depend on."""
     graph, declared = plan.checked.graph, plan.checked.declarations
     nodes = {
@@ -51,7 +53,7 @@ def _counts(name: str, request: Mapping[str, Any], plan: Plan) -> bool:
     return not outside and (field is None or field.type != "seed")
 
 
-def _component(source: Source, dtype: str) -> list[Any]:
+def _component(source: AnySource, dtype: str) -> list[Any]:
     if not isinstance(source, ComponentSource):
         return [source.class_name, source.identity, dtype]
     tool = [] if source.has_weights else [source.identity]

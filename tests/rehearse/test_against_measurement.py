@@ -35,7 +35,7 @@ class Peaks:
         """Nothing to see."""
         return nullcontext()
 
-    def made(self, node: str, out: Any) -> None:
+    def node_result(self, node: str, out: Any) -> None:
         """A node is done."""
         self.found[node] = self.sim.peak["sim:0"]
         self.sim.reset()
@@ -74,7 +74,8 @@ def compared(row: Row, sim: Sim, folder: Path) -> dict[str, tuple[int, int]]:
 
 def with_weights(plan: Plan, rehearsal: Rehearsal) -> dict[str, int]:
     """Bytes at the peak of each node, with the weights that are loaded by then."""
-    costs, held, found = {c.name: c for c in rehearsal.nodes}, 0, {}
+    costs, held = {c.name: c for c in rehearsal.nodes}, 0
+    found: dict[str, int] = {}
     for item in plan.items:
         if isinstance(item, Load):
             held += rehearsal.weights.get(item.component, 0)

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from runtime import Runtime, UserError
-from runtime.rehearse.machine import Machine, described, machine, machines
-from runtime.rehearse.placement import Placement, place
-from runtime.rehearse.report import as_json, as_text
+from runtime.rehearse.machine import Machine, described_machine, find_machine, machine_names
+from runtime.rehearse.placement import Placement, place_on_machine
+from runtime.rehearse.report import placement_json, placement_text
 
 REQUEST = {"prompt": "a red circle", "seed": 1, "num_inference_steps": 3}
 
@@ -23,8 +23,8 @@ def on(memory: int, weights: int | None = None) -> Placement:
     )
     if weights is not None:
         rehearsal = replace(rehearsal, weights=dict.fromkeys(rehearsal.weights, weights))
-    small = replace(described("cpu-16"), memory=memory, reserved=0)
-    return place(plan, rehearsal, small)
+    small = replace(described_machine("cpu-16"), memory=memory, reserved=0)
+    return place_on_machine(plan, rehearsal, small)
 
 
 def test_components_that_fit_beside_each_other_stay() -> None:
@@ -49,13 +49,13 @@ def test_components_make_room_for_each_other() -> None:
 def test_what_does_not_fit_is_named() -> None:
     placed = on(2**20)
     assert not placed.fits
-    text = as_text(placed, "the demo")
+    text = placement_text(placed, "the demo")
     assert "DOES NOT FIT" in text
     assert "needs" in text.splitlines()[-1]
 
 
 def test_the_json_has_the_documented_shape() -> None:
-    found = as_json(on(2**30))
+    found = placement_json(on(2**30))
     assert set(found) == {
         "fits", "machine", "devices", "host", "components", "nodes", "seconds", "advice"
     }  # fmt: skip
@@ -87,9 +87,9 @@ def test_seconds_are_the_slower_of_arithmetic_and_memory() -> None:
     assert made.seconds({"float32": 50}, 100, 200) == pytest.approx(7.0), "the rest comes after"
 
 
-@pytest.mark.parametrize("name", machines())
+@pytest.mark.parametrize("name", machine_names())
 def test_every_machine_is_complete(name: str) -> None:
-    found = machine(name)
+    found = find_machine(name)
     assert 0 < found.reserved < found.memory
     assert found.rate("float32") > 0
     assert found.rate("bfloat16") > 0
@@ -100,8 +100,8 @@ def test_every_machine_is_complete(name: str) -> None:
 @pytest.mark.parametrize("text", ["h10", "0xh100", "17xh100", "2xm3-16", "2x"])
 def test_a_machine_that_there_is_not(text: str) -> None:
     with pytest.raises(UserError):
-        machine(text)
+        find_machine(text)
 
 
 def test_two_devices_of_a_machine() -> None:
-    assert machine("2xrtx-4090").names == ["cuda:0", "cuda:1"]
+    assert find_machine("2xrtx-4090").names == ["cuda:0", "cuda:1"]

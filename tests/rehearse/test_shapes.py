@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -34,7 +36,7 @@ def test_bytes_live_as_long_as_their_tensors(ledger: Ledger) -> None:
     assert (ledger.live, ledger.peak) == (0, 256)
 
 
-CASES = {
+CASES: dict[str, Any] = {
     "linear": (F.linear, (4, 8), (16, 8), 2 * 4 * 8 * 16),
     "attention": (
         lambda q, k: F.scaled_dot_product_attention(q, k, k), (2, 3, 5, 8), (2, 3, 7, 8),
