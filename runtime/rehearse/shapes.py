@@ -23,6 +23,9 @@ from runtime.rehearse.ledger import Ledger, element_bytes
 SHAPES = torch.device("meta")  # what tensors of the rehearsed device claim
 SMALL = 1 << 16  # elements; a larger tensor loses its numbers
 READS = frozenset(["aten::_local_scalar_dense", "aten::item", "aten::is_nonzero", "aten::equal"])
+INDEXING = frozenset(
+    ["aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_"]
+)
 COPIES = frozenset(["aten::_to_copy", "aten::to", "aten::cpu", "aten::type_as"])
 
 
@@ -124,8 +127,10 @@ class Operation:
     """One operation on shapes."""
 
     def __init__(self, func: Any, args: Any, kwargs: Any, ledger: Ledger) -> None:
-        self.func, self.args, self.kwargs, self.ledger = func, args, kwargs, ledger
         self.name: str = func._schema.name
+        if self.name in INDEXING:
+            args = (args[0], _places(args[1]), *args[2:])
+        self.func, self.args, self.kwargs, self.ledger = func, args, kwargs, ledger
         self.flat, self.spec = tree_flatten((args, kwargs))
         self.tensors = [a for a in self.flat if isinstance(a, torch.Tensor)]
         self.shapes = [t for t in self.tensors if isinstance(t, Shape)]
@@ -241,6 +246,19 @@ class Operation:
             cost.other_bytes += read + sum(map(element_bytes, fresh))
         elif self.name.endswith("_"):
             cost.other_bytes += read + sum(map(element_bytes, made))
+
+
+def _places(indices: Any) -> list[Any]:
+    """Indices with each mask as the places that it takes: how many they are is in its numbers."""
+    found: list[Any] = []
+    for index in indices:
+        if not isinstance(index, torch.Tensor) or index.dtype is not torch.bool:
+            found.append(index)
+        elif _has_numbers(index):
+            found += torch.nonzero(_inner(index), as_tuple=True)
+        else:
+            raise Unknown("the elements of a mask that only weights can tell")
+    return found
 
 
 def _has_numbers(tensor: torch.Tensor) -> bool:

@@ -11,7 +11,7 @@ import pytest
 
 from runtime import Runtime
 from runtime.configure.requests import complete
-from runtime.plan.items import Load
+from runtime.plan.items import Load, RunNode
 from runtime.plan.plan import Plan
 from runtime.rehearse.rehearsal import Rehearsal
 from tests.families.test_families import NAMES, ROWS, STEPS
@@ -19,6 +19,8 @@ from tests.support.simdevice import Sim
 from tests.support.tiny.rows import Row, given
 
 BY_NAME = dict(zip(NAMES, ROWS, strict=True))
+# A whole pipeline of diffusers, and a language model that samples, are not known beforehand.
+NOT_KNOWN = {"diffusers", "glm_image", "glm_image-pictures"}
 FEW = ("sdxl", "flux1", "wan2_1_t2v", "demo")
 # `Module.to` does not keep tied weights tied on a simulated device, so the embedding of a T5 is
 # there twice; on real ones it is not. The engine drops a node's inputs a little later, too.
@@ -74,13 +76,16 @@ def compared(row: Row, sim: Sim, folder: Path) -> dict[str, tuple[int, int]]:
 
 def with_weights(plan: Plan, rehearsal: Rehearsal) -> dict[str, int]:
     """Bytes at the peak of each node, with the weights that are loaded by then."""
-    costs, held = {c.name: c for c in rehearsal.nodes}, 0
+    costs, there = {c.name: c for c in rehearsal.nodes}, set[str]()
     found: dict[str, int] = {}
     for item in plan.items:
-        if isinstance(item, Load):
-            held += rehearsal.weights.get(item.component, 0)
-        elif (cost := costs.get(item.node)) is not None:
-            found.setdefault(item.node, held + cost.peak)
+        if isinstance(item, Load) and not item.at_call:
+            there.add(item.component)
+        elif isinstance(item, RunNode):
+            cost = costs[item.node]
+            there |= {*cost.peaks} - {""}
+            held = sum(rehearsal.weights.get(name, 0) for name in there)
+            found[item.node] = held + cost.peak
     return found
 
 
@@ -92,7 +97,7 @@ def test_predicted_bytes_are_those_measured(name: str, sim: Sim, tmp_path: Path)
         assert abs(predicted - measured) <= APART, f"{node}: {predicted} for {measured}"
 
 
-@pytest.mark.parametrize("name", sorted({*NAMES} - {*FEW}))
+@pytest.mark.parametrize("name", sorted({*NAMES} - {*FEW} - NOT_KNOWN))
 def test_every_family_is_predicted(name: str, sim: Sim, tmp_path: Path) -> None:
     for node, (predicted, measured) in compared(BY_NAME[name], sim, tmp_path).items():
         allowed = max(0.02 * measured, 2**20)

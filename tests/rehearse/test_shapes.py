@@ -89,3 +89,11 @@ def test_numbers_are_taken_to_be_finite(ledger: Ledger) -> None:
     x = unknown(ledger, 3)
     with torch.inference_mode(), Rehearsing(ledger):
         assert bool(torch.isfinite(x).all())
+
+
+def test_a_mask_with_numbers_says_how_many_it_takes(ledger: Ledger) -> None:
+    x, weight = unknown(ledger, 3, 5), unknown(ledger, 3)
+    with torch.inference_mode(), Rehearsing(ledger):
+        assert x[torch.tensor([True, False, True], device=SHAPES)].shape == (2, 5)
+        with pytest.raises(Unknown):
+            x[weight > 0]
