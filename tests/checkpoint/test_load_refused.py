@@ -154,9 +154,7 @@ def test_weights_that_do_not_fit(
             "flux",
             {"_class_name": "FluxTransformer9DModel"},
             "`part` is a `FluxTransformer9DModel` of `diffusers`: the installed libraries have no"
-            " such class. Code that comes with a model runs only with"
-            " `model.trust_remote_code`, and cannot be loaded yet.\n"
-            "    help: upgrade diffusers and transformers, or use a model whose classes they have",
+            " such class.\n    help: did you mean `FluxTransformer2DModel`?",
         ),
         (
             "clip",
