@@ -100,8 +100,18 @@ class ShiftByTokens:
 
     def verify(self, *, steps: int | None = None, **_: Any) -> None:
         """Refuse a scheduler that cannot make these steps; the size changes only the shift."""
-        if steps is not None:
-            evenly_spaced(self.scheduler, steps, TYPICAL_MU, single=self.single)
+        if steps is None:
+            return
+        schedule = evenly_spaced(self.scheduler, steps, TYPICAL_MU, single=self.single)
+        if schedule_trial.draws_noise(schedule):
+            name = getattr(self.scheduler, "class_name", type(self.scheduler).__name__)
+            raise UserError(
+                f"`components.scheduler`: {name} draws noise at each step, and the reference draws"
+                " it for packed tokens, in another order than this graph would",
+                help="give a scheduler that draws none: `components.scheduler.path`, or"
+                " `components.scheduler.config.stochastic_sampling=false`",
+                field="components.scheduler",
+            )
 
 
 def evenly_spaced(component: Scheduler, steps: int, mu: float, *, single: bool = False) -> Schedule:

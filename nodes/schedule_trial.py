@@ -57,6 +57,17 @@ def find_failure(schedule: Schedule) -> str:
     return ""
 
 
+def draws_noise(schedule: Schedule) -> bool:
+    """Whether a step of this schedule takes numbers from the generator."""
+    x, rng = torch.linspace(-1.0, 1.2, 16).reshape(1, 4, 2, 2), Rng.from_seed(0)
+    state: Mapping[str, Any] = {}
+    after: Rng | None = rng
+    with torch.inference_mode():
+        for index in range(schedule.count):
+            x, state, after = schedule.solver.step(state, 0.5 * x.cos(), x, index, after)
+    return after is not None and not torch.equal(after.state, rng.state)
+
+
 def explain_failure(component: Any, steps: int, problem: str, build: Build) -> UserError:
     """The error that names what to change: the number of steps, one option, or the scheduler."""
     name = getattr(component, "class_name", None) or type(component).__name__
