@@ -14,6 +14,7 @@ from runtime.configure.requests import complete
 from runtime.plan.items import Load, RunNode
 from runtime.plan.plan import Plan
 from runtime.rehearse.rehearsal import Rehearsal
+from runtime.rehearse.report import placement_text
 from tests.families.test_families import NAMES, ROWS, STEPS
 from tests.support.simdevice import Sim
 from tests.support.tiny.rows import Row, given
@@ -102,3 +103,16 @@ def test_every_family_is_predicted(name: str, sim: Sim, tmp_path: Path) -> None:
     for node, (predicted, measured) in compared(BY_NAME[name], sim, tmp_path).items():
         allowed = max(0.02 * measured, 2**20)
         assert abs(predicted - measured) <= allowed, f"{node}: {predicted} for {measured}"
+
+
+@pytest.mark.parametrize("name", ["diffusers", "glm_image"])
+def test_what_only_weights_can_tell_is_not_known(name: str, tmp_path: Path) -> None:
+    row = BY_NAME[name]
+    folder = row.checkpoint(tmp_path / "model")
+    runtime = Runtime.load(folder, graph=row.graph if row.named else None)
+    request = {**STEPS, **row.common, **row.cases[0], **given(runtime, row.scenes())}
+    placed = runtime.placement("h100", **request)
+    assert placed.unknown
+    shown = placement_text(placed, "it")
+    assert "peak at least" in shown
+    assert "not known: `" in shown
