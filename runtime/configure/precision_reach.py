@@ -31,10 +31,15 @@ def count_encoders(
     parts  of the vanilla pipeline, where the graph runs it
     """
     given = len(typed.get("precision", {}).get("text_encoders") or ())
-    for roles in (stated_roles, component_roles):
-        found = of_role(roles(graph, parts), "text_encoder") if given else []
-        if given <= len(found):
-            return
+    if not given:
+        return
+    roles = stated_roles(graph, parts)
+    stated = bool(graph.components) and all(spec.role for spec in graph.components.values())
+    if given > len(of_role(roles, "text_encoder")) and not stated:
+        roles = component_roles(graph, parts)  # some are stated by the node classes alone
+    found = of_role(roles, "text_encoder")
+    if given <= len(found):
+        return
     count, path = len(found), ("precision", "text_encoders")
     label = next(setting_label(s) for s in reversed([*settings]) if s.path == path)
     there = f"{count} text encoder{'s' * (count != 1)}"

@@ -39,8 +39,19 @@ function ports(rows) {
   ]);
 }
 
+function close() {
+  panel.hidden = true;
+  each(".chosen, .near, .hit", (one) => one.classList.remove("chosen", "near", "hit"));
+  history.replaceState(null, "", location.pathname + location.search);
+}
+
 function clear() {
   panel.replaceChildren();
+  panel.hidden = false;
+  const button = add("button", "×");
+  button.className = "close";
+  button.setAttribute("aria-label", "close");
+  button.addEventListener("click", close);
   each(".chosen, .near, .hit", (one) => one.classList.remove("chosen", "near", "hit"));
 }
 
@@ -100,8 +111,81 @@ each(".node", (one) => {
   one.addEventListener("keydown", (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); showNode(name); } });
 });
 each("text[data-field]", (one) => one.addEventListener("click", () => showField(one.dataset.field)));
-const held = document.getElementById("drawing");
-document.getElementById("fit").addEventListener("click", () => held.classList.toggle("fit"));
+document.addEventListener("keydown", (event) => { if (event.key === "Escape") close(); });
+
+// The drawing is moved and zoomed by its view box. `whole` shows all of it.
+const drawing = document.getElementById("drawing");
+const picture = drawing.querySelector("svg");
+const whole = picture.getBBox();
+const margin = 12;
+let view = {};
+
+function look(x, y, width) {
+  const height = width * drawing.clientHeight / Math.max(drawing.clientWidth, 1);
+  view = { x, y, width, height };
+  picture.setAttribute("viewBox", `${x} ${y} ${width} ${height}`);
+}
+
+function fit() {
+  const ideal = drawing.clientWidth * (whole.height + 2 * margin) / (whole.width + 2 * margin);
+  drawing.style.height = `${Math.min(Math.max(ideal, 280), 0.8 * innerHeight)}px`;
+  const ratio = drawing.clientWidth / Math.max(drawing.clientHeight, 1);
+  const width = Math.max(whole.width + 2 * margin, (whole.height + 2 * margin) * ratio);
+  look(whole.x - (width - whole.width) / 2, whole.y - margin, width);
+}
+
+function zoom(factor, x = drawing.clientWidth / 2, y = drawing.clientHeight / 2) {
+  const scale = view.width / drawing.clientWidth;
+  const width = Math.min(Math.max(view.width * factor, 150), 8 * whole.width);
+  const rest = width / view.width;
+  look(view.x + x * scale * (1 - rest), view.y + y * scale * (1 - rest), width);
+}
+
+picture.removeAttribute("width");
+picture.removeAttribute("height");
+fit();
+addEventListener("resize", fit);
+document.getElementById("fit").addEventListener("click", fit);
+document.getElementById("in").addEventListener("click", () => zoom(0.8));
+document.getElementById("out").addEventListener("click", () => zoom(1.25));
+drawing.addEventListener("wheel", (event) => {
+  if (!event.ctrlKey && !event.metaKey) return;
+  event.preventDefault();
+  const at = drawing.getBoundingClientRect();
+  zoom(event.deltaY > 0 ? 1.12 : 0.89, event.clientX - at.left, event.clientY - at.top);
+}, { passive: false });
+let grip = null;
+drawing.addEventListener("pointerdown", (event) => { grip = { x: event.clientX, y: event.clientY, view }; });
+addEventListener("pointermove", (event) => {
+  if (!grip || !event.buttons) return;
+  const scale = grip.view.width / drawing.clientWidth;
+  look(grip.view.x - (event.clientX - grip.x) * scale, grip.view.y - (event.clientY - grip.y) * scale, grip.view.width);
+});
+addEventListener("pointerup", () => { grip = null; });
+
+// Edges of the request would hide all others, so they are drawn only when they are asked for.
+function place(element, right) {
+  const box = element.getBoundingClientRect();
+  const at = new DOMPoint(right ? box.right : box.left, box.top + box.height / 2);
+  return at.matrixTransform(picture.getScreenCTM().inverse());
+}
+
+document.getElementById("asks").addEventListener("click", (event) => {
+  const shows = event.target.getAttribute("aria-pressed") !== "true";
+  event.target.setAttribute("aria-pressed", String(shows));
+  each(".ask-edge", (one) => one.remove());
+  if (!shows) return;
+  each("text[data-asks]", (to) => {
+    const name = to.dataset.asks.replace("request.", "");
+    const from = document.querySelector(`text[data-field="request.${name}"], text[data-field="${name}"]`);
+    if (!from) return;
+    const [a, b] = [place(from, true), place(to, false)];
+    const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
+    path.setAttribute("class", "ask-edge");
+    path.setAttribute("d", `M ${a.x} ${a.y} C ${(a.x + b.x) / 2} ${a.y}, ${(a.x + b.x) / 2} ${b.y}, ${b.x} ${b.y}`);
+    picture.append(path);
+  });
+});
 document.getElementById("theme").addEventListener("click", () => {
   const root = document.documentElement;
   const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
@@ -109,6 +193,4 @@ document.getElementById("theme").addEventListener("click", () => {
 });
 if (location.hash) {
   showNode(decodeURIComponent(location.hash.slice(1)));
-  const chosen = document.querySelector(".chosen");
-  if (chosen) chosen.scrollIntoView({ block: "nearest", inline: "center" });
 }

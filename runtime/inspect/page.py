@@ -29,11 +29,15 @@ def page(view: GraphView) -> str:
             f"<title>{title}</title>",
             f"<style>{style()}{_own('page.css')}</style></head><body>",
             f"<header><h1>{title}</h1><p>{escape(subtitle(view))}</p>",
+            '<span class="zoom"><button id="out" type="button" aria-label="zoom out">-</button>'
             '<button id="fit" type="button">fit</button>'
+            '<button id="in" type="button" aria-label="zoom in">+</button></span>'
+            '<button id="asks" type="button" aria-pressed="false">request edges</button>'
             '<button id="theme" type="button">light / dark</button></header>',
             f'<main><div id="drawing">{drawing(view)}</div>',
-            '<aside id="panel" aria-live="polite"><p>Click a node to see its declaration; '
-            "a request field, to see who reads it.</p></aside></main>",
+            '<aside id="panel" aria-live="polite" hidden></aside></main>',
+            '<p class="hint">Click a node to see its declaration; a request field, to see who '
+            "reads it. Drag to move the drawing, turn the wheel with Ctrl to zoom.</p>",
             *sections(view),
             f'<script id="data" type="application/json">{data}</script>',
             f"<script>{_own('page.js')}</script></body></html>",

@@ -123,7 +123,7 @@ def test_what_the_passes_changed(capsys: pytest.CaptureFixture[str]) -> None:
     page = shown(capsys, "demo", "--stage", "fold", "--format", "html", "guidance_scale=1")
     assert "<td>prune</td><td>guided</td><td>bypassed" in page
     assert "<td>denoise.denoiser</td><td>guided.denoiser → cond.denoiser</td>" in page
-    text = shown(capsys, "demo", "--stage", "fold", "prompt=", "negative_prompt=")
+    text = shown(capsys, "demo", "--stage", "fold", "prompt=x", "negative_prompt=x")
     assert "dropped by fold\n  negative         equal to `positive`" in text
 
 
