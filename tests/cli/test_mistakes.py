@@ -81,7 +81,7 @@ def test_no_torch(code: str, tmp_path: Path) -> None:
             ["x"],
             "sglang",
             "there is no command `x`",
-            "there are: generate, inspect, graphs, nodes, version, serve",
+            "there are: generate, plan, inspect, graphs, nodes, version, serve",
         ),
         (
             ["--prompt"],
