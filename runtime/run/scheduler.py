@@ -12,7 +12,7 @@ import threading
 import traceback
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -68,6 +68,11 @@ class Loop:
         self._tasks: dict[Work, Task] = {}
         self._loads: deque[tuple[Work, WantedComponent]] = deque()
         self._announced: set[Key] = set()
+
+    @property
+    def lock(self) -> AbstractContextManager[object]:
+        """Held during a turn. Tools keep state while they work: whoever uses one holds it too."""
+        return self._lock
 
     def add(self, work: Work) -> None:
         """Take a run in."""

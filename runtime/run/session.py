@@ -39,7 +39,7 @@ from runtime.rehearse.store import rehearsed
 from runtime.run.memo import ResultMemo
 from runtime.run.previews import preview_output, rest_of
 from runtime.run.residency import State, WantedComponent, residency, variant_of
-from runtime.run.scheduler import follow
+from runtime.run.scheduler import follow, loop
 from runtime.run.work import Work
 from runtime.settings.policies import role_dtype
 
@@ -212,7 +212,9 @@ class Session:
             with self.residency.acquire(self.wanted[name]) as tool:
                 return tool
 
-        return dataclasses.replace(made, notes=(*made.notes, *input_notes(made, ports, load)))
+        with loop(str(self.device)).lock:  # a tokenizer keeps its padding in itself
+            notes = input_notes(made, ports, load)
+        return dataclasses.replace(made, notes=(*made.notes, *notes))
 
     def preview(self, work: Work) -> Image | Video:
         """What a run in progress shows after its last step, decoded as the graph decodes."""

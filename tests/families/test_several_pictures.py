@@ -67,7 +67,7 @@ def test_what_the_model_cannot_do_is_refused(
     model: Path, picture: Path, field: str, value: int
 ) -> None:
     runtime = Runtime.load(model)
-    with pytest.raises(UserError, match=f"`{field}` expects .* got {value}"):
+    with pytest.raises(UserError, match=rf"`(request\.)?{field}` expects .* got {value}"):
         runtime.plan(**{**REQUEST, "image_path": str(picture), field: value})
 
 

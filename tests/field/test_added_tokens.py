@@ -41,7 +41,7 @@ def generate(model: Path, prompt: str, *words: str) -> int:
 
 @pytest.mark.parametrize("backend", ["sglang", "diffusers"])
 def test_a_prompt_with_the_token_is_refused(
-    demo: Path, backend: str, capsys: pytest.CaptureFixture[str]
+    demo: Path, backend: str, capsys: pytest.CaptureFixture[str], nothing_loaded: None
 ) -> None:
     assert generate(demo, "a <cat-toy> circle", "--backend", backend) == 2
     said = capsys.readouterr().err
@@ -51,7 +51,7 @@ def test_a_prompt_with_the_token_is_refused(
 
 
 def test_a_negative_prompt_with_the_token_is_refused(
-    demo: Path, capsys: pytest.CaptureFixture[str]
+    demo: Path, capsys: pytest.CaptureFixture[str], nothing_loaded: None
 ) -> None:
     assert generate(demo, "a circle", "--negative-prompt", "<cat-toy>") == 2
     assert "`<cat-toy>`" in capsys.readouterr().err

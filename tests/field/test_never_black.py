@@ -130,7 +130,7 @@ def test_the_vanilla_pipeline_finds_infinity_that_clamping_hides(
 ) -> None:
     folder = spoilt("vae", "decoder.conv_out.bias", torch.inf)
     runtime = Runtime.load(folder, {"model.backend": "diffusers"})
-    with pytest.raises(NodeFailed, match="what `vae` decodes: NaN or infinity"):
+    with pytest.raises(NodeFailed, match="the output of `vae`: NaN or infinity"):
         runtime.generate(**CLIP)
 
 

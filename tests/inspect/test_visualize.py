@@ -51,7 +51,7 @@ def test_prune_drops_what_a_request_does_not_need(capsys: pytest.CaptureFixture[
 
 
 def test_fold_shows_keys_and_what_is_equal(capsys: pytest.CaptureFixture[str]) -> None:
-    text = shown(capsys, "demo", "--stage", "fold", "prompt=", "negative_prompt=")
+    text = shown(capsys, "demo", "--stage", "fold", "prompt=x", "negative_prompt=x")
     assert "  negative         equal to `positive`" in text
     assert any(line.startswith("  positive: text.EncodeUMT5  [") for line in text.splitlines())
 

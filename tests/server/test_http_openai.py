@@ -325,9 +325,8 @@ def test_a_clip_from_a_picture(editing: Server) -> None:
     [
         (b"hello", "is a text"),
         (png()[:60], "damaged"),
-        (png((5000, 5000)), "pixels"),
     ],
-    ids=["text", "truncated", "huge"],
+    ids=["text", "truncated"],
 )
 def test_uploads_are_looked_at(editing: Server, data: bytes, said: str) -> None:
     before = [*(editing.outputs / "inputs").iterdir()]
@@ -344,4 +343,4 @@ def test_only_public_urls_are_fetched(editing: Server, url: str) -> None:
     answer = editing.post("/v1/images/generations", {"prompt": PROMPT, "image_path": url})
     error = answer.json()["error"]
     assert (answer.status_code, error["param"]) == (400, "image_path")
-    assert re.search("no http|could not be fetched|is not fetched", error["message"])
+    assert re.search("not an http|could not be fetched|is not fetched", error["message"])

@@ -109,7 +109,7 @@ def test_a_job_whose_engines_die_fails_with_the_reason(tmp_path: Path) -> None:
 SERVER = """
 import asyncio, json, sys
 from pathlib import Path
-from services import engine, make, new, step_of, until
+from tests.support.services import engine, make, new, step_of, until
 
 async def main(folder):
     service = await make(folder)
@@ -127,7 +127,7 @@ asyncio.run(main(Path(sys.argv[1])))
 
 
 def test_kill_9_of_the_server_leaves_no_engine_and_loses_no_job(tmp_path: Path) -> None:
-    places = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    places = os.pathsep.join([str(ROOT), str(ROOT / "tests/plugins")])
     with subprocess.Popen(
         [sys.executable, "-c", SERVER, str(tmp_path)], stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": places},
@@ -178,7 +178,7 @@ def test_a_job_that_takes_too_long_fails(tmp_path: Path) -> None:
 def test_an_engine_that_does_not_obey_is_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("server.service.OBEY_SECONDS", 0.5)
+    monkeypatch.setattr("server.service.CANCEL_TIMEOUT_SECONDS", 0.5)
 
     async def go() -> None:
         async with serving(tmp_path) as service:
